@@ -1,0 +1,143 @@
+"""Everything that channelmap raises, split by fault.
+
+::
+
+    ChannelMapError
+    ├── ContractError         the file is wrong        .diagnostics (never empty, sorted, unique)
+    ├── EventRejected         one event is wrong       .channel .type .code .violations
+    ├── UnknownChannel        a name not in the file   .channel .known   (a ValueError too, as in Channels)
+    └── LayerError            the transport failed     .url (without its password)
+        ├── ChannelFull       over capacity            .channel .capacity
+        └── LayerUnavailable  unreachable or lost
+
+A handler's own exception is never wrapped: it is logged and kept in the event's dead letter.
+Messages say: subject, what is wrong, expected, got, hint. Payloads and secrets are never part of one.
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from channelmap.diagnostics import Diagnostic, Severity, in_order
+
+
+class ChannelMapError(Exception):
+    """The root of the tree, to catch whatever channelmap raises; never raised itself."""
+
+
+class ContractError(ChannelMapError):
+    """A contract file cannot be used; `diagnostics` holds everything that is wrong with it, in order."""
+
+    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+        self.diagnostics = in_order(tuple(diagnostics))
+        super().__init__(self.diagnostics)
+
+    def __str__(self) -> str:
+        errors = [d for d in self.diagnostics if d.severity is Severity.ERROR]
+        path = self.diagnostics[0].location.path
+        head = f"{path} has {len(errors)} error{'s' if len(errors) != 1 else ''}"
+        return "\n  ".join([head, *map(str, self.diagnostics)])
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One keyword of a schema that one event breaks; it quotes the schema, never the event's values.
+
+    `path` is where in the event (``$.size.width``), `keyword` the schema's keyword (``minimum``).
+    """
+
+    path: str
+    keyword: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.message}"
+
+
+class EventRejected(ChannelMapError):
+    """One event may not travel on its channel: the producer's fault, and a value as well as an error.
+
+    Args:
+        channel: the channel's name.
+        type: the event's type; `None` when it has none.
+        code: `missing-type`, `unknown-type`, `schema-mismatch` or `unsupported-value`.
+        violations: what is wrong with it, in the order of the schema; empty for the two `…-type` codes.
+        hint: the likely remedy.
+
+    """
+
+    def __init__(
+        self, channel: str, type: str | None, code: str, violations: Iterable[Violation] = (), hint: str = ""  # noqa: A002
+    ) -> None:
+        self.channel = channel
+        self.type = type
+        self.code = code
+        self.violations = tuple(violations)
+        self.hint = hint
+        super().__init__(channel, type, code, self.violations, hint)
+
+    def __str__(self) -> str:
+        if self.code == "missing-type":
+            text = f"channel {quoted(self.channel)} rejected an event without a type [missing-type]"
+        elif self.code == "unknown-type":
+            text = f"channel {quoted(self.channel)} does not declare event type {quoted(self.type)} [unknown-type]"
+        else:
+            text = f"channel {quoted(self.channel)} rejected {quoted(self.type)} [{self.code}]"
+        if self.violations:
+            text += f": {self.violations[0]}"
+        if len(self.violations) > 1:
+            text += f" (and {len(self.violations) - 1} more)"
+        return f"{text}; {self.hint}" if self.hint else text
+
+
+class UnknownChannel(ChannelMapError, ValueError):
+    """A name is not among the declared channels: the caller's fault."""
+
+    def __init__(self, channel: str, known: Iterable[str]) -> None:
+        self.channel = channel
+        self.known = tuple(sorted(known))
+        super().__init__(channel, self.known)
+
+    def __str__(self) -> str:
+        hint = did_you_mean(self.channel, self.known)
+        declared = ", ".join(quoted(name) for name in self.known[:20]) or "none"
+        text = f"no channel {quoted(self.channel)}; the contract declares {declared}"
+        return f"{text}; {hint}" if hint else text
+
+
+class LayerError(ChannelMapError):
+    """The layer could not do what was asked; `url` names it, without user name and password."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url = url
+        self.reason = reason
+        super().__init__(url, reason)
+
+    def __str__(self) -> str:
+        return f"{self.url}: {self.reason}"
+
+
+class ChannelFull(LayerError):
+    """As many events wait on the channel as its capacity allows: send later, or add workers."""
+
+    def __init__(self, url: str, channel: str, capacity: int) -> None:
+        self.channel = channel
+        self.capacity = capacity
+        super().__init__(url, f"channel {quoted(channel)} is full ({capacity} events waiting)")
+        self.args = (url, channel, capacity)
+
+
+class LayerUnavailable(LayerError):
+    """The layer cannot be reached, was lost, or is not usable as it is configured."""
+
+
+def quoted(value: object, limit: int = 60) -> str:
+    """Quote a name for a message: in single quotes, control characters escaped, cut at `limit` characters."""
+    text = str(value).encode("unicode_escape").decode() if not str(value).isprintable() else str(value)
+    return f"'{text if len(text) <= limit else text[: limit - 1] + '…'}'"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Name the nearest of the `known` words as a hint, or say nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"did you mean {quoted(near[0])}?" if near else ""

@@ -1,0 +1,307 @@
+"""What a transport promises: Channels' layer interface, and what a worker needs besides.
+
+`layers/` holds those who keep the promise; `tests/layers/conformance.py` is its exact meaning. A layer knows
+no contract: it moves dicts. Nothing here knows a transport.
+
+The life of an event: it is *sent*; it is *taken* as a `Delivery`; the delivery is *settled* (it was handled),
+*given back* (it was not begun: to the front again), *retried* (later, as a further attempt) or *buried* (kept
+as a dead letter). Taken without a lease, an event has left the layer at once: at-most-once. Taken with one, it
+stays until it is settled and comes again when the lease runs out: at-least-once.
+"""
+
+import fnmatch
+import re
+import time
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from channelmap.asgi import Event
+from channelmap.terms import Limits
+
+#: The layer that the consumers of this context send with; the worker's process sets it before it serves.
+current_layer: ContextVar["ChannelLayer | None"] = ContextVar("current_layer", default=None)
+
+_NAME = re.compile(r"[A-Za-z0-9\-_.]+(![A-Za-z0-9\-_.]*)?", re.ASCII)
+_GROUP = re.compile(r"[A-Za-z0-9\-_.]+", re.ASCII)
+_NAME_RULE = (
+    "name must be a valid unicode string with length < 100 containing only ASCII alphanumerics, "
+    "hyphens, underscores, or periods."
+)
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """An event taken from a layer and not yet settled.
+
+    Attributes:
+        channel: where it was taken.
+        event: the event; `None` when what lay in the layer cannot be read (`problem` says why).
+        body: the bytes as they lay in the layer; empty for a layer that keeps objects.
+        sent: when it was sent, in seconds since the epoch.
+        attempt: 1 the first time it is delivered.
+        problem: why it cannot be read; empty when it can.
+        ticket: what the layer needs to find it again; nobody else's business.
+
+    """
+
+    channel: str
+    event: Event | None
+    body: bytes
+    sent: float
+    attempt: int = 1
+    problem: str = ""
+    ticket: Any = None
+
+
+#: Why an event is dead: refused by its schema; no such event type; not an event at all; its handler failed.
+Cause = Literal["invalid", "unroutable", "unreadable", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A document about an event that could not be handled.
+
+    Attributes:
+        channel: where it was taken.
+        code: which kind of failure, one of `Cause`.
+        reason: one line: what went wrong.
+        event: the event; `None` when it cannot be read.
+        body: its bytes as they lay in the layer.
+        violations: what is wrong with the event, a line each (`invalid` only).
+        traceback: the handler's traceback (`failed` only).
+        attempts: how often it was delivered.
+        sent: when it was sent, in seconds since the epoch.
+        died: when it was given up, in seconds since the epoch.
+        id: the layer's name for it, unique within the layer; empty before it is kept.
+
+    """
+
+    channel: str
+    code: Cause
+    reason: str
+    event: Event | None
+    body: bytes
+    violations: tuple[str, ...] = ()
+    traceback: str = ""
+    attempts: int = 1
+    sent: float = 0.0
+    died: float = 0.0
+    id: str = ""
+
+
+class ChannelLayer(ABC):
+    """Where events wait, in Channels' words, and the worker's four further verbs.
+
+    One object may be used from several threads and event loops at once, and after a fork.
+
+    Args:
+        capacity: events that may wait on a channel for which nothing else is said.
+        expiry: seconds after which a waiting event is dropped; `None` for never.
+        channel_capacity: capacities by name: a str key is a case-sensitive glob for the whole name, a compiled
+            pattern is matched from the start; the first that fits wins (Channels' rule).
+        group_expiry: seconds after which a member drops out of its group.
+        dead_letters: how many dead letters are kept per channel.
+        limits: exact limits by channel name, as a contract sets them; they come before everything above.
+
+    """
+
+    extensions: ClassVar[list[str]] = ["groups", "flush"]
+    MAX_NAME_LENGTH: ClassVar[int] = 100
+    #: Names the layer in messages and logs, without a password.
+    url: str
+
+    def __init__(
+        self,
+        *,
+        capacity: int = Limits.capacity,
+        expiry: float | None = Limits.expiry,
+        channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
+        group_expiry: float = 86_400,
+        dead_letters: int = Limits.dead_letters,
+        limits: Mapping[str, Limits] | None = None,
+    ) -> None:
+        self.capacity = capacity
+        self.expiry = expiry
+        self.group_expiry = group_expiry
+        self._default_dead_letters = dead_letters
+        self._capacity_patterns = [
+            (re.compile(fnmatch.translate(key)) if isinstance(key, str) else key, value)
+            for key, value in (channel_capacity or {}).items()
+        ]
+        self._limits: dict[str, Limits] = dict(limits or {})
+
+    # What senders and consumers call: Channels' interface.
+
+    @abstractmethod
+    async def send(self, channel: str, event: Event) -> None:
+        """Put one event at the end of the channel.
+
+        Raises:
+            TypeError: the name is not a channel's.
+            AssertionError: the event is not a dict, or has the reserved key ``__asgi_channel__``.
+            EventRejected: the event holds a value that the layer cannot carry (`unsupported-value`).
+            ChannelFull: the channel is at its capacity.
+            LayerUnavailable: the transport is away; whether the event was sent is then not known.
+
+        """
+
+    @abstractmethod
+    def send_sync(self, channel: str, event: Event) -> None:
+        """Send from code that runs in no event loop, in any thread; as `send`, without a loop."""
+
+    @abstractmethod
+    async def send_many(self, channel: str, events: Sequence[Event]) -> None:
+        """Send several events in one step and in this order; on an error none of them was sent."""
+
+    async def receive(self, channel: str) -> Event:
+        """Wait for the next event and take it for good, as Channels' own worker does.
+
+        What cannot be read becomes a dead letter and is passed over: it must not end whoever listens.
+        """
+        self.require_valid_channel_name(channel)
+        while True:
+            for delivery in await self.take(channel, 1):
+                if delivery.event is not None:
+                    return delivery.event
+                await self.bury(delivery, unreadable(delivery))
+
+    async def new_channel(self, prefix: str = "specific.") -> str:
+        """Make up a channel name that nobody else has."""
+        return f"{prefix}{uuid.uuid4().hex[:16]}!{uuid.uuid4().hex[:16]}"
+
+    @abstractmethod
+    async def group_add(self, group: str, channel: str) -> None:
+        """Let the channel have what is sent to the group, for `group_expiry` seconds."""
+
+    @abstractmethod
+    async def group_discard(self, group: str, channel: str) -> None:
+        """Take the channel out of the group, if it is in it."""
+
+    @abstractmethod
+    async def group_send(self, group: str, event: Event) -> None:
+        """Send to every channel of the group; one that is full goes without."""
+
+    @abstractmethod
+    async def flush(self) -> None:
+        """Delete everything: events, groups, dead letters."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let go of what is open. The layer may be used again afterwards and then opens anew."""
+
+    # What a worker calls.
+
+    @abstractmethod
+    async def take(
+        self, channel: str, limit: int, *, lease: float | None = None, wait: bool = True
+    ) -> list[Delivery]:
+        """Take up to `limit` events from the front, oldest first; wait for the first one.
+
+        A call that is cancelled has taken nothing, or what it took is back at the front.
+
+        Args:
+            channel: the channel's name.
+            limit: at most so many, at least 1.
+            lease: seconds after which what is not settled comes again; `None` takes for good.
+            wait: when there is nothing, wait (`True`) or return an empty list.
+
+        """
+
+    @abstractmethod
+    async def settle(self, deliveries: Sequence[Delivery]) -> None:
+        """Forget deliveries that were handled. For those taken for good there is nothing to do."""
+
+    @abstractmethod
+    async def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Put deliveries that were not begun to the front again, in their order, whatever the capacity."""
+
+    @abstractmethod
+    async def retry(self, delivery: Delivery, delay: float) -> None:
+        """Let a leased delivery come again after `delay` seconds, as its next attempt."""
+
+    @abstractmethod
+    async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
+        """Let leased deliveries that are still being handled run `lease` seconds from now."""
+
+    @abstractmethod
+    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+        """Settle the delivery and keep the letter, in one step; beyond the channel's limit the oldest goes."""
+
+    # What those who look after dead letters call.
+
+    @abstractmethod
+    async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
+        """List the dead letters of one channel or of all, oldest first."""
+
+    @abstractmethod
+    async def replay(self, id: str) -> None:  # noqa: A002
+        """Send a dead letter's event again, at the end of its channel, and drop the letter, in one step.
+
+        Raises:
+            KeyError: there is no letter of that id.
+            ChannelFull: the channel is at its capacity; the letter stays.
+
+        """
+
+    @abstractmethod
+    async def drop(self, id: str) -> None:  # noqa: A002
+        """Delete a dead letter; KeyError when there is none of that id."""
+
+    # Rules that every layer shares.
+
+    def limits_of(self, channel: str) -> Limits:
+        """What may be kept on that channel."""
+        limits = self._limits.get(channel)
+        if limits is None:
+            limits = self._limits_by_rule(channel)
+            if "!" not in channel:
+                self._limits[channel] = limits
+        return limits
+
+    def _limits_by_rule(self, channel: str) -> Limits:
+        capacity = next(
+            (value for pattern, value in self._capacity_patterns if pattern.match(channel)), self.capacity
+        )
+        if "!" in channel:
+            # A private channel ends with its consumer: nobody will ever come for what is left on it.
+            return Limits(capacity, 60.0 if self.expiry is None else self.expiry, 0)
+        return Limits(capacity, self.expiry, self._default_dead_letters)
+
+    def require_valid_channel_name(self, name: object, receive: bool = False) -> bool:  # noqa: FBT001, FBT002
+        """Return True for a channel's name, or raise TypeError in Channels' words."""
+        if not (isinstance(name, str) and len(name) < self.MAX_NAME_LENGTH and _NAME.fullmatch(name)):
+            raise TypeError(f"Channel {_NAME_RULE}")
+        if receive and "!" in name and not name.endswith("!"):
+            raise TypeError("Specific channel names in receive() must end at the !")
+        return True
+
+    def require_valid_group_name(self, name: object) -> bool:
+        """Return True for a group's name, or raise TypeError in Channels' words."""
+        if not (isinstance(name, str) and len(name) < self.MAX_NAME_LENGTH and _GROUP.fullmatch(name)):
+            raise TypeError(f"Group {_NAME_RULE}")
+        return True
+
+    def require_valid_event(self, event: object) -> None:
+        """Raise what Channels raises for a message that is not a dict, or that has the reserved key."""
+        if not isinstance(event, dict):
+            raise AssertionError("message is not a dict")  # noqa: TRY004  (Channels' error)
+        if "__asgi_channel__" in event:
+            raise AssertionError("the key '__asgi_channel__' is reserved")
+
+
+def unreadable(delivery: Delivery) -> DeadLetter:
+    """Make the letter for something in the layer that is no event."""
+    return DeadLetter(
+        channel=delivery.channel,
+        code="unreadable",
+        reason=delivery.problem,
+        event=delivery.event,
+        body=delivery.body,
+        attempts=delivery.attempt,
+        sent=delivery.sent,
+        died=time.time(),
+    )

@@ -1,0 +1,64 @@
+"""What both halves must know of a channel: how the layer keeps it (Limits), how the worker serves it (Service).
+
+The contract fills these in, the transport obeys them, and neither needs to know the other.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of a channel a layer keeps.
+
+    Attributes:
+        capacity: events that may wait; one more raises `ChannelFull`.
+        expiry: seconds after which an event that still waits is dropped; `None` for never.
+        dead_letters: the newest so many dead letters are kept; 0 keeps none.
+
+    """
+
+    capacity: int = 10_000
+    expiry: float | None = None
+    dead_letters: int = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How a failed event is tried again, where delivery is at-least-once.
+
+    Attributes:
+        attempts: how often it is tried in all before it becomes a dead letter.
+        delay: seconds before the second attempt.
+        backoff: by how much the delay grows with each further one.
+        max_delay: seconds above which it does not grow.
+
+    """
+
+    attempts: int = 5
+    delay: float = 1.0
+    backoff: float = 2.0
+    max_delay: float = 300.0
+
+    def delay_after(self, attempt: int) -> float:
+        """Seconds to wait after the attempt of that number (the first is 1) failed.
+
+        >>> [Retry(delay=1, backoff=3, max_delay=20).delay_after(n) for n in (1, 2, 3, 4)]
+        [1.0, 3.0, 9.0, 20.0]
+        """
+        return float(min(self.delay * self.backoff ** (attempt - 1), self.max_delay))
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """How a worker serves a channel.
+
+    Attributes:
+        concurrency: instances of the application, so events handled at the same time, per process.
+        timeout: seconds that one handler call may take; `None` for no limit.
+        retry: set where delivery is at-least-once; `None` is at-most-once.
+
+    """
+
+    concurrency: int = 1
+    timeout: float | None = None
+    retry: Retry | None = None
