@@ -67,7 +67,12 @@ class EventRejected(ChannelMapError):
     """
 
     def __init__(
-        self, channel: str, type: str | None, code: str, violations: Iterable[Violation] = (), hint: str = ""  # noqa: A002
+        self,
+        channel: str,
+        type: str | None,  # noqa: A002  (the event's word)
+        code: str,
+        violations: Iterable[Violation] = (),
+        hint: str = "",
     ) -> None:
         self.channel = channel
         self.type = type

@@ -22,8 +22,13 @@ from typing import Any, ClassVar, Literal
 from channelmap.asgi import Event
 from channelmap.terms import Limits
 
-#: The layer that the consumers of this context send with; the worker's process sets it before it serves.
-current_layer: ContextVar["ChannelLayer | None"] = ContextVar("current_layer", default=None)
+#: The layer that the consumers of this context send with (a `ChannelLayer`, or one around it that judges first);
+#: the worker's process sets it before it serves.
+current_layer: ContextVar[Any] = ContextVar("current_layer", default=None)
+
+_USUAL = Limits()
+#: Names may be made up without end; so many are remembered.
+_MOST_KNOWN = 10_000
 
 _NAME = re.compile(r"[A-Za-z0-9\-_.]+(![A-Za-z0-9\-_.]*)?", re.ASCII)
 _GROUP = re.compile(r"[A-Za-z0-9\-_.]+", re.ASCII)
@@ -110,18 +115,20 @@ class ChannelLayer(ABC):
     """
 
     extensions: ClassVar[list[str]] = ["groups", "flush"]
+    #: Whether it can take with a lease, which at-least-once needs.
+    has_leases: ClassVar[bool] = True
     MAX_NAME_LENGTH: ClassVar[int] = 100
     #: Names the layer in messages and logs, without a password.
     url: str
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (Channels' own arguments, and ours)
         self,
         *,
-        capacity: int = Limits.capacity,
-        expiry: float | None = Limits.expiry,
+        capacity: int = _USUAL.capacity,
+        expiry: float | None = _USUAL.expiry,
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         group_expiry: float = 86_400,
-        dead_letters: int = Limits.dead_letters,
+        dead_letters: int = _USUAL.dead_letters,
         limits: Mapping[str, Limits] | None = None,
     ) -> None:
         self.capacity = capacity
@@ -132,7 +139,8 @@ class ChannelLayer(ABC):
             (re.compile(fnmatch.translate(key)) if isinstance(key, str) else key, value)
             for key, value in (channel_capacity or {}).items()
         ]
-        self._limits: dict[str, Limits] = dict(limits or {})
+        self._limits = dict(limits or {})
+        self._known: dict[str, Limits] = {}
 
     # What senders and consumers call: Channels' interface.
 
@@ -196,9 +204,7 @@ class ChannelLayer(ABC):
     # What a worker calls.
 
     @abstractmethod
-    async def take(
-        self, channel: str, limit: int, *, lease: float | None = None, wait: bool = True
-    ) -> list[Delivery]:
+    async def take(self, channel: str, limit: int, *, lease: float | None = None, wait: bool = True) -> list[Delivery]:
         """Take up to `limit` events from the front, oldest first; wait for the first one.
 
         A call that is cancelled has taken nothing, or what it took is back at the front.
@@ -231,6 +237,10 @@ class ChannelLayer(ABC):
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         """Settle the delivery and keep the letter, in one step; beyond the channel's limit the oldest goes."""
 
+    @abstractmethod
+    async def waiting(self, channel: str) -> int | None:
+        """Count the events that wait on the channel, at the same cost however many; `None` if it cannot tell."""
+
     # What those who look after dead letters call.
 
     @abstractmethod
@@ -254,18 +264,22 @@ class ChannelLayer(ABC):
     # Rules that every layer shares.
 
     def limits_of(self, channel: str) -> Limits:
-        """What may be kept on that channel."""
-        limits = self._limits.get(channel)
-        if limits is None:
-            limits = self._limits_by_rule(channel)
-            if "!" not in channel:
-                self._limits[channel] = limits
+        """Return how much may be kept on that channel; TypeError, in Channels' words, when the name is none."""
+        try:
+            return self._known[channel]
+        except (KeyError, TypeError):
+            return self._learn(channel)
+
+    def _learn(self, channel: str) -> Limits:
+        """Look at a channel's name for the first time."""
+        self.require_valid_channel_name(channel)
+        limits = self._limits.get(channel) or self._limits_by_rule(channel)
+        if "!" not in channel and len(self._known) < _MOST_KNOWN:
+            self._known[channel] = limits
         return limits
 
     def _limits_by_rule(self, channel: str) -> Limits:
-        capacity = next(
-            (value for pattern, value in self._capacity_patterns if pattern.match(channel)), self.capacity
-        )
+        capacity = next((value for pattern, value in self._capacity_patterns if pattern.match(channel)), self.capacity)
         if "!" in channel:
             # A private channel ends with its consumer: nobody will ever come for what is left on it.
             return Limits(capacity, 60.0 if self.expiry is None else self.expiry, 0)

@@ -1,0 +1,1 @@
+"""Thumbnails of uploaded pictures, drawn in the background: `make run` shows it."""

@@ -1,0 +1,82 @@
+"""A YAML file maps channels to consumers and JSON Schemas; a fast worker validates and dispatches the events.
+
+What is imported from here is loaded when it is first asked for, so that a process pays only for what it uses.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from channelmap.consumers import AsyncConsumer, StopConsumer, SyncConsumer
+    from channelmap.contract import Channel, Contract, EventType
+    from channelmap.diagnostics import Diagnostic, Location, Severity
+    from channelmap.errors import (
+        ChannelFull,
+        ChannelMapError,
+        ContractError,
+        EventRejected,
+        LayerError,
+        LayerUnavailable,
+        UnknownChannel,
+        Violation,
+    )
+    from channelmap.layer import ChannelLayer, DeadLetter, Delivery
+    from channelmap.loader import load
+    from channelmap.routing import ChannelNameRouter, ProtocolTypeRouter, load_router
+    from channelmap.sending import get_channel_layer
+    from channelmap.worker import Worker
+
+_ROOMS = {
+    "consumers": ("AsyncConsumer", "StopConsumer", "SyncConsumer"),
+    "contract": ("Channel", "Contract", "EventType"),
+    "diagnostics": ("Diagnostic", "Location", "Severity"),
+    "errors": (
+        "ChannelFull", "ChannelMapError", "ContractError", "EventRejected",
+        "LayerError", "LayerUnavailable", "UnknownChannel", "Violation",
+    ),
+    "layer": ("ChannelLayer", "DeadLetter", "Delivery"),
+    "loader": ("load",),
+    "routing": ("ChannelNameRouter", "ProtocolTypeRouter", "load_router"),
+    "sending": ("get_channel_layer",),
+    "worker": ("Worker",),
+}  # fmt: skip
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = [
+    "AsyncConsumer",
+    "Channel",
+    "ChannelFull",
+    "ChannelLayer",
+    "ChannelMapError",
+    "ChannelNameRouter",
+    "Contract",
+    "ContractError",
+    "DeadLetter",
+    "Delivery",
+    "Diagnostic",
+    "EventRejected",
+    "EventType",
+    "LayerError",
+    "LayerUnavailable",
+    "Location",
+    "ProtocolTypeRouter",
+    "Severity",
+    "StopConsumer",
+    "SyncConsumer",
+    "UnknownChannel",
+    "Violation",
+    "Worker",
+    "get_channel_layer",
+    "load",
+    "load_router",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module 'channelmap' has no attribute '{name}'")
+    return getattr(import_module(f"channelmap.{_ROOM_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

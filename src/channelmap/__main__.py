@@ -1,0 +1,5 @@
+"""`python -m channelmap`."""
+
+from channelmap.cli import main
+
+main()

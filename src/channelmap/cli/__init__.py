@@ -1,0 +1,51 @@
+"""The edge of the process: arguments, streams, signals and exit codes. Rules and transports live elsewhere."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from channelmap.cli.exits import run
+
+#: Where each command lives; imported when it is asked for, so that a worker does not pay for the others.
+_COMMANDS = {
+    "runworker": "channelmap.cli.runworker",
+    "check": "channelmap.cli.check",
+    "send": "channelmap.cli.send",
+    "dead": "channelmap.cli.dead",
+    "schema": "channelmap.cli.schema",
+    "init": "channelmap.cli.init",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(_COMMANDS[cmd_name]).command
+        return command
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="channelmap", message="%(prog)s %(version)s")
+def channelmap() -> None:
+    """Map channels to consumers and event schemas, and serve them.
+
+    Everything starts from one file, channels.yaml: `channelmap init` writes a first one.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the `channelmap` command and exit."""
+    sys.exit(run(channelmap, "channelmap", argv))
+
+
+def runworker(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the `runworker` command and exit."""
+    command: click.Command = import_module(_COMMANDS["runworker"]).command
+    sys.exit(run(command, "runworker", argv))

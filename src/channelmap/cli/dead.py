@@ -1,0 +1,156 @@
+"""`channelmap dead`: look at dead letters, send them again, or drop them."""
+
+import asyncio
+import base64
+import dataclasses
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+
+from channelmap.cli.exits import Exit
+from channelmap.cli.options import CONFIG, LAYER
+from channelmap.contract import Contract
+from channelmap.errors import UnknownChannel
+from channelmap.layer import ChannelLayer, DeadLetter
+from channelmap.loader import load
+from channelmap.sending import open_contract_layer
+
+T = TypeVar("T")
+
+IDS = click.argument("ids", nargs=-1, metavar="[ID]...")
+ALL = click.option("--all", "everything", is_flag=True, help="All of them, or all of --channel.")
+CHANNEL = click.option("--channel", metavar="NAME", help="Only the dead letters of this channel.")
+
+
+@click.group("dead")
+def command() -> None:
+    """Look at dead letters: events that were refused, or whose handler failed."""
+
+
+@command.command("list")
+@CONFIG
+@LAYER
+@CHANNEL
+def list_(config: str, layer: str | None, channel: str | None) -> None:
+    """List dead letters, oldest first: id, time (UTC), channel, code, event type, reason."""
+    contract = load(config)
+    letters = _with_layer(contract, layer, lambda opened: opened.dead_letters(channel))
+    if channel is not None and not letters:
+        contract.channel(channel)
+    for letter in letters:
+        event_type = letter.event.get("type", "-") if letter.event else "-"
+        click.echo("\t".join(
+            [letter.id, _time(letter.died), letter.channel, letter.code, str(event_type), _one_line(letter.reason)]
+        ))  # fmt: skip
+
+
+@command.command("show")
+@click.argument("id_", metavar="ID")
+@CONFIG
+@LAYER
+def show(id_: str, config: str, layer: str | None) -> None:
+    """Print everything about one dead letter, as JSON; bytes as base64."""
+    (letter,) = _with_layer(load(config), layer, lambda opened: _letters(opened, (id_,), None))
+    shown = dataclasses.asdict(letter) | {"sent": _time(letter.sent), "died": _time(letter.died)}
+    click.echo(json.dumps(shown, indent=2, ensure_ascii=False, default=_base64))
+
+
+@command.command("replay")
+@IDS
+@ALL
+@CHANNEL
+@CONFIG
+@LAYER
+def replay(ids: tuple[str, ...], everything: bool, channel: str | None, config: str, layer: str | None) -> int:  # noqa: FBT001
+    """Send dead letters again, at the end of their channels; what is still refused stays where it is."""
+    contract = load(config)
+
+    async def do(opened: ChannelLayer) -> list[str]:
+        complaints = []
+        letters = await _letters(opened, _chosen(ids, everything), channel)
+        for letter in letters:
+            complaint = _objection(contract, letter)
+            if complaint:
+                complaints.append(f"{letter.id}: {complaint}")
+            else:
+                await opened.replay(letter.id)
+        click.echo(f"replayed {len(letters) - len(complaints)} of {len(letters)} dead letters", err=True)
+        return complaints
+
+    complaints = _with_layer(contract, layer, do)
+    for complaint in complaints:
+        click.echo(complaint)
+    return Exit.FINDINGS if complaints else Exit.FINE
+
+
+@command.command("drop")
+@IDS
+@ALL
+@CHANNEL
+@CONFIG
+@LAYER
+def drop(ids: tuple[str, ...], everything: bool, channel: str | None, config: str, layer: str | None) -> None:  # noqa: FBT001
+    """Delete dead letters for good."""
+
+    async def do(opened: ChannelLayer) -> None:
+        letters = await _letters(opened, _chosen(ids, everything), channel)
+        for letter in letters:
+            await opened.drop(letter.id)
+        click.echo(f"dropped {len(letters)} dead letters", err=True)
+
+    _with_layer(load(config), layer, do)
+
+
+def _chosen(ids: tuple[str, ...], everything: bool) -> tuple[str, ...] | None:  # noqa: FBT001
+    if bool(ids) == everything:
+        raise click.UsageError("name the dead letters by their ids, or say --all")
+    return None if everything else ids
+
+
+async def _letters(layer: ChannelLayer, ids: tuple[str, ...] | None, channel: str | None) -> list[DeadLetter]:
+    """Find the dead letters named, or all of them for `None`."""
+    letters = {letter.id: letter for letter in await layer.dead_letters(channel)}
+    if ids is None:
+        return list(letters.values())
+    unknown = [id_ for id_ in ids if id_ not in letters]
+    if unknown:
+        raise click.UsageError(f"there is no dead letter {', '.join(unknown)}; `channelmap dead list` shows them")
+    return [letters[id_] for id_ in ids]
+
+
+def _objection(contract: Contract, letter: DeadLetter) -> str:
+    """Say why a dead letter must not be sent again, or nothing."""
+    if letter.event is None:
+        return f"cannot be read: {letter.reason}"
+    try:
+        channel = contract.channel(letter.channel)
+    except UnknownChannel as error:
+        return str(error)
+    rejected = channel.judge(letter.event) if channel.validate == "enforce" else None
+    return str(rejected) if rejected else ""
+
+
+def _with_layer(contract: Contract, url: str | None, do: Callable[[ChannelLayer], Awaitable[T]]) -> T:
+    async def main() -> T:
+        opened = open_contract_layer(contract, url)
+        try:
+            return await do(opened)
+        finally:
+            await opened.close()
+
+    return asyncio.run(main())
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _base64(value: Any) -> str:
+    return base64.b64encode(value).decode()

@@ -1,0 +1,55 @@
+"""How a command ends: what is raised becomes a clear message and a named exit code, never a traceback."""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from enum import IntEnum
+
+import click
+
+from channelmap.errors import ChannelMapError, ContractError, EventRejected
+
+
+class Exit(IntEnum):
+    """What the exit code of every command means."""
+
+    FINE = 0
+    FINDINGS = 1  # something is wrong with the file, or an event was refused
+    USAGE = 2  # wrong arguments, a file or a layer that is not there
+    INTERNAL = 3  # our own fault
+
+
+def run(command: click.Command, name: str, argv: Sequence[str] | None) -> int:
+    """Run a command and return its exit code; diagnostics go to stdout, everything else to stderr."""
+    try:
+        code = command.main(args=list(sys.argv[1:] if argv is None else argv), prog_name=name, standalone_mode=False)
+        sys.stdout.flush()
+    except (click.Abort, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Whoever read our output has gone; what Python would flush at exit has nowhere to go either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.FINE
+    except Exception as error:  # noqa: BLE001  (the last line of defence)
+        return _explain(error, name)
+    return int(code or 0)
+
+
+def _explain(error: Exception, name: str) -> Exit:
+    match error:
+        case click.ClickException():
+            error.show()
+            return Exit.USAGE
+        case ContractError():
+            for diagnostic in error.diagnostics:
+                click.echo(diagnostic)
+            missing = all(diagnostic.code == "file-missing" for diagnostic in error.diagnostics)
+            return Exit.USAGE if missing else Exit.FINDINGS
+        case ChannelMapError():
+            click.echo(f"{name}: {error}", err=True)
+            return Exit.FINDINGS if isinstance(error, EventRejected) else Exit.USAGE
+    traceback.print_exception(error)
+    click.echo(f"{name}: this is a fault of channelmap's own; please report it with the lines above", err=True)
+    return Exit.INTERNAL

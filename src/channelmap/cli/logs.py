@@ -1,0 +1,37 @@
+"""How a worker writes its log: one line an entry, as text for people or as JSON for machines, on stderr."""
+
+import json
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+
+
+class TextFormatter(logging.Formatter):
+    """Time, level, logger, message; a traceback follows on lines of its own."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: `time` (UTC), `level`, `logger`, `message`, and `traceback` where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write one entry."""
+        entry = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            entry["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
+        return json.dumps(entry, ensure_ascii=False)
+
+
+def configure(log_format: str, level: str) -> None:
+    """Send all logging to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

@@ -1,0 +1,28 @@
+"""Options that several commands share, and what must be done before a consumer can be imported."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+CONFIG = click.option(
+    "--config",
+    envvar="CHANNELMAP_CONFIG",
+    default="channels.yaml",
+    show_default=True,
+    metavar="FILE",
+    help="The contract file. $CHANNELMAP_CONFIG sets it too.",
+)
+LAYER = click.option("--layer", metavar="URL", help="Use this layer instead of the one that the file names.")
+
+
+def prepare_imports(config: str) -> None:
+    """Make consumers importable from the working directory and from the file's, and set Django up if it is used."""
+    for directory in (str(Path(config).resolve().parent), str(Path.cwd())):
+        if directory not in sys.path:
+            sys.path.insert(0, directory)
+    if os.environ.get("DJANGO_SETTINGS_MODULE"):
+        import django
+
+        django.setup()

@@ -1,0 +1,108 @@
+"""`channelmap send`: put events on a channel, by hand or from a file."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import track
+
+from channelmap.asgi import Event
+from channelmap.cli.exits import Exit
+from channelmap.cli.options import CONFIG, LAYER
+from channelmap.contract import Channel
+from channelmap.errors import ChannelFull, EventRejected
+from channelmap.loader import load
+from channelmap.sending import ContractLayer, open_contract_layer
+
+#: Events that go out in one step.
+_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """An event and where it stands, for messages."""
+
+    place: str
+    event: Event
+
+
+@click.command("send")
+@click.argument("channel")
+@click.argument("events", metavar="EVENT|FILE|-")
+@CONFIG
+@LAYER
+@click.option("--skip-refused", is_flag=True, help="Send the good events even when others are refused.")
+def command(channel: str, events: str, config: str, layer: str | None, skip_refused: bool) -> int:  # noqa: FBT001
+    """Send one event (a JSON object), or the events of a file with one JSON object a line (- for stdin).
+
+    Every event is judged before the first is sent: when one is refused none goes out.
+    """
+    contract = load(config)
+    declared = contract.channel(channel)
+    good, complaints = _judged(declared, _lines(events))
+    for complaint in complaints:
+        click.echo(complaint)
+    if complaints and not skip_refused:
+        click.echo(f"nothing was sent: {len(complaints)} refused", err=True)
+        return Exit.FINDINGS
+    sent = asyncio.run(_send(ContractLayer(contract, open_contract_layer(contract, layer)), channel, good))
+    click.echo(f"sent {sent} of {len(good) + len(complaints)} events to '{channel}'", err=True)
+    return Exit.FINDINGS if complaints or sent < len(good) else Exit.FINE
+
+
+def _lines(events: str) -> list[tuple[str, str]]:
+    """Read places and texts of the events named on the command line."""
+    if events.lstrip().startswith("{"):
+        return [("event", events)]
+    if events == "-":
+        return _numbered("stdin", sys.stdin.read())
+    try:
+        return _numbered(events, Path(events).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise click.UsageError(f"cannot read '{events}': {error.strerror}; an event starts with '{{'") from error
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"'{events}' is not UTF-8 text (byte {error.start})") from error
+
+
+def _numbered(name: str, text: str) -> list[tuple[str, str]]:
+    # Not str.splitlines: a JSON string may hold U+2028, which is no end of a line here.
+    return [(f"{name}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+
+
+def _judged(channel: Channel, lines: Iterable[tuple[str, str]]) -> tuple[list[Event], list[str]]:
+    good: list[Event] = []
+    complaints: list[str] = []
+    for place, text in lines:
+        try:
+            event = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            complaints.append(f"{place}: not JSON: {error}")
+            continue
+        rejected = (
+            channel.judge(event) if isinstance(event, dict) else EventRejected(channel.name, None, "missing-type")
+        )
+        if rejected is None or channel.validate != "enforce":
+            good.append(event)
+        else:
+            complaints.append(f"{place}: {rejected}")
+    return good, complaints
+
+
+async def _send(layer: ContractLayer, channel: str, events: list[Event]) -> int:
+    sent = 0
+    batches = [events[start : start + _BATCH] for start in range(0, len(events), _BATCH)]
+    console = Console(stderr=True)
+    try:
+        for batch in track(batches, "sending", console=console, disable=not console.is_terminal or len(batches) < 2):
+            await layer.send_many(channel, batch)
+            sent += len(batch)
+    except ChannelFull as error:
+        click.echo(f"{error}; event {sent + 1} and those after it were not sent", err=True)
+    finally:
+        await layer.close()
+    return sent

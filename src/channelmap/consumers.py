@@ -1,0 +1,209 @@
+"""Consumers: a class with one handler method for each event type, in Channels' way and with its words.
+
+A consumer is an ASGI application that asks for an event, calls the handler that the event's type names, and
+asks again; so its next `receive()` says that the last event is done. Knows no schema, no file, no worker.
+"""
+
+import asyncio
+import contextlib
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar, NoReturn
+
+from asgiref.sync import async_to_sync, sync_to_async
+
+from channelmap.asgi import Application, Event, Receive, Scope, Send
+from channelmap.layer import current_layer
+
+
+class StopConsumer(Exception):
+    """Raised by a handler to end its consumer instance in good order; the event counts as handled."""
+
+
+def handler_name(event_type: str) -> str:
+    """Name the method that handles events of a type.
+
+    >>> handler_name("image.uploaded")
+    'image_uploaded'
+    """
+    return event_type.replace(".", "_")
+
+
+def get_handler_name(event: Event) -> str:
+    """Name the method that handles an event; ValueError, in Channels' words, when nothing may handle it."""
+    if "type" not in event:
+        raise ValueError("Incoming message has no 'type' attribute")
+    if not isinstance(event["type"], str):
+        raise ValueError("Incoming message has a 'type' attribute that is not a string")  # noqa: TRY004
+    name = handler_name(event["type"])
+    if name.startswith("_"):
+        raise ValueError("Malformed type in message (leading underscore)")
+    return name
+
+
+@functools.cache
+def handlers_of(consumer: "type[Any]") -> frozenset[str]:
+    """Name the handlers of a consumer class: the public methods that the user's classes define.
+
+    What a framework's own base class defines (`dispatch`, `send`) is no handler, whoever asks for it; a user's
+    class that overrides it does not make it one.
+    """
+    own = [cls for cls in consumer.__mro__ if not _is_framework(cls)]
+    reserved = {name for cls in consumer.__mro__ if _is_framework(cls) for name in vars(cls)}
+    return frozenset(
+        name
+        for cls in own
+        for name, value in vars(cls).items()
+        if not name.startswith("_") and name not in reserved and _is_method(value)
+    )
+
+
+def _is_framework(cls: type) -> bool:
+    return cls is object or cls.__module__ in {__name__, "typing"} or cls.__module__.startswith("channels.")
+
+
+def _is_method(value: object) -> bool:
+    if isinstance(value, (staticmethod, classmethod, functools.partialmethod)):
+        return True
+    return callable(value) and not isinstance(value, type)
+
+
+class _Consumer:
+    """What both kinds of consumer share: being built from a class, finding a handler, having a private channel."""
+
+    scope: Scope
+    base_send: Send
+    _private_channel: str = ""
+    _listens_in_private: bool = False
+
+    @classmethod
+    def as_asgi(cls, **initkwargs: Any) -> Application:
+        """Return an ASGI application that makes a fresh instance, with these arguments, for each call."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> Any:
+            return await cls(**initkwargs)(scope, receive, send)
+
+        app.consumer_class = cls  # type: ignore[attr-defined]
+        app.consumer_initkwargs = initkwargs  # type: ignore[attr-defined]
+        return functools.update_wrapper(app, cls, updated=())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle events until a handler raises; StopConsumer is the good end."""
+        self.scope = scope
+        self.base_send = send
+        self._handlers: dict[str, Callable[[Event], Any]] = {}
+        self.channel_layer = current_layer.get()
+        if self.channel_layer is not None:
+            self._private_channel = await self.channel_layer.new_channel()
+        with contextlib.suppress(StopConsumer):
+            await self._consume(receive)
+
+    @property
+    def channel_name(self) -> str:
+        """The instance's private channel: what is sent there is handled here, one event at a time.
+
+        Listening begins with the first look at the name: an instance that tells it to nobody waits for nobody.
+        """
+        if not self._private_channel:
+            raise AttributeError("channel_name: this consumer has no channel layer")
+        self._listens_in_private = True
+        return self._private_channel
+
+    async def _consume(self, receive: Receive) -> None:
+        raise NotImplementedError
+
+    async def _consume_both(self, receive: Receive, dispatch: Callable[[Event], Awaitable[None]]) -> NoReturn:
+        """Handle what the server has and what comes in private, one at a time, the server's first."""
+        layer = self.channel_layer
+        assert layer is not None
+        sources = (receive, functools.partial(layer.receive, self._private_channel))
+        waiting = [asyncio.ensure_future(source()) for source in sources]
+        try:
+            while True:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for index, task in enumerate(waiting):
+                    if task.done():
+                        await dispatch(task.result())
+                        waiting[index] = asyncio.ensure_future(sources[index]())
+        finally:
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+    def _handler(self, event: Event) -> Callable[[Event], Any]:
+        """Find the method for an event, once for each type."""
+        try:
+            return self._handlers[event["type"]]
+        except (KeyError, TypeError):
+            handler = self._handlers[event["type"]] = self._find_handler(get_handler_name(event), event)
+            return handler
+
+    def _find_handler(self, name: str, event: Event) -> Callable[[Event], Any]:
+        own: type = type(self)
+        if name not in handlers_of(own):
+            raise ValueError(f"No handler for message type {event['type']}")
+        handler: Callable[[Event], Any] = getattr(self, name)
+        return handler
+
+
+class AsyncConsumer(_Consumer):
+    """A consumer whose handlers are `async def`; they run in the worker's event loop."""
+
+    #: Kept for classes that were written for Channels; the worker's layer is the one that counts here.
+    channel_layer_alias: ClassVar[str] = "default"
+
+    async def _consume(self, receive: Receive) -> None:
+        while not self._listens_in_private:
+            await self.dispatch(await receive())
+        await self._consume_both(receive, self.dispatch)
+
+    async def dispatch(self, event: Event) -> None:
+        """Call the handler that the event's type names; ValueError when there is none."""
+        await self._handler(event)(event)
+
+    async def send(self, event: Event) -> None:
+        """Send to the server that runs the application. A worker takes nothing back: NotImplementedError."""
+        await self.base_send(event)
+
+
+class SyncConsumer(_Consumer):
+    """A consumer whose handlers are plain `def`; they run in a thread that belongs to the instance alone.
+
+    Where the server's `receive` offers `at_hand`, the thread goes on with whatever is at hand, without a hop
+    through the event loop for each event.
+    """
+
+    channel_layer_alias: ClassVar[str] = "default"
+
+    async def _consume(self, receive: Receive) -> None:
+        at_hand = getattr(receive, "at_hand", None)
+        executor = ThreadPoolExecutor(1, thread_name_prefix=type(self).__name__)
+        in_thread = sync_to_async(self._drain, thread_sensitive=False, executor=executor)
+        try:
+            while not self._listens_in_private:
+                await in_thread(await receive(), at_hand)
+            await self._consume_both(receive, in_thread)
+        finally:
+            # Not waited for: a handler that was cut off would hold up the event loop until it ends.
+            executor.shutdown(wait=False)
+
+    def _drain(self, event: Event | None, at_hand: Callable[[], Event | None] | None = None) -> None:
+        while event is not None:
+            self.dispatch(event)
+            event = at_hand() if at_hand is not None and not self._listens_in_private else None
+
+    def dispatch(self, event: Event) -> None:
+        """Call the handler that the event's type names; ValueError when there is none."""
+        self._handler(event)(event)
+
+    def _find_handler(self, name: str, event: Event) -> Callable[[Event], Any]:
+        handler = super()._find_handler(name, event)
+        if inspect.iscoroutinefunction(handler):
+            raise TypeError(f"{type(self).__name__}.{name} is async: derive the class from AsyncConsumer")
+        return handler
+
+    def send(self, event: Event) -> None:
+        """Send to the server that runs the application. A worker takes nothing back: NotImplementedError."""
+        async_to_sync(self.base_send)(event)

@@ -1,0 +1,135 @@
+"""The model: what may travel on which channel, and who receives it. Frozen values, pure, read from one file.
+
+`Channel.judge` stands on the path of every event, so it decides first and explains only when it refuses.
+Reads no file, imports no user code, knows no transport.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from channelmap.diagnostics import Location
+from channelmap.errors import EventRejected, UnknownChannel, did_you_mean
+from channelmap.source import Document
+from channelmap.terms import Limits, Service
+from channelmap.validation import Schema, Validator
+
+Validate = Literal["enforce", "warn", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An event that the file shows, and where: one that is to be accepted, or one that is to be rejected."""
+
+    event: Any
+    location: Location
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """One type of event on one channel.
+
+    Attributes:
+        name: what the event's `type` says.
+        schema: the JSON Schema of the whole event as it was written; `True` where there is none.
+        validator: judges by it; `None` where there is no schema: then only the type counts.
+        description: for people.
+        accepts: events that the schema must accept.
+        rejects: events that it must reject.
+
+    """
+
+    name: str
+    schema: Schema = True
+    validator: Validator | None = field(default=None, repr=False, compare=False)
+    description: str = ""
+    accepts: tuple[Example, ...] = ()
+    rejects: tuple[Example, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One channel: who receives its events, and what they look like.
+
+    Attributes:
+        name: as in the file and on the layer.
+        consumer: dotted path of the consumer class or ASGI application; never imported here.
+        events: the declared event types by name.
+        description: for people.
+        owner: who is asked about it.
+        validate: what a bad verdict means: the event is refused, it is only logged, or nobody judges.
+        limits: how much of it a layer keeps.
+        service: how a worker serves it.
+
+    """
+
+    name: str
+    consumer: str
+    events: Mapping[str, EventType]
+    description: str = ""
+    owner: str = ""
+    validate: Validate = "enforce"
+    limits: Limits = field(default_factory=Limits)
+    service: Service = field(default_factory=Service)
+
+    def judge(self, event: Any) -> EventRejected | None:
+        """Say whether an event may travel on this channel: `None` when it may, else why not. Never raises."""
+        name = event.get("type") if isinstance(event, dict) else None
+        if not isinstance(name, str):
+            return EventRejected(self.name, None, "missing-type")
+        event_type = self.events.get(name)
+        if event_type is None:
+            return EventRejected(self.name, name, "unknown-type", hint=did_you_mean(name, self.events))
+        validator = event_type.validator
+        if validator is None or validator.is_valid(event):
+            return None
+        code, violations = validator.violations(event)
+        return EventRejected(self.name, name, code, violations)
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSetting:
+    """Where events travel: a URL with options, or any Channels layer by dotted path; the other pair is empty.
+
+    Attributes:
+        url: such as ``sqlite:////srv/app/channels.db``; paths are absolute.
+        options: what else the layer takes.
+        backend: dotted path of a Channels layer class.
+        config: its keyword arguments, as in Django's `CHANNEL_LAYERS`.
+
+    """
+
+    url: str = field(default="", repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    backend: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What a file promises: its channels, and the layer between their senders and consumers.
+
+    Attributes:
+        path: the file, as messages call it.
+        layer: where events travel.
+        channels: by name, in the order of the file.
+        document: the file itself, to find the place of anything in it.
+
+    """
+
+    path: str
+    layer: LayerSetting
+    channels: Mapping[str, Channel]
+    document: Document = field(repr=False, compare=False)
+
+    def channel(self, name: str) -> Channel:
+        """Return the channel of that name; UnknownChannel, with the names there are, when there is none."""
+        try:
+            return self.channels[name]
+        except KeyError:
+            raise UnknownChannel(name, self.channels) from None
+
+    @property
+    def limits(self) -> dict[str, Limits]:
+        """How much of each channel a layer keeps, by channel name."""
+        return {name: channel.limits for name, channel in self.channels.items()}

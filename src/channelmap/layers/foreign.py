@@ -1,0 +1,145 @@
+"""Any Django Channels layer, adapted to our promise as far as it goes.
+
+Such a layer gives events one by one and for good. So there are no leases, what is given back goes to the end,
+and dead letters are reported instead of kept.
+"""
+# ruff: noqa: ARG002, D102  (`ChannelLayer` says what each method promises)
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from channelmap.asgi import Event
+from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
+from channelmap.layer import ChannelLayer, DeadLetter, Delivery
+
+_log = logging.getLogger("channelmap.layers.foreign")
+
+#: How long a look that must not wait gives the inner layer to answer.
+GRACE_SECS = 0.05
+
+
+class ForeignChannelLayer(ChannelLayer):
+    """A Channels layer made elsewhere; it alone decides about capacity, expiry and names.
+
+    - `take` brings one event. With `wait=False` it waits for 50 ms: only by waiting does one learn whether
+      there is any. When it is cancelled, the inner `receive` is, and loses what that loses.
+    - `send_many` sends one by one: what went out before an error stays sent.
+    - `give_back` puts events to the end.
+    - Leases, retries and the list of dead letters are not to be had: LayerError. Nor is a count.
+    - `bury` logs the letter at ERROR, without the event.
+
+    Args:
+        inner: the layer object.
+
+    """
+
+    has_leases = False
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+        self.url = f"{type(inner).__module__}.{type(inner).__qualname__}"
+        self.group_expiry = getattr(inner, "group_expiry", self.group_expiry)
+
+    async def send(self, channel: str, event: Event) -> None:
+        with self._translated(channel):
+            await self.inner.send(channel, event)
+
+    def send_sync(self, channel: str, event: Event) -> None:
+        asyncio.run(self.send(channel, event))
+
+    async def send_many(self, channel: str, events: Sequence[Event]) -> None:
+        for event in events:
+            await self.send(channel, event)
+
+    async def receive(self, channel: str) -> Event:
+        with self._translated(channel):
+            event: Event = await self.inner.receive(channel)
+        return event
+
+    async def new_channel(self, prefix: str = "specific.") -> str:
+        with self._translated(prefix):
+            return str(await self.inner.new_channel(prefix))
+
+    async def group_add(self, group: str, channel: str) -> None:
+        with self._translated(channel):
+            await self.inner.group_add(group, channel)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        with self._translated(channel):
+            await self.inner.group_discard(group, channel)
+
+    async def group_send(self, group: str, event: Event) -> None:
+        with self._translated(group):
+            await self.inner.group_send(group, event)
+
+    async def flush(self) -> None:
+        with self._translated(""):
+            await self.inner.flush()
+
+    async def close(self) -> None:
+        if hasattr(self.inner, "close"):
+            await self.inner.close()
+
+    async def take(self, channel: str, limit: int, *, lease: float | None = None, wait: bool = True) -> list[Delivery]:
+        if lease is not None:
+            raise self._cannot("lease events", "serve its channels at-most-once")
+        try:
+            event = await asyncio.wait_for(self.receive(channel), None if wait else GRACE_SECS)
+        except TimeoutError:
+            return []
+        return [Delivery(channel, event, b"", time.time())]
+
+    async def settle(self, deliveries: Sequence[Delivery]) -> None:
+        """Do nothing: what was taken is gone."""
+
+    async def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            await self.send(delivery.channel, delivery.event or {})
+
+    async def retry(self, delivery: Delivery, delay: float) -> None:
+        raise self._cannot("retry events", "serve its channels at-most-once")
+
+    async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
+        raise self._cannot("lease events", "serve its channels at-most-once")
+
+    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+        _log.error(
+            "dead letter, not kept: channel=%s code=%s reason=%s violations=%s",
+            letter.channel,
+            letter.code,
+            letter.reason,
+            "; ".join(letter.violations),
+        )
+
+    async def waiting(self, channel: str) -> int | None:
+        return None
+
+    async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
+        raise self._cannot("keep dead letters", "they are in the log")
+
+    async def replay(self, id: str) -> None:  # noqa: A002
+        raise self._cannot("keep dead letters", "they are in the log")
+
+    async def drop(self, id: str) -> None:  # noqa: A002
+        raise self._cannot("keep dead letters", "they are in the log")
+
+    def _cannot(self, what: str, hint: str) -> LayerError:
+        return LayerError(self.url, f"a Channels layer cannot {what}; {hint}")
+
+    @contextmanager
+    def _translated(self, channel: str) -> Iterator[None]:
+        try:
+            yield
+        except (TypeError, ValueError, AssertionError):
+            raise  # What was asked was wrong.
+        except Exception as error:
+            # By its name: to import Channels is for those who have it.
+            if any(kind.__name__ == "ChannelFull" for kind in type(error).__mro__):
+                capacity = getattr(self.inner, "capacity", self.capacity)
+                raise ChannelFull(self.url, channel, capacity) from error
+            raise LayerUnavailable(self.url, f"{type(error).__name__}: {error}") from error

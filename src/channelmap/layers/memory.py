@@ -1,0 +1,254 @@
+"""Events in this process's memory: for tests, and for a sender and a worker in one process.
+
+They are packed all the same: what any other layer carries, changes or refuses, this one does too.
+"""
+# ruff: noqa: D102  (`ChannelLayer` says what each method promises)
+
+import asyncio
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from channelmap.asgi import Event
+from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
+from channelmap.layer import ChannelLayer, DeadLetter, Delivery
+from channelmap.layers.packing import pack, unpack
+
+_Waiter = asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class _Item:
+    sent: float
+    body: bytes
+    attempt: int = 1
+
+
+@dataclass(slots=True)
+class _Lease:
+    until: float
+    item: _Item
+
+
+class MemoryChannelLayer(ChannelLayer):
+    """A layer that ends with its process; each object is a layer of its own.
+
+    Args:
+        url: its name in messages.
+        options: what `ChannelLayer` takes.
+
+    """
+
+    def __init__(self, url: str = "memory://", **options: Any) -> None:
+        super().__init__(**options)
+        self.url = url
+        self._lock = threading.RLock()
+        self._numbers = itertools.count(1)
+        self._waiters: dict[str, set[_Waiter]] = {}
+        self._clear()
+
+    def _clear(self) -> None:
+        self._queues: dict[str, deque[_Item]] = {}
+        self._leases: dict[str, dict[int, _Lease]] = {}
+        self._members: dict[str, dict[str, float]] = {}
+        self._letters: dict[str, DeadLetter] = {}
+
+    async def send(self, channel: str, event: Event) -> None:
+        self.send_sync(channel, event)
+
+    def send_sync(self, channel: str, event: Event) -> None:
+        self._send_all(channel, [event])
+
+    async def send_many(self, channel: str, events: Sequence[Event]) -> None:
+        self._send_all(channel, events)
+
+    def _send_all(self, channel: str, events: Sequence[Event]) -> None:
+        self.require_valid_channel_name(channel)
+        for event in events:
+            self.require_valid_event(event)
+        self._append(channel, [pack(channel, event) for event in events])
+
+    def _append(self, channel: str, bodies: Sequence[bytes]) -> None:
+        capacity = self.limits_of(channel).capacity
+        with self._lock:
+            self._expire(channel)
+            if len(self._queues.get(channel, ())) + len(bodies) > capacity:
+                raise ChannelFull(self.url, channel, capacity)
+            now = time.time()
+            self._queues.setdefault(channel, deque()).extend(_Item(now, body) for body in bodies)
+            self._wake([channel])
+
+    def _expire(self, channel: str) -> None:
+        expiry = self.limits_of(channel).expiry
+        queue = self._queues.get(channel)
+        if expiry is None or not queue:
+            return
+        oldest = time.time() - expiry
+        # What was delivered before stays: its lease promised that it comes again, however late.
+        self._queues[channel] = deque(item for item in queue if item.sent >= oldest or item.attempt > 1)
+
+    async def group_add(self, group: str, channel: str) -> None:
+        self.require_valid_group_name(group)
+        self.require_valid_channel_name(channel)
+        with self._lock:
+            self._members.setdefault(group, {})[channel] = time.time()
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        self.require_valid_group_name(group)
+        self.require_valid_channel_name(channel)
+        with self._lock:
+            self._members.get(group, {}).pop(channel, None)
+
+    async def group_send(self, group: str, event: Event) -> None:
+        self.require_valid_group_name(group)
+        self.require_valid_event(event)
+        body = pack(group, event)
+        with self._lock:
+            oldest = time.time() - self.group_expiry
+            members = {name: at for name, at in self._members.pop(group, {}).items() if at >= oldest}
+            if members:
+                self._members[group] = members
+            for channel in members:
+                with suppress(ChannelFull):
+                    self._append(channel, [body])
+
+    async def flush(self) -> None:
+        with self._lock:
+            self._clear()
+
+    async def close(self) -> None:
+        error = LayerUnavailable(self.url, "the layer was closed")
+        with self._lock:
+            for waiter in itertools.chain(*self._waiters.values()):
+                waiter.get_loop().call_soon_threadsafe(_fail, waiter, error)
+
+    async def take(self, channel: str, limit: int, *, lease: float | None = None, wait: bool = True) -> list[Delivery]:
+        self.require_valid_channel_name(channel)
+        while True:
+            with self._lock:
+                due = self._return_overdue(channel)
+                deliveries = self._remove_front(channel, limit, lease)
+                if deliveries or not wait:
+                    return deliveries
+                waiter: _Waiter = asyncio.get_running_loop().create_future()
+                self._waiters.setdefault(channel, set()).add(waiter)
+            await self._woken(channel, waiter, due)
+
+    async def _woken(self, channel: str, waiter: _Waiter, due: float | None) -> None:
+        delay = None if due is None else max(0.0, due - time.time())
+        try:
+            await asyncio.wait([waiter], timeout=delay)
+            if waiter.done():
+                waiter.result()
+        finally:
+            waiter.cancel()
+            with self._lock:
+                self._waiters[channel].remove(waiter)
+                if not self._waiters[channel]:
+                    del self._waiters[channel]
+
+    def _return_overdue(self, channel: str) -> float | None:
+        """Put back what was not settled in time; when the next lease runs out."""
+        leases = self._leases.get(channel, {})
+        now = time.time()
+        overdue = [ticket for ticket, lease in leases.items() if lease.until <= now]
+        items = [leases.pop(ticket).item for ticket in overdue]
+        for item in reversed(items):
+            item.attempt += 1
+            self._queues.setdefault(channel, deque()).appendleft(item)
+        return min((lease.until for lease in leases.values()), default=None)
+
+    def _remove_front(self, channel: str, limit: int, lease: float | None) -> list[Delivery]:
+        self._expire(channel)
+        queue = self._queues.get(channel, deque())
+        items = [queue.popleft() for _ in range(min(limit, len(queue)))]
+        if not queue:
+            self._queues.pop(channel, None)
+        return [self._delivery(channel, item, lease) for item in items]
+
+    def _delivery(self, channel: str, item: _Item, lease: float | None) -> Delivery:
+        ticket = None
+        if lease is not None:
+            ticket = next(self._numbers)
+            self._leases.setdefault(channel, {})[ticket] = _Lease(time.time() + lease, item)
+        event, problem = unpack(item.body)
+        return Delivery(channel, event, item.body, item.sent, item.attempt, problem, ticket)
+
+    async def settle(self, deliveries: Sequence[Delivery]) -> None:
+        with self._lock:
+            for delivery in deliveries:
+                self._leases.get(delivery.channel, {}).pop(delivery.ticket, None)
+
+    async def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        with self._lock:
+            for delivery in reversed(deliveries):
+                held = self._leases.get(delivery.channel, {}).pop(delivery.ticket, None)
+                if held is not None or delivery.ticket is None:
+                    item = _Item(delivery.sent, delivery.body, delivery.attempt)
+                    self._queues.setdefault(delivery.channel, deque()).appendleft(item)
+            self._wake({delivery.channel for delivery in deliveries})
+
+    async def retry(self, delivery: Delivery, delay: float) -> None:
+        await self.renew([delivery], delay)
+        # Those who wait for the end of the lease are to wait for this.
+        self._wake([delivery.channel])
+
+    async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
+        with self._lock:
+            for delivery in deliveries:
+                if delivery.ticket is None:
+                    reason = "only what was taken with a lease can come again by itself"
+                    raise LayerError(self.url, reason)
+                held = self._leases.get(delivery.channel, {}).get(delivery.ticket)
+                if held is not None:
+                    held.until = time.time() + lease
+
+    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+        body = letter.body or delivery.body or pack(letter.channel, letter.event or {})
+        kept = replace(letter, body=body, event=unpack(body)[0], id=str(next(self._numbers)))
+        with self._lock:
+            await self.settle([delivery])
+            self._letters[kept.id] = kept
+            of_channel = [id_ for id_, other in self._letters.items() if other.channel == letter.channel]
+            for id_ in of_channel[: max(0, len(of_channel) - self.limits_of(letter.channel).dead_letters)]:
+                del self._letters[id_]
+
+    async def waiting(self, channel: str) -> int:
+        return len(self._queues.get(channel, ()))
+
+    async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
+        with self._lock:
+            return [letter for letter in self._letters.values() if channel in {None, letter.channel}]
+
+    async def replay(self, id: str) -> None:  # noqa: A002
+        with self._lock:
+            letter = self._letters[id]
+            self._append(letter.channel, [letter.body])
+            del self._letters[id]
+
+    async def drop(self, id: str) -> None:  # noqa: A002
+        with self._lock:
+            del self._letters[id]
+
+    def _wake(self, channels: Iterable[str]) -> None:
+        with self._lock:
+            for channel in channels:
+                for waiter in self._waiters.get(channel, ()):
+                    # Whoever closed a loop under a waiter has nothing left to wake.
+                    with suppress(RuntimeError):
+                        waiter.get_loop().call_soon_threadsafe(_resolve, waiter)
+
+
+def _resolve(waiter: _Waiter) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _fail(waiter: _Waiter, error: LayerUnavailable) -> None:
+    if not waiter.done():
+        waiter.set_exception(error)

@@ -1,0 +1,51 @@
+"""How an event lies in a layer: as msgpack, the bytes that channels_redis writes.
+
+Every layer packs, the one in memory too: so they all carry and refuse the same values.
+"""
+
+from typing import Any
+
+from msgpack import packb, unpackb  # type: ignore[import-untyped]  # msgpack ships no types
+
+from channelmap.asgi import Event
+from channelmap.errors import EventRejected, Violation
+
+
+def pack(channel: str, event: Event) -> bytes:
+    """Pack an event that is to wait on `channel`.
+
+    Raises:
+        EventRejected: it holds a value that msgpack cannot carry (`unsupported-value`).
+
+    """
+    try:
+        return packb(event)  # type: ignore[no-any-return]
+    except (TypeError, ValueError, OverflowError) as error:
+        named = event.get("type")
+        violation = Violation("$", "msgpack", _complaint(error))
+        raise EventRejected(
+            channel, named if isinstance(named, str) else None, "unsupported-value", [violation]
+        ) from None
+
+
+def _complaint(error: Exception) -> str:
+    # msgpack's own words may quote the value.
+    if isinstance(error, UnicodeEncodeError):
+        return "holds text that is not valid Unicode (a lone surrogate)"
+    if isinstance(error, OverflowError):
+        return "holds an integer beyond 64 bits"
+    if isinstance(error, ValueError):
+        return "is nested too deeply, or larger than 4 GiB"
+    return "holds a value of a type that msgpack has not (such as a date, a set, an object)"
+
+
+def unpack(body: bytes) -> tuple[Event | None, str]:
+    """Read what lies in a layer: the event and no problem, or None and what is wrong with the bytes."""
+    try:
+        # Keys that are no strings travel under Channels too; whether they may is for the gate to judge.
+        event: Any = unpackb(body, strict_map_key=False)
+    except Exception as error:  # noqa: BLE001  (msgpack raises a dozen kinds, and whatever they are, it is unreadable)
+        return None, f"the bytes are not msgpack ({type(error).__name__})"
+    if not isinstance(event, dict):
+        return None, f"the bytes are a {type(event).__name__}, not an event"
+    return event, ""

@@ -1,0 +1,172 @@
+"""Events in one SQLite file, shared by any number of processes of one machine: the embedded default.
+
+`queue` and `letters` say what can be done with the file, `connections` who does it and when, `doorbell` how
+those who wait learn of it.
+"""
+# ruff: noqa: D102  (`ChannelLayer` says what each method promises)
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from channelmap.asgi import Event
+from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
+from channelmap.layer import ChannelLayer, DeadLetter, Delivery
+from channelmap.layers.packing import pack, unpack
+from channelmap.layers.sqlite import letters, queue
+from channelmap.layers.sqlite.connections import Connections
+from channelmap.layers.sqlite.doorbell import Doorbells, Ringer
+
+_PREFIX = "sqlite:///"
+
+
+class SQLiteChannelLayer(ChannelLayer):
+    """A layer in a file: events survive a restart, and an idle worker is woken at once.
+
+    What was delivered before, under a lease, never expires. A file that is deleted while it is in use is made
+    anew; what is sent within the next second may be lost with the old one.
+
+    Args:
+        url: ``sqlite:///relative.db`` (to the working directory of now) or ``sqlite:////absolute.db``.
+        options: what `ChannelLayer` takes.
+
+    Raises:
+        LayerUnavailable: the URL names no file.
+
+    """
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.url = url
+        path = _path_in(url)
+        private, group_expiry = self.limits_of("specific.!"), self.group_expiry
+        self._connections = Connections(path, url, lambda db: queue.clean(db, private, group_expiry))
+        self._ringer = Ringer(path)
+        self._bells = Doorbells(path)
+
+    async def send(self, channel: str, event: Event) -> None:
+        limits = self.limits_of(channel)
+        self.require_valid_event(event)
+        if not await self._connections.run(queue.append, channel, pack(channel, event), limits):
+            raise ChannelFull(self.url, channel, limits.capacity)
+        self._ringer.ring(channel)
+
+    def send_sync(self, channel: str, event: Event) -> None:
+        limits = self.limits_of(channel)
+        self.require_valid_event(event)
+        if not self._connections.run_sync(queue.append, channel, pack(channel, event), limits):
+            raise ChannelFull(self.url, channel, limits.capacity)
+        self._ringer.ring(channel)
+
+    async def send_many(self, channel: str, events: Sequence[Event]) -> None:
+        limits = self.limits_of(channel)
+        for event in events:
+            self.require_valid_event(event)
+        bodies = [pack(channel, event) for event in events]
+        if not await self._connections.run(queue.append_all, channel, bodies, limits):
+            raise ChannelFull(self.url, channel, limits.capacity)
+        self._ringer.ring(channel)
+
+    async def group_add(self, group: str, channel: str) -> None:
+        self.require_valid_group_name(group)
+        self.require_valid_channel_name(channel)
+        await self._connections.run(queue.join, group, channel)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        self.require_valid_group_name(group)
+        self.require_valid_channel_name(channel)
+        await self._connections.run(queue.leave, group, channel)
+
+    async def group_send(self, group: str, event: Event) -> None:
+        self.require_valid_group_name(group)
+        self.require_valid_event(event)
+        body = pack(group, event)
+        reached = await self._connections.run(queue.append_to_group, group, body, self.group_expiry, self.limits_of)
+        for channel in reached:
+            self._ringer.ring(channel)
+
+    async def flush(self) -> None:
+        await self._connections.run(queue.clear)
+
+    async def close(self) -> None:
+        self._bells.close(LayerUnavailable(self.url, "the layer was closed"))
+        self._connections.close()
+
+    async def take(self, channel: str, limit: int, *, lease: float | None = None, wait: bool = True) -> list[Delivery]:
+        limits = self.limits_of(channel)
+        bell = self._bells.here()
+        while True:
+            taken = await self._connections.run(queue.take, channel, limit, lease, limits)
+            if taken.rows or not wait:
+                return _deliveries(channel, taken)
+            if bell is None or bell.lost:
+                bell = self._bells.hang()
+                continue
+            await bell.wait(channel, taken.due)
+            taken = await self._connections.run(queue.take_at_once, channel, limit, lease, limits)
+            if taken.rows:
+                return _deliveries(channel, taken)
+
+    async def settle(self, deliveries: Sequence[Delivery]) -> None:
+        leases = [delivery.ticket for delivery in deliveries if delivery.ticket is not None]
+        if leases:
+            await self._connections.run(queue.release, leases)
+
+    async def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        await self._connections.run(queue.give_back, deliveries)
+        for channel in {delivery.channel for delivery in deliveries}:
+            self._ringer.ring(channel)
+
+    async def retry(self, delivery: Delivery, delay: float) -> None:
+        await self._postpone([delivery], delay)
+        # Those who wait for the end of the lease are to wait for this.
+        self._ringer.ring(delivery.channel)
+
+    async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
+        await self._postpone(deliveries, lease)
+
+    async def _postpone(self, deliveries: Sequence[Delivery], delay: float) -> None:
+        leases = [delivery.ticket for delivery in deliveries]
+        if None in leases:
+            raise LayerError(self.url, "only what was taken with a lease can come again by itself")
+        await self._connections.run(queue.postpone, leases, delay)
+
+    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+        body = letter.body or delivery.body or pack(letter.channel, letter.event or {})
+        limits = self.limits_of(letter.channel)
+        await self._connections.run(letters.keep, delivery.ticket, replace(letter, body=body), limits)
+
+    async def waiting(self, channel: str) -> int:
+        return await self._connections.run(queue.count, channel)
+
+    async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
+        return await self._connections.run(letters.read_all, channel)
+
+    async def replay(self, id: str) -> None:  # noqa: A002
+        channel, fits = await self._connections.run(letters.replay, id, self.limits_of)
+        if not fits:
+            raise ChannelFull(self.url, channel, self.limits_of(channel).capacity)
+        self._ringer.ring(channel)
+
+    async def drop(self, id: str) -> None:  # noqa: A002
+        await self._connections.run(letters.drop, id)
+
+
+def _path_in(url: str) -> str:
+    path = url.removeprefix(_PREFIX)
+    if path in (url, "", ":memory:"):
+        reason = "names no file; expected sqlite:///relative.db or sqlite:////absolute.db"
+        raise LayerUnavailable(url, reason)
+    return str(Path(path).absolute())
+
+
+def _deliveries(channel: str, taken: queue.Taken) -> list[Delivery]:
+    deliveries = []
+    for _, sent, attempt, body in taken.rows:
+        event, problem = unpack(body)
+        deliveries.append(Delivery(channel, event, body, sent, attempt, problem))
+    if taken.first_lease is not None:
+        for ticket, delivery in enumerate(deliveries, taken.first_lease):
+            delivery.ticket = ticket
+    return deliveries

@@ -1,0 +1,197 @@
+"""Connections to one file, for every thread, loop and process; and what is done while the file is busy.
+
+SQLite is called on the thread that asks: a hop to another costs more than the statement. So a connection
+never waits inside SQLite for another process (`timeout=0`): the caller waits in its own way and tries again.
+"""
+
+import asyncio
+import os
+import random
+import sqlite3
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from channelmap.errors import LayerUnavailable, quoted
+from channelmap.layers.sqlite.schema import AlienFile, prepare
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Operation = Callable[Concatenate[sqlite3.Connection, P], T]
+
+PATIENCE_SECS = 30.0
+_FIRST_DELAY_SECS = 0.0001
+_LONGEST_DELAY_SECS = 0.01
+_FOLLOW_SECS = 1.0
+
+_REASONS = {
+    sqlite3.SQLITE_NOTADB: "the file is no SQLite database; name another one, or move it away",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged; move it away, a new one will be made",
+    sqlite3.SQLITE_READONLY: "the file or its directory is read-only; who sends or takes must write",
+    sqlite3.SQLITE_PERM: "the file may not be written; who sends or takes must",
+    sqlite3.SQLITE_FULL: "the disk is full; nothing was written",
+}
+
+
+class _BusyError(Exception):
+    """Another connection holds the lock just now."""
+
+
+class Connections:
+    """The connections to one file that nobody is using just now, and the making of more.
+
+    Args:
+        path: the file, absolute.
+        url: its name in errors.
+        greet: what to do to the file before it is first used.
+
+    """
+
+    def __init__(self, path: str, url: str, greet: Callable[[sqlite3.Connection], None]) -> None:
+        self._path = path
+        self._url = url
+        self._greet: Callable[[sqlite3.Connection], None] | None = greet
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._inode = 0
+        self._follow_at = 0.0
+        weakref.finalize(self, _close_all, self._idle)
+        _everywhere.add(self)
+
+    async def run(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run an operation in an event loop. It runs after the last await, so a cancelled call did nothing.
+
+        Raises:
+            LayerUnavailable: the file cannot be used, or was locked for 30 s.
+
+        """
+        try:
+            return self._once(operation, *args, **kwargs)
+        except _BusyError:
+            pass
+        for delay in self._delays():
+            await asyncio.sleep(delay)
+            try:
+                return self._once(operation, *args, **kwargs)
+            except _BusyError:
+                pass
+        raise self._locked()
+
+    def run_sync(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run an operation in a thread that may be held up; as `run`."""
+        try:
+            return self._once(operation, *args, **kwargs)
+        except _BusyError:
+            pass
+        for delay in self._delays():
+            time.sleep(delay)
+            try:
+                return self._once(operation, *args, **kwargs)
+            except _BusyError:
+                pass
+        raise self._locked()
+
+    def close(self) -> None:
+        """Close what is not in use."""
+        _close_all(self._idle)
+
+    def _once(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if time.monotonic() >= self._follow_at:
+            self._follow_the_file()
+        try:
+            db = self._idle.pop()
+        except IndexError:
+            db = self._open()
+        try:
+            result = operation(db, *args, **kwargs)
+        except sqlite3.Error as error:
+            problem = self._problem(error)
+            if isinstance(problem, LayerUnavailable):
+                db.close()
+            else:
+                self._idle.append(db)
+            raise problem from error
+        except BaseException:
+            self._idle.append(db)
+            raise
+        self._idle.append(db)
+        return result
+
+    def _open(self) -> sqlite3.Connection:
+        db = None
+        try:
+            db = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
+            prepare(db)
+            if self._greet is not None:
+                self._greet(db)
+            self._inode = Path(self._path).stat().st_ino
+        except (sqlite3.Error, AlienFile, OSError) as error:
+            if db is not None:
+                db.close()
+            raise self._problem(error) from error
+        self._greet = None
+        return db
+
+    def _follow_the_file(self) -> None:
+        """Leave a file that was deleted or replaced: nobody else would see what is sent to it."""
+        self._follow_at = time.monotonic() + _FOLLOW_SECS
+        try:
+            inode = Path(self._path).stat().st_ino
+        except OSError:
+            inode = 0
+        if inode != self._inode:
+            self.close()
+
+    def _problem(self, error: Exception) -> LayerUnavailable | _BusyError:
+        """Say what an error means to the user."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return _BusyError()
+        if isinstance(error, AlienFile):
+            return LayerUnavailable(self._url, f"the file {error}")
+        if code == sqlite3.SQLITE_CANTOPEN:
+            return LayerUnavailable(self._url, self._why_not_opened())
+        return LayerUnavailable(self._url, _REASONS.get(code, f"the file cannot be used: {error}"))
+
+    def _why_not_opened(self) -> str:
+        path = Path(self._path)
+        if path.is_dir():
+            return "this is a directory; name a file"
+        if not path.parent.is_dir():
+            return f"the directory {quoted(path.parent, 200)} does not exist; create it"
+        return "the file cannot be opened; may this user read and write it, and its directory?"
+
+    def _locked(self) -> LayerUnavailable:
+        reason = f"the database is locked by another process for {PATIENCE_SECS:.0f} s"
+        return LayerUnavailable(self._url, reason)
+
+    def _delays(self) -> Iterator[float]:
+        give_up_at = time.monotonic() + PATIENCE_SECS
+        delay = _FIRST_DELAY_SECS
+        while time.monotonic() < give_up_at:
+            yield delay * random.uniform(0.5, 1.5)  # noqa: S311  (so that those who wait do not march in step)
+            delay = min(delay * 1.5, _LONGEST_DELAY_SECS)
+
+
+def _close_all(idle: deque[sqlite3.Connection]) -> None:
+    while True:
+        try:
+            db = idle.pop()
+        except IndexError:
+            return
+        db.close()
+
+
+_everywhere: "weakref.WeakSet[Connections]" = weakref.WeakSet()
+
+
+def _close_everywhere() -> None:
+    for connections in list(_everywhere):
+        connections.close()
+
+
+# A child that inherits a connection inherits SQLite's belief to hold locks that only its parent has. So a
+# fork finds none open, and both sides open their own.
+os.register_at_fork(before=_close_everywhere)

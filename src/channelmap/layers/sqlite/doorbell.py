@@ -1,0 +1,292 @@
+"""How a sender wakes those who wait, in other processes too, without anybody polling.
+
+Beside the file stands a directory with one Unix datagram socket for each event loop that takes. A sender,
+after its commit, sends the channel's name to each. Three laws keep a ring from being lost:
+
+- The socket is there before its owner looks into the queue, and while it is busy rings wait in the kernel.
+- Between a look that found nothing and the wait stands no await.
+- A kernel keeps few rings and drops more; whoever reads many at once wakes everybody.
+
+For a sender that was killed between commit and ring, a heartbeat looks now and then whether the file changed.
+Where there can be no such socket, the same heartbeat goes fast.
+"""
+
+import asyncio
+import os
+import secrets
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+HEARTBEAT_SECS = 5.0
+POLL_SECS = 0.05
+_LONGEST_ADDRESS = 100
+# net.unix.max_dgram_qlen is 10 on a plain Linux.
+_MANY_RINGS = 10
+# More than any kernel's tick.
+_TICK_NS = 20_000_000
+
+
+def directory_of(path: str) -> str:
+    """Where the bells of a file hang."""
+    return f"{path}-wake"
+
+
+class Ringer:
+    """The sender's side: rings every bell of one file, from any thread."""
+
+    def __init__(self, path: str) -> None:
+        self._directory = directory_of(path)
+        self._bells: list[bytes] = []
+        self._listed_ns = 0
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.settimeout(0)
+        weakref.finalize(self, self._socket.close)
+
+    def ring(self, channel: str) -> None:
+        """Tell all who wait for the channel to look; never waits and never fails."""
+        try:
+            changed_ns = os.stat(self._directory).st_mtime_ns  # noqa: PTH116  (half the cost)
+        except OSError:
+            return  # Nobody has ever waited.
+        if changed_ns != self._listed_ns:
+            self._list(changed_ns)
+        message = channel.encode()
+        for bell in self._bells:
+            try:
+                if len(bell) <= _LONGEST_ADDRESS:
+                    self._socket.sendto(message, bell)
+                else:
+                    _reach(bell, partial(self._socket.sendto, message))
+            except OSError as error:
+                _unless_busy(bell, error)
+
+    def _list(self, changed_ns: int) -> None:
+        with suppress(OSError):
+            bells = Path(self._directory).iterdir()
+            self._bells = [os.fsencode(bell) for bell in bells if not bell.name.startswith(".")]
+        self._listed_ns = changed_ns if _is_settled(changed_ns) else 0
+
+
+class Doorbell:
+    """The listener's side: wakes those who wait in one event loop.
+
+    Attributes:
+        lost: somebody deleted the socket, so nobody can ring: hang another.
+
+    """
+
+    def __init__(self, path: str) -> None:
+        self.lost = False
+        self._path = path
+        #: By the channel's name as a ring says it.
+        self._waiters: dict[bytes, list[asyncio.Future[None]]] = {}
+        self._listens = False
+        self._heartbeat: asyncio.TimerHandle | None = None
+        self._footprint: tuple[int, ...] | None = None
+        self._name = f"{os.getpid()}.{secrets.token_hex(4)}"
+        self._socket = _hang(path, self._name)
+        self._take_down = weakref.finalize(self, _take_down, self._socket, self._address, os.getpid())
+
+    @property
+    def _address(self) -> Path:
+        return Path(directory_of(self._path), self._name)
+
+    async def wait(self, channel: str, due: float | None) -> None:
+        """Wait for a ring for the channel, or until `due`, in seconds since the epoch."""
+        loop = asyncio.get_running_loop()
+        woken, name = loop.create_future(), channel.encode()
+        self._listen(loop)
+        self._waiters.setdefault(name, []).append(woken)
+        timer = None if due is None else loop.call_later(max(0.0, due - time.time()), _wake, woken)
+        try:
+            await woken
+        finally:
+            if timer is not None:
+                timer.cancel()
+            # Whoever rang has taken all who wait for the channel off the list.
+            if woken in self._waiters.get(name, ()):
+                self._waiters[name].remove(woken)
+
+    def end(self, loop: asyncio.AbstractEventLoop, error: Exception) -> None:
+        """Take it down, and raise `error` in all who wait."""
+        for waiter in self._all_waiters():
+            if not waiter.done():
+                waiter.set_exception(error)
+        self._stop_listening(loop)
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+        self._socket = None
+        self._take_down()
+
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._listens and self._socket is not None:
+            loop.add_reader(self._socket, self._rung, loop, self._socket)
+            self._listens = True
+        if self._heartbeat is None:
+            # Not a beat: what it saw would be newer than the look into the queue that found nothing.
+            self._schedule(loop)
+
+    def _stop_listening(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._listens and self._socket is not None and not loop.is_closed():
+            loop.remove_reader(self._socket)
+        self._listens = False
+
+    def _rung(self, loop: asyncio.AbstractEventLoop, bell: socket.socket) -> None:
+        if not any(self._waiters.values()):
+            # Everybody is busy, and need not pay for rings.
+            self._stop_listening(loop)
+            return
+        with suppress(BlockingIOError):
+            self._wake_all(bell.recv(256))
+            # What else there is waits until those just woken have had their turn.
+            loop.call_soon(self._read_on, bell)
+
+    def _read_on(self, bell: socket.socket) -> None:
+        with suppress(OSError):
+            for rings in range(2, 64):
+                self._wake_all(bell.recv(256))
+                if rings == _MANY_RINGS:
+                    for name in list(self._waiters):
+                        self._wake_all(name)
+
+    def _wake_all(self, name: bytes) -> None:
+        for waiter in self._waiters.pop(name, ()):
+            _wake(waiter)
+
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._heartbeat = None
+        self.lost = self._socket is not None and not self._address.exists()
+        footprint = _footprint(self._path)
+        waiters = self._all_waiters()
+        if self.lost or footprint is None or footprint != self._footprint:
+            for waiter in waiters:
+                _wake(waiter)
+        self._footprint = footprint
+        if waiters:
+            self._schedule(loop)
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        period = POLL_SECS if self._socket is None else HEARTBEAT_SECS
+        self._heartbeat = loop.call_later(period, self._beat, loop)
+
+    def _all_waiters(self) -> list[asyncio.Future[None]]:
+        return [waiter for waiters in self._waiters.values() for waiter in waiters]
+
+
+class Doorbells:
+    """The bells of one file in this process: one for each event loop that takes."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._bells = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Doorbell]()
+        self._lock = threading.Lock()
+
+    def here(self) -> Doorbell | None:
+        """Return the bell of the running loop, if it hangs and can be rung."""
+        bell = self._bells.get(asyncio.get_running_loop())
+        return None if bell is None or bell.lost else bell
+
+    def hang(self) -> Doorbell:
+        """Give the running loop a bell; the file must exist. Look into the queue once more before waiting."""
+        bell = Doorbell(self._path)
+        with self._lock:
+            for loop in list(self._bells):
+                if loop.is_closed():
+                    del self._bells[loop]
+            self._bells[asyncio.get_running_loop()] = bell
+        return bell
+
+    def close(self, error: Exception) -> None:
+        """Take all bells down, and raise `error` in all who wait, in whichever loop."""
+        with self._lock:
+            bells = list(self._bells.items())
+            self._bells.clear()
+        here = asyncio.get_running_loop()
+        for loop, bell in bells:
+            if loop is not here and loop.is_running():
+                loop.call_soon_threadsafe(bell.end, loop, error)
+            else:
+                bell.end(loop, error)
+
+
+def _unless_busy(bell: bytes, error: OSError) -> None:
+    """Take down a bell whose owner was killed; one with many rings to read, or another user's, stays."""
+    if isinstance(error, (ConnectionRefusedError, FileNotFoundError)):
+        with suppress(OSError):
+            Path(os.fsdecode(bell)).unlink()
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def _is_settled(mtime_ns: int) -> bool:
+    """Whether the next change must show: mtime moves by ticks of the kernel."""
+    return time.time_ns() - mtime_ns > _TICK_NS
+
+
+def _footprint(path: str) -> tuple[int, ...] | None:
+    """Return what differs whenever anything was committed to the file; None when that cannot be told yet."""
+    marks = []
+    for name in (path, f"{path}-wal"):
+        try:
+            found = Path(name).stat()
+        except OSError:
+            marks.append(0)
+            continue
+        if not _is_settled(found.st_mtime_ns):
+            return None
+        marks += [found.st_ino, found.st_mtime_ns]
+    return tuple(marks)
+
+
+def _reach(path: bytes, use: Callable[[bytes], object]) -> None:
+    """Call `use` with an address of the socket at that path: a path may be long, an address may not."""
+    if len(path) <= _LONGEST_ADDRESS:
+        use(path)
+        return
+    directory, name = os.path.split(path)
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        use(b"/proc/self/fd/%d/%b" % (handle, name))
+    finally:
+        os.close(handle)
+
+
+def _hang(path: str, name: str) -> socket.socket | None:
+    """Make the socket of a bell; None where that is not possible."""
+    directory = Path(directory_of(path))
+    bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        # Whoever may write to the file may ring.
+        mode = Path(path).stat().st_mode & 0o666
+        if not directory.is_dir():
+            directory.mkdir(exist_ok=True)
+            directory.chmod(mode | (mode & 0o444) >> 2)
+        bell.settimeout(0)
+        # Bound under a name that nobody rings: before it is bound, a sender would take it for a dead one's.
+        hidden = directory / f".{name}"
+        _reach(os.fsencode(hidden), bell.bind)
+        hidden.chmod(mode)
+        hidden.rename(directory / name)
+    except OSError:
+        bell.close()
+        return None
+    return bell
+
+
+def _take_down(bell: socket.socket | None, address: Path, pid: int) -> None:
+    if bell is None:
+        return
+    bell.close()
+    # A forked child has a copy of the bell, but the name is its parent's.
+    if os.getpid() == pid:
+        with suppress(OSError):
+            address.unlink()

@@ -1,0 +1,96 @@
+"""What can be done with dead letters, each as a plain function of a connection (see `queue`)."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from channelmap.layer import DeadLetter
+from channelmap.layers.packing import unpack
+from channelmap.layers.sqlite.queue import append, transaction
+from channelmap.terms import Limits
+
+_FORGET_OLDEST = """
+DELETE FROM dead_letters WHERE channel = ?1 AND id <= (
+    SELECT id FROM dead_letters WHERE channel = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2
+)
+"""
+_COLUMNS = "channel, code, reason, violations, traceback, attempts, sent, died, body"
+
+
+def keep(db: sqlite3.Connection, lease: int | None, letter: DeadLetter, limits: Limits) -> None:
+    """Keep a letter, forget the oldest beyond the limit, and end the lease of the event that it is about."""
+    with transaction(db):
+        db.execute("DELETE FROM leases WHERE id = ?", (lease,))
+        db.execute(
+            f"INSERT INTO dead_letters ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            (
+                letter.channel,
+                letter.code,
+                _storable(letter.reason),
+                json.dumps(letter.violations),
+                _storable(letter.traceback),
+                letter.attempts,
+                letter.sent,
+                letter.died,
+                letter.body,
+            ),
+        )
+        db.execute(_FORGET_OLDEST, (letter.channel, limits.dead_letters))
+
+
+def _storable(text: str) -> str:
+    # A traceback may quote a lone surrogate, which SQLite refuses.
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def read_all(db: sqlite3.Connection, channel: str | None) -> list[DeadLetter]:
+    """List the letters of one channel, or of all, oldest first."""
+    where, values = ("", ()) if channel is None else ("WHERE channel = ?", (channel,))
+    rows = db.execute(f"SELECT id, {_COLUMNS} FROM dead_letters {where} ORDER BY id", values)  # noqa: S608
+    return [_letter(*row) for row in rows]
+
+
+def _letter(*row: Any) -> DeadLetter:
+    id_, channel, code, reason, violations, traceback, attempts, sent, died, body = row
+    return DeadLetter(
+        channel=channel,
+        code=code,
+        reason=reason,
+        event=unpack(body)[0],
+        body=body,
+        violations=tuple(json.loads(violations)),
+        traceback=traceback,
+        attempts=attempts,
+        sent=sent,
+        died=died,
+        id=str(id_),
+    )
+
+
+def replay(
+    db: sqlite3.Connection,
+    id: str,  # noqa: A002
+    limits_of: Callable[[str], Limits],
+) -> tuple[str, bool]:
+    """Move a letter's event to the end of its channel; return which, and False if that is full: it stays.
+
+    Raises:
+        KeyError: there is no letter of that id.
+
+    """
+    with transaction(db):
+        found = db.execute("SELECT channel, body FROM dead_letters WHERE id = ?", (id,)).fetchone()
+        if found is None:
+            raise KeyError(id)
+        channel, body = found
+        fits = append(db, channel, body, limits_of(channel))
+        if fits:
+            drop(db, id)
+    return channel, fits
+
+
+def drop(db: sqlite3.Connection, id: str) -> None:  # noqa: A002
+    """Delete a letter; KeyError when there is none of that id."""
+    if not db.execute("DELETE FROM dead_letters WHERE id = ?", (id,)).rowcount:
+        raise KeyError(id)

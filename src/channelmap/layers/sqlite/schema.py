@@ -1,0 +1,70 @@
+"""What the file holds, and whether a file is ours."""
+
+import sqlite3
+
+VERSION = 1
+
+_TABLES = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE events (
+    channel TEXT, id INTEGER, sent REAL, attempt INTEGER, body BLOB, PRIMARY KEY (channel, id)
+) WITHOUT ROWID;
+CREATE TABLE leases (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    channel TEXT, until REAL, sent REAL, attempt INTEGER, body BLOB
+);
+CREATE INDEX leases_by_channel ON leases (channel, until);
+CREATE TABLE members (name TEXT, channel TEXT, added REAL, PRIMARY KEY (name, channel)) WITHOUT ROWID;
+CREATE TABLE dead_letters (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    channel TEXT, code TEXT, reason TEXT, violations TEXT, traceback TEXT,
+    attempts INTEGER, sent REAL, died REAL, body BLOB
+);
+CREATE INDEX dead_letters_by_channel ON dead_letters (channel, id);
+PRAGMA user_version = {VERSION};
+COMMIT;
+"""
+
+
+class AlienFile(Exception):
+    """The file is a database, but not one that this version can use."""
+
+
+def prepare(db: sqlite3.Connection) -> None:
+    """Make a new connection fast, and a new file ours.
+
+    Raises:
+        AlienFile: the file belongs to another program, or to a newer channelmap.
+
+    """
+    version = _version(db)
+    if version > VERSION:
+        raise AlienFile(f"was made by a newer channelmap (its schema is {version}, ours {VERSION})")
+    # The second look at the version: another process may just have made our tables.
+    if version == 0 and _has_tables(db) and _version(db) == 0:
+        raise AlienFile("is a database of another program; give the events a file of their own")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = NORMAL")
+    # Four times the default: a checkpoint syncs the disk, and 16 MB of log are cheap.
+    db.execute("PRAGMA wal_autocheckpoint = 4000")
+    if version == 0:
+        _make_tables(db)
+
+
+def _make_tables(db: sqlite3.Connection) -> None:
+    try:
+        db.executescript(_TABLES)
+    except sqlite3.OperationalError:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        # Another process may have been faster.
+        if _version(db) != VERSION:
+            raise
+
+
+def _has_tables(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])

@@ -1,0 +1,100 @@
+"""Data of the right shape to the model; nothing is wrong any more."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from channelmap.contract import Channel, Contract, EventType, Example, LayerSetting
+from channelmap.loader.schemas import Schemas
+from channelmap.source import Document, Pointer
+from channelmap.terms import Limits, Retry, Service
+
+DEFAULT_LAYER = "sqlite:///channels.db"
+
+Examples = dict[Pointer, tuple[Example, ...]]
+
+
+def build(document: Document, schemas: Schemas, examples: Examples, root: Path) -> Contract:
+    """Make the contract.
+
+    Args:
+        document: the contract file.
+        schemas: its schemas, compiled.
+        examples: its examples, by their pointer.
+        root: what a relative path in the layer's URL is relative to.
+
+    """
+    defaults = document.data.get("defaults", {})
+    channels = {
+        name: _channel(name, {**defaults, **settings, "retry": _retry(defaults, settings)}, schemas, examples)
+        for name, settings in document.data["channels"].items()
+    }
+    layer = _layer(document.data.get("layer", DEFAULT_LAYER), root)
+    return Contract(document.path, layer, channels, document)
+
+
+def _channel(name: str, settings: dict[str, Any], schemas: Schemas, examples: Examples) -> Channel:
+    return Channel(
+        name=name,
+        consumer=settings["consumer"],
+        events={
+            event_type: _event_type(("channels", name, "events", event_type), declared, schemas, examples)
+            for event_type, declared in settings["events"].items()
+        },
+        description=settings.get("description", ""),
+        owner=settings.get("owner", ""),
+        validate=settings.get("validate", "enforce"),
+        limits=_limits(settings),
+        service=_service(settings),
+    )
+
+
+def _event_type(pointer: Pointer, declared: Any, schemas: Schemas, examples: Examples) -> EventType:
+    return EventType(
+        name=str(pointer[-1]),
+        schema=schemas.schema(pointer),
+        validator=schemas.validator(pointer),
+        description=declared.get("description", "") if isinstance(declared, dict) else "",
+        accepts=examples.get((*pointer, "accepts"), ()),
+        rejects=examples.get((*pointer, "rejects"), ()),
+    )
+
+
+def _limits(settings: dict[str, Any]) -> Limits:
+    return Limits(**_chosen(settings, {"capacity": int, "expiry": _seconds, "dead_letters": int}))
+
+
+def _service(settings: dict[str, Any]) -> Service:
+    retry = Retry(**settings["retry"]) if settings.get("delivery") == "at-least-once" else None
+    return Service(**_chosen(settings, {"concurrency": int, "timeout": _seconds}), retry=retry)
+
+
+def _chosen(settings: dict[str, Any], kinds: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
+    """Pick the settings that are there: the others stay the model's defaults. 2.0 is an integer too."""
+    return {key: kind(settings[key]) for key, kind in kinds.items() if key in settings}
+
+
+def _retry(*levels: dict[str, Any]) -> dict[str, Any]:
+    """Put together what defaults and channel say of `retry`, key by key."""
+    kinds = {"attempts": int, "delay": float, "backoff": float, "max_delay": float}
+    return {key: value for level in levels for key, value in _chosen(level.get("retry", {}), kinds).items()}
+
+
+def _seconds(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _layer(setting: Any, root: Path) -> LayerSetting:
+    if isinstance(setting, str):
+        return LayerSetting(url=_absolute(setting, root))
+    if "url" in setting:
+        return LayerSetting(url=_absolute(setting["url"], root), options=setting.get("options", {}))
+    return LayerSetting(backend=setting["backend"], config=setting.get("config", {}))
+
+
+def _absolute(url: str, root: Path) -> str:
+    """Make a relative SQLite path one below the file's directory: sender and worker may start anywhere."""
+    scheme, separator, path = url.partition(":///")
+    if scheme != "sqlite" or not separator or path.startswith("/"):
+        return url
+    return f"sqlite:///{root / path}"

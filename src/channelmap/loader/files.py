@@ -1,0 +1,72 @@
+"""The files that a contract names: each read once, none outside the contract's own directory."""
+
+import os
+from pathlib import Path
+
+from channelmap.diagnostics import Diagnostic, Location
+from channelmap.errors import ContractError, quoted
+from channelmap.source import Document, near_names, read_document
+
+
+def label_of(path: Path) -> str:
+    """Name a file for messages: relative to the working directory where it is below it."""
+    # Not resolved: a symbolic link is called as its user calls it.
+    absolute = Path(os.path.normpath(path.absolute())) if "\0" not in str(path) else path
+    try:
+        return str(absolute.relative_to(Path.cwd()))
+    except ValueError:
+        return str(absolute)
+
+
+class Files:
+    """The files below a root directory; what is wrong with one is noted in `found`, once.
+
+    Args:
+        root: the directory of the contract file.
+
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.found: list[Diagnostic] = []
+        self._resolved_root = root.resolve()
+        self._documents: dict[Path, Document | None] = {}
+
+    def read(self, name: str, mention: Location, kind: str) -> Document | None:
+        """Read the file of that relative name, or note what is wrong with it and return None.
+
+        Args:
+            name: the path, relative to the root, with slashes.
+            mention: where the file is named.
+            kind: what it is for, ``schema`` or ``examples``: the first word of the codes.
+
+        """
+        try:
+            path = (self._resolved_root / name).resolve()
+            path.relative_to(self._resolved_root)
+        except (ValueError, OSError, RuntimeError):
+            message = f"{quoted(name)} is outside the directory of the contract"
+            self._note(mention, "path-outside-root", message, "move the file below that directory")
+            return None
+        if not path.exists():
+            self._note(mention, f"{kind}-missing", f"there is no file {quoted(name)}", near_names(path))
+            return None
+        if path not in self._documents:
+            self._documents[path] = self._read(path, name, kind)
+        return self._documents[path]
+
+    def _read(self, path: Path, name: str, kind: str) -> Document | None:
+        try:
+            return read_document(path, label_of(self.root / name))
+        except ContractError as error:
+            self.found.extend(_as_kind(diagnostic, kind) for diagnostic in error.diagnostics)
+            return None
+
+    def _note(self, location: Location, code: str, message: str, hint: str) -> None:
+        self.found.append(Diagnostic(location, code, message, hint))
+
+
+def _as_kind(diagnostic: Diagnostic, kind: str) -> Diagnostic:
+    """Call an error of syntax by the file that it is in: what it is a syntax of, the file's name says."""
+    code = f"{kind}-syntax" if diagnostic.code in {"yaml-syntax", "json-syntax"} else diagnostic.code
+    return Diagnostic(diagnostic.location, code, diagnostic.message, diagnostic.hint)

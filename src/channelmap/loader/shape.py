@@ -1,0 +1,151 @@
+"""The shape of a contract file, by `channels.schema.json`, and the few rules that JSON Schema cannot say."""
+
+import functools
+import json
+from collections.abc import Iterator
+from importlib.resources import files
+from typing import Any
+
+from channelmap.diagnostics import Diagnostic
+from channelmap.errors import did_you_mean, quoted
+from channelmap.source import Document, Pointer
+from channelmap.validation import Mismatch, Validator
+
+_TYPES = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "text",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+
+
+def check_shape(document: Document) -> list[Diagnostic]:
+    """Find everything in a contract file that has not the shape of one."""
+    validator, schema = _own_schema()
+    found = [
+        diagnostic
+        for mismatch in validator.mismatches(document.data)
+        for diagnostic in _diagnostics(document, mismatch, schema)
+    ]
+    channels = document.data.get("channels") if isinstance(document.data, dict) else None
+    for name, channel in channels.items() if isinstance(channels, dict) else ():
+        if isinstance(channel, dict):
+            found += _collisions(document, ("channels", name, "events"), channel.get("events"))
+            found += _idle_retry(document, ("channels", name), channel)
+    return found
+
+
+@functools.cache
+def _own_schema() -> tuple[Validator, dict[str, Any]]:
+    schema = json.loads(files("channelmap").joinpath("channels.schema.json").read_text("utf-8"))
+    return Validator(schema), schema
+
+
+def _diagnostics(document: Document, mismatch: Mismatch, schema: dict[str, Any]) -> Iterator[Diagnostic]:
+    match mismatch.keyword:
+        case "additionalProperties":
+            known = _follow(schema, mismatch.schema_path[:-1])["properties"]
+            for name in mismatch.names:
+                place = document.locate((*mismatch.pointer, name), key=True)
+                yield Diagnostic(place, "unknown-key", f"unknown key {quoted(name)}", _instead(name, known))
+        case "required" | "dependencies" if mismatch.names:
+            place = document.locate(mismatch.pointer, key=True)
+            yield Diagnostic(place, "missing-key", f"{_subject(mismatch.pointer)} lacks {quoted(mismatch.names[0])}")
+        case "propertyNames":
+            place = document.locate((*mismatch.pointer, mismatch.names[0]), key=True)
+            yield Diagnostic(place, *_bad_name(mismatch.pointer, mismatch.names[0]))
+        case _:
+            place = document.locate(mismatch.pointer)
+            yield Diagnostic(place, "wrong-shape", _wrong_shape(document.data, mismatch, schema))
+
+
+def _instead(name: str, known: dict[str, Any]) -> str:
+    return did_you_mean(name, known) or f"expected one of {', '.join(map(quoted, known))}"
+
+
+def _bad_name(pointer: Pointer, name: str) -> tuple[str, str, str]:
+    if pointer == ("channels",):
+        hint = "expected 1 to 99 ASCII letters, digits, hyphens, underscores and periods"
+        return "channel-name-invalid", f"{quoted(name)} cannot be the name of a channel", hint
+    hint = "expected text that begins neither with '_' nor with '.'"
+    return "event-type-invalid", f"{quoted(name)} cannot be an event type", hint
+
+
+def _wrong_shape(data: Any, mismatch: Mismatch, schema: dict[str, Any]) -> str:
+    owner = _follow(schema, mismatch.schema_path[:-1])
+    subject = _subject(mismatch.pointer)
+    if mismatch.keyword == "minProperties":
+        return f"{subject} must not be empty"
+    if mismatch.keyword == "oneOf":
+        return f"{subject} needs either 'url' or 'backend'"
+    got = _found(_follow(data, mismatch.pointer), secret=mismatch.pointer[:1] == ("layer",))
+    return f"{subject} expected {_expectation(owner, schema)}, got {got}"
+
+
+def _subject(pointer: Pointer) -> str:
+    if not pointer:
+        return "the file"
+    name = quoted(pointer[-1])
+    return f"channel {name}" if pointer[:-1] == ("channels",) else name
+
+
+def _expectation(owner: dict[str, Any], schema: dict[str, Any]) -> str:
+    """Say in words what a schema wants, as far as `channels.schema.json` goes."""
+    if "$ref" in owner:
+        return _expectation(_follow(schema, owner["$ref"].split("/")[1:]), schema)
+    if "anyOf" in owner:
+        return " or ".join(_expectation(branch, schema) for branch in owner["anyOf"])
+    if "const" in owner:
+        return json.dumps(owner["const"])
+    if "enum" in owner:
+        return f"one of {', '.join(map(quoted, owner['enum']))}"
+    types = [owner["type"]] if isinstance(owner["type"], str) else owner["type"]
+    words = " or ".join(_TYPES[name] for name in types)
+    if "exclusiveMinimum" in owner:
+        return f"{words} above {owner['exclusiveMinimum']}".replace(" or null above 0", " above 0 or null")
+    return f"{words} of at least {owner['minimum']}" if "minimum" in owner else words
+
+
+def _found(value: Any, *, secret: bool) -> str:
+    match value:
+        case dict():
+            return "a mapping" if value else "an empty mapping"
+        case list():
+            return "a list"
+        case str():
+            return "text" if secret else f"text {quoted(value)}" if value else "empty text"
+    return json.dumps(value)[:60]
+
+
+def _follow(value: Any, pointer: Any) -> Any:
+    for step in pointer:
+        value = value[step]
+    return value
+
+
+def _collisions(document: Document, pointer: Pointer, events: Any) -> Iterator[Diagnostic]:
+    """Two types that would call one handler: a consumer could not tell them apart."""
+    first: dict[str, str] = {}
+    for event_type in events if isinstance(events, dict) else ():
+        handler = event_type.replace(".", "_")
+        other = first.setdefault(handler, event_type)
+        if other != event_type:
+            place = document.locate((*pointer, other), key=True)
+            message = (
+                f"{quoted(event_type)} and {quoted(other)} ({place.line}:{place.column}) "
+                f"would both call {quoted(handler)}"
+            )
+            yield Diagnostic(document.locate((*pointer, event_type), key=True), "handler-collision", message)
+
+
+def _idle_retry(document: Document, pointer: Pointer, channel: dict[str, Any]) -> Iterator[Diagnostic]:
+    """`retry` that would never be obeyed: better refused than believed in."""
+    defaults = document.data.get("defaults")
+    inherited = defaults.get("delivery") if isinstance(defaults, dict) else None
+    if "retry" in channel and channel.get("delivery", inherited) in {None, "at-most-once"}:
+        message = "'retry' has no effect where delivery is at-most-once"
+        place = document.locate((*pointer, "retry"), key=True)
+        yield Diagnostic(place, "retry-at-most-once", message, "add 'delivery: at-least-once'")

@@ -1,0 +1,190 @@
+"""What both languages are read into, and the bounds under which that happens."""
+
+import re
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from channelmap.diagnostics import Diagnostic, Location
+from channelmap.errors import ContractError, quoted
+
+Pointer = tuple[str | int, ...]
+"""The way from a document's root to one of its values: keys and list positions."""
+
+MAX_BYTES = 1 << 20
+MAX_NODES = 200_000
+#: Far beyond what people write, far below where a recursive reader or a JSON Schema engine ends the process.
+MAX_DEPTH = 100
+#: More than anybody reads; a file of nothing but aliases would make one for each.
+MAX_FINDINGS = 100
+
+
+class Text:
+    """A file's text, where every offset has a place."""
+
+    def __init__(self, path: str, text: str) -> None:
+        self.path = path
+        self.text = text
+
+    @cached_property
+    def _line_starts(self) -> list[int]:
+        return [0, *(newline.end() for newline in re.finditer(r"\r\n?|\n", self.text))]
+
+    def at(self, offset: int) -> Location:
+        """Return the place of a code point, counted from 0; the end of the text is a place too."""
+        line = bisect_right(self._line_starts, offset)
+        return Location(self.path, line, offset - self._line_starts[line - 1] + 1)
+
+    def error(self, offset: int, code: str, message: str, hint: str = "") -> Diagnostic:
+        """Return a diagnostic for that place."""
+        return Diagnostic(self.at(offset), code, message, hint)
+
+
+def decode(path: str, data: bytes) -> Text:
+    """Read UTF-8, with or without a byte order mark; ContractError with the place of the first bad byte."""
+    if len(data) > MAX_BYTES:
+        message = f"the file is larger than {MAX_BYTES // 1024} KiB"
+        raise ContractError([Diagnostic(Location(path), "file-too-large", message)])
+    try:
+        return Text(path, data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        good = Text(path, error.object[: error.start].decode("utf-8"))
+        message = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
+        raise ContractError([good.error(len(good.text), "not-utf-8", message, "save the file as UTF-8")]) from None
+
+
+class Place:
+    """Where a value stands, where its key stands, and the places of what it contains."""
+
+    __slots__ = ("children", "key_offset", "offset")
+
+    def __init__(self, offset: int, key_offset: int) -> None:
+        self.offset = offset
+        self.key_offset = key_offset
+        self.children: dict[str | int, Place] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A file's data, and where each value of it stands.
+
+    Attributes:
+        path: the file, as messages call it.
+        data: plain JSON values.
+
+    """
+
+    path: str
+    data: Any
+    text: Text
+    root: Place
+
+    def locate(self, pointer: Pointer, *, key: bool = False) -> Location:
+        """Return the place of a value, or of its key; or of the nearest ancestor that is there."""
+        place = self.root
+        for step in pointer:
+            if step not in place.children:
+                return self.text.at(place.offset)
+            place = place.children[step]
+        return self.text.at(place.key_offset if key else place.offset)
+
+
+class Builder:
+    """Puts a document together from a reader's tokens, in their order; keeps the bounds and the key rules.
+
+    What can be passed over is collected in `found`; what cannot ends the reading with a ContractError.
+    """
+
+    def __init__(self, text: Text) -> None:
+        self.text = text
+        self.found: list[Diagnostic] = []
+        self._root: tuple[Any, Place] | None = None
+        self._open: list[tuple[dict[str, Any] | list[Any], Place]] = []
+        self._key: tuple[str, int] | None = None
+        self._nodes = 0
+
+    @property
+    def expects_key(self) -> bool:
+        """Whether the next token is a key, or the end of a mapping."""
+        return bool(self._open) and isinstance(self._open[-1][0], dict) and self._key is None
+
+    def open(self, container: dict[str, Any] | list[Any], offset: int) -> None:
+        """Begin a mapping or a list."""
+        place = self.value(container, offset)
+        if len(self._open) == MAX_DEPTH:
+            raise self.stop(offset, "too-deep", f"nested more than {MAX_DEPTH} levels deep")
+        self._open.append((container, place))
+
+    def close(self) -> None:
+        """End what was begun last."""
+        self._open.pop()
+
+    def key(self, name: str, offset: int) -> None:
+        """Take the key of the value that comes next."""
+        self._refuse_surrogates(name, offset)
+        first = self._open[-1][1].children.get(name)
+        if first is not None:
+            place = self.text.at(first.key_offset)
+            message = f"{quoted(name)} is declared twice; first at {place.line}:{place.column}"
+            self.report(offset, "duplicate-key", message)
+        self._key = (name, offset)
+
+    def value(self, value: Any, offset: int) -> Place:
+        """Take a value: a scalar, or a container that is about to be filled."""
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise self.stop(offset, "file-too-large", f"the file holds more than {MAX_NODES:,} values")
+        if isinstance(value, str):
+            self._refuse_surrogates(value, offset)
+        name, key_offset = self._key or (None, offset)
+        place = Place(offset, key_offset)
+        if not self._open:
+            self._root = (value, place)
+            return place
+        container, parent = self._open[-1]
+        if isinstance(container, dict):
+            assert name is not None
+            container[name] = value
+            parent.children[name] = place
+        else:
+            parent.children[len(container)] = place
+            container.append(value)
+        self._key = None
+        return place
+
+    def report(self, offset: int, code: str, message: str, hint: str = "") -> None:
+        """Note something wrong and go on, unless there is too much of it."""
+        self.found.append(self.text.error(offset, code, message, hint))
+        if len(self.found) == MAX_FINDINGS:
+            raise ContractError(self.found)
+
+    def stop(self, offset: int, code: str, message: str, hint: str = "") -> ContractError:
+        """Return the error that ends the reading, with what was found before it."""
+        self.report(offset, code, message, hint)
+        return ContractError(self.found)
+
+    def document(self) -> Document:
+        """Return what was read; ContractError when anything was found, or nothing was there to read."""
+        if self._root is None and not self.found:
+            self.found.append(Diagnostic(Location(self.text.path), "file-empty", "the file is empty"))
+        if self.found or self._root is None:
+            raise ContractError(self.found)
+        data, place = self._root
+        return Document(self.text.path, data, self.text, place)
+
+    def _refuse_surrogates(self, text: str, offset: int) -> None:
+        if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+            self.report(offset, "unsupported-text", "half of a surrogate pair is no text")
+
+
+def number(builder: Builder, literal: str, offset: int, base: int = 10) -> int | float:
+    """Read a number that JSON can hold too; what it cannot is noted."""
+    try:
+        value = int(literal, base) if literal.lstrip("+-").isalnum() and "e" not in literal.lower() else float(literal)
+    except ValueError:  # Python reads no integer of more than 4,300 digits
+        value = float("inf")
+    if value in {float("inf"), float("-inf")} or value != value:  # noqa: PLR0124  (NaN is not itself)
+        builder.report(offset, "unsupported-number", f"{quoted(literal)} is no number that JSON can hold")
+        return 0
+    return value

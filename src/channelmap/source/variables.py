@@ -1,0 +1,38 @@
+"""The environment in a text: `${NAME}`, `${NAME:-default}`, and `$${` for a literal `${`."""
+
+import re
+from collections.abc import Callable, Mapping
+
+_VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{[^}]*\}?")
+
+
+def fill(text: str, env: Mapping[str, str], report: Callable[[str, str, str], None]) -> str:
+    """Put the environment's values in place; a default counts where a name is unset or empty, as in a shell.
+
+    Args:
+        text: a scalar's text.
+        env: the environment.
+        report: called with code, message and hint for what cannot be filled, which then becomes nothing.
+
+    """
+
+    def value(variable: re.Match[str]) -> str:
+        name, default = variable.groups()
+        if variable.group() == "$${":
+            return "${"
+        if name is None:
+            report(
+                "variable-malformed",
+                f"'{variable.group()[:60]}' names no environment variable",
+                "write ${NAME} or ${NAME:-default}, or $${ for a literal ${",
+            )
+            return ""
+        if name not in env and default is None:
+            report(
+                "unset-variable",
+                f"environment variable '{name}' is not set",
+                f"set it, or give a default: ${{{name}:-default}}",
+            )
+        return env.get(name) or default or ""
+
+    return _VARIABLE.sub(value, text)

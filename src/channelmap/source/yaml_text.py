@@ -1,0 +1,152 @@
+"""YAML 1.2, core schema, from PyYAML's events.
+
+Not from its loaders: they follow YAML 1.1 (`on` is true, `1:30` is 90), keep the last of two equal keys, lose
+the places, and one ends the process on deep nesting. Anchors, aliases, merge keys and tags are refused.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from channelmap.source.document import Builder, Document, Text, decode, number
+from channelmap.source.variables import fill
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|\ufeff")
+_WORDS = {"": None, "~": None} | {
+    spelled: value
+    for word, value in {"null": None, "true": True, "false": False}.items()
+    for spelled in (word, word.title(), word.upper())
+}
+_DECIMAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_OCTAL = re.compile(r"0o[0-7]+")
+_HEX = re.compile(r"0x[0-9a-fA-F]+")
+_NO_NUMBER = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+#: What is part of PyYAML's words, in both of its scanners, and what is said instead: message and hint.
+_AT_THE_PROBLEM = {
+    "mapping values": ("': ' where no key may stand", "put a text that contains ': ' in quotes"),
+    "sequence entries": ("'- ' where no list item may stand", "begin the list on a line of its own"),
+    "cannot start any token": ("no value can begin with this character", "put the value in quotes"),
+    "document start": ("more than one document in one file", ""),
+    "block end": ("indented differently from what it belongs to", ""),
+    "'-' indicator": ("indented differently from what it belongs to", ""),
+    "expected key": ("indented differently from what it belongs to", ""),
+}
+#: The same for what is noticed late: the place is where the thing began.
+_AT_THE_BEGINNING = {
+    "expected ':'": ("a key without ':'", ""),
+    "end of stream": ("this quote is never closed", ""),
+    "document separator": ("this quote is never closed", ""),
+    "escape": ("unknown escape in double quotes", "use single quotes, or double the backslash"),
+    "',' or ']'": ("this list lacks a ',' or its ']'", ""),
+    "',' or '}'": ("this mapping lacks a ',' or its '}'", ""),
+    "tag handle": ("tags are not supported", "leave it out"),
+}
+
+
+def read_yaml(path: str, data: bytes, env: Mapping[str, str] | None = None) -> Document:
+    """Read a YAML text in UTF-8: one document, JSON values, keys that are text.
+
+    Args:
+        path: what messages call the file.
+        data: its bytes; a byte order mark is passed over.
+        env: fills ``${NAME}`` and ``${NAME:-default}`` in values; without it such text stays as it is. What
+            was filled into a plain scalar is resolved again: ``${N:-10}`` is a number, and text in quotes.
+
+    Raises:
+        ContractError: with everything that is wrong up to the first error of syntax.
+
+    """
+    text = decode(path, data)
+    reader = _Reader(text, env)
+    if control := _CONTROL.search(text.text):
+        message = f"control character U+{ord(control.group()):04X} is not allowed"
+        raise reader.build.stop(control.start(), "yaml-syntax", message)
+    try:
+        for event in yaml.parse(text.text, Loader=_Loader):
+            reader.feed(event)
+    except yaml.MarkedYAMLError as error:
+        raise reader.build.stop(*_in_words(error, text)) from None
+    return reader.build.document()
+
+
+class _Reader:
+    def __init__(self, text: Text, env: Mapping[str, str] | None) -> None:
+        self.build = Builder(text)
+        self._env = env
+        self._documents = 0
+
+    def feed(self, event: Any) -> None:
+        offset = event.start_mark.index
+        match event:
+            case yaml.AliasEvent():
+                self._alias(event, offset)
+            case yaml.ScalarEvent():
+                self._refuse_properties(event, offset)
+                self._scalar(event, offset)
+            case yaml.CollectionStartEvent():
+                self._refuse_properties(event, offset)
+                if self.build.expects_key:
+                    raise self.build.stop(offset, "yaml-unsupported", "a key must be text")
+                self.build.open({} if isinstance(event, yaml.MappingStartEvent) else [], offset)
+            case yaml.CollectionEndEvent():
+                self.build.close()
+            case yaml.DocumentStartEvent():
+                self._documents += 1
+                if self._documents > 1:
+                    raise self.build.stop(offset, "yaml-syntax", "more than one document in one file")
+
+    def _alias(self, event: yaml.AliasEvent, offset: int) -> None:
+        message = f"alias '*{event.anchor}' is not supported"
+        self.build.report(offset, "yaml-unsupported", message, "write the value out")
+        (self.build.key if self.build.expects_key else self.build.value)(f"*{event.anchor}", offset)
+
+    def _refuse_properties(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, offset: int) -> None:
+        if event.anchor is not None:
+            message = f"anchor '&{event.anchor}' is not supported"
+            self.build.report(offset, "yaml-unsupported", message, "write the value out where it is needed")
+        if event.tag is not None:
+            self.build.report(offset, "yaml-unsupported", "tags are not supported", "leave it out")
+
+    def _scalar(self, event: yaml.ScalarEvent, offset: int) -> None:
+        plain = event.style in {None, ""}
+        if self.build.expects_key:
+            if plain and event.value == "<<":
+                message = "merge key '<<' is not supported"
+                self.build.report(offset, "yaml-unsupported", message, "write the keys out")
+            self.build.key(event.value, offset)
+            return
+        text = event.value
+        if self._env is not None and "${" in text:
+            text = fill(text, self._env, lambda *finding: self.build.report(offset, *finding))
+        self.build.value(self._resolve(text, offset) if plain else text, offset)
+
+    def _resolve(self, text: str, offset: int) -> Any:
+        """Find a plain scalar's value by the core schema."""
+        if text in _WORDS:
+            return _WORDS[text]
+        if _DECIMAL.fullmatch(text) or _NO_NUMBER.fullmatch(text):
+            return number(self.build, text, offset)
+        if _OCTAL.fullmatch(text):
+            return number(self.build, text[2:], offset, base=8)
+        if _HEX.fullmatch(text):
+            return int(text, 16)
+        return text
+
+
+def _in_words(error: Any, text: Text) -> tuple[int, str, str, str]:
+    """Say the same, and at the same place, for both scanners: offset, code, message, hint."""
+    problem = error.problem or ""
+    end = error.problem_mark.index if error.problem_mark is not None else len(text.text)
+    begin = error.context_mark.index if error.context_mark is not None else end
+    if text.text[end : end + 1] == "\t":
+        return end, "yaml-syntax", "a tab where only spaces may stand", "use spaces"
+    for offset, table in ((end, _AT_THE_PROBLEM), (begin, _AT_THE_BEGINNING)):
+        for part, words in table.items():
+            if part in problem:
+                return offset, "yaml-syntax", *words
+    return end, "yaml-syntax", "not YAML from here on", ""

@@ -1,0 +1,166 @@
+"""The engine behind a schema: compiled once, then asked for each event."""
+
+import functools
+import json
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+import jsonschema_rs
+
+from channelmap.errors import Violation
+from channelmap.validation.guard import is_supported, unsupported
+from channelmap.validation.recursion import EXPLAINED_DEPTH, has_recursive_alternatives, is_deeper
+from channelmap.validation.second import opinion
+from channelmap.validation.wording import Mismatch, mismatches
+
+BASE_URI = "https://channelmap.invalid/schemas/"
+"""Where schema files stand for each other: this, then the path below the schema root.
+
+Of http, because relative references resolve against no other scheme as they should; `.invalid` is no host.
+"""
+
+Schema = dict[str, Any] | bool
+"""A JSON Schema, as Python data."""
+
+DIALECTS = ("https://json-schema.org/draft/2020-12/schema", "http://json-schema.org/draft-07/schema")
+"""What `$schema` may say; the first is meant where it says nothing."""
+
+MAX_VIOLATIONS = 20
+#: About two milliseconds, for the few patterns (with look-around, back-references) that are not linear.
+_PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000)
+#: What the engine raises, instead of deciding, on what the guard does not know yet.
+_ENGINE_FAILURES = (ValueError, TypeError, OverflowError, RecursionError)
+
+
+class SchemaUnusable(Exception):
+    """A schema that its metaschema accepts cannot be compiled all the same; says why."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class SchemaSet:
+    """Schemas that may refer to each other, by URI.
+
+    Args:
+        schemas: URI and schema of each.
+
+    Raises:
+        SchemaUnusable: they do not fit together, because one refers to something that is not among them.
+
+    """
+
+    def __init__(self, schemas: Iterable[tuple[str, Any]]) -> None:
+        self.schemas = dict(schemas)
+        try:
+            self.registry = jsonschema_rs.Registry(self.schemas.items())
+        except (*_ENGINE_FAILURES, jsonschema_rs.ReferencingError) as error:
+            raise SchemaUnusable(str(error)) from None
+
+
+class Validator:
+    """A compiled schema that judges events and never raises.
+
+    Args:
+        schema: a JSON Schema, valid by its metaschema.
+        uri: what its relative references are relative to.
+        others: the schemas that it may refer to.
+
+    Raises:
+        SchemaUnusable: it cannot be compiled.
+
+    """
+
+    __slots__ = ("_engine", "_engine_accepts", "_others", "_schema", "_uri")
+
+    def __init__(self, schema: Schema, uri: str = BASE_URI, others: SchemaSet | None = None) -> None:
+        self._schema = schema
+        self._uri = uri
+        self._others = others.schemas if others is not None else {}
+        registry = others.registry if others is not None else None
+        try:
+            self._engine = jsonschema_rs.validator_for(
+                schema,
+                registry=registry,
+                base_uri=uri,
+                validate_formats=True,
+                pattern_options=_PATTERNS,
+                offline=True,
+            )
+        except jsonschema_rs.ValidationError as error:
+            raise SchemaUnusable(error.message) from None
+        except (*_ENGINE_FAILURES, jsonschema_rs.ReferencingError) as error:
+            raise SchemaUnusable(str(error)) from None
+        self._engine_accepts = self._engine.is_valid
+
+    def is_valid(self, event: dict[str, Any]) -> bool:
+        """Whether an event consists of JSON values and fits the schema."""
+        try:
+            return is_supported(event) and self._engine_accepts(event)
+        except _ENGINE_FAILURES:
+            return False
+
+    def second_opinion(self, event: dict[str, Any]) -> bool | None:
+        """Whether the jsonschema package accepts the event; `None` where it is not asked.
+
+        That is where the two are known to differ: regular expressions, which Python reads in its own way and may
+        never finish, formats, which it does not assert, and what the guard refuses.
+        """
+        schemas = json.dumps([self._schema, *self._others.values()])
+        if any(f'"{keyword}' in schemas for keyword in ("pattern", "format", "content")) or not is_supported(event):
+            return None
+        return opinion(self._schema, self._uri, self._others, event)
+
+    def violations(self, event: dict[str, Any]) -> tuple[str, tuple[Violation, ...]]:
+        """Say why `is_valid` says no: a code, `unsupported-value` or `schema-mismatch`, and what is wrong."""
+        fault = unsupported(event)
+        if fault is not None:
+            return "unsupported-value", (fault,)
+        if is_deeper(event, EXPLAINED_DEPTH) and has_recursive_alternatives(self._schema, self._uri, self._others):
+            return "schema-mismatch", (Violation("$", "schema", "breaks the schema, too deep inside to say where"),)
+        try:
+            found = self.mismatches(event, MAX_VIOLATIONS)
+        except _ENGINE_FAILURES:
+            return "unsupported-value", (Violation("$", "json", "cannot be judged"),)
+        return "schema-mismatch", tuple(dict.fromkeys(mismatch.violation for mismatch in found))
+
+    def mismatches(self, instance: Any, limit: int | None = None) -> tuple[Mismatch, ...]:
+        """Find what in a value (known to be JSON) breaks the schema, each keyword and place once."""
+        errors = islice(self._engine.iter_errors(instance), limit)
+        found = (mismatch for error in errors for mismatch in mismatches(error, instance, self._schema))
+        return tuple(dict.fromkeys(found))
+
+
+def schema_mismatches(schema: Any, dialect: str) -> tuple[Mismatch, ...]:
+    """Find what in a schema breaks the metaschema of its dialect, regular expressions included."""
+    return _metaschema(dialect).mismatches(schema)
+
+
+@functools.cache
+def _metaschema(dialect: str) -> Validator:
+    return Validator({"$schema": dialect, "allOf": [{"$ref": dialect}]})
+
+
+_BRANCHES = ("allOf", "anyOf", "oneOf")
+_CONDITIONS = ("if", "then", "else")
+
+
+def with_type(schema: Schema) -> Schema:
+    """Return the schema of an event as it reads when `type` need not be written: as one of its properties.
+
+    This only matters where a schema is closed (`additionalProperties: false`), which would refuse every event
+    otherwise. What the type is has been compared before a schema is asked, so any will do here. It holds for
+    the schema itself and, since they describe the same object, for the branches of its `allOf`, `anyOf`,
+    `oneOf`, `if`, `then` and `else`. It does not reach through a `$ref`: a closed schema that others refer to
+    must name `type` itself.
+    """
+    if not isinstance(schema, dict):
+        return schema
+    result = {key: with_type(value) if key in _CONDITIONS else value for key, value in schema.items()}
+    for keyword in _BRANCHES:
+        if keyword in schema:
+            result[keyword] = [with_type(branch) for branch in schema[keyword]]
+    result["properties"] = {"type": True, **schema.get("properties", {})}
+    return result

@@ -1,0 +1,152 @@
+"""Moves events from a layer into an application: knows ASGI and the layer's promise, and no contract."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+
+from channelmap.asgi import Application
+from channelmap.errors import LayerError
+from channelmap.layer import ChannelLayer
+from channelmap.terms import Service
+from channelmap.worker.inbox import LEASE, Inbox
+from channelmap.worker.slot import Slot
+
+__all__ = ["Worker"]
+
+log = logging.getLogger("channelmap.worker")
+
+#: Seconds that a stopping worker gives a lost layer to take back what is in hand.
+LAST_WORDS = 5.0
+
+
+class Worker:
+    """Serves channels: for each an inbox that refills itself, and `concurrency` slots that handle its events.
+
+    Stopping has two steps: `quiet` (take no more, give back what was not begun), and then the end of `serve`,
+    when every handler has finished, or at the deadline that `stop` sets.
+
+    Args:
+        application: any ASGI application, such as a `ChannelNameRouter`; it is called for each slot with
+            ``{"type": "channel", "channel": name, "extensions": {"channel.reject": {}}}``.
+        channels: names, or names with how each is served.
+        channel_layer: an open layer; it stays open.
+        burst: end when everything that waits is handled.
+
+    Raises:
+        ValueError: there is no layer.
+        LayerError: a channel is to be served at-least-once, which the layer cannot.
+
+    """
+
+    def __init__(
+        self,
+        application: Application,
+        channels: Iterable[str] | Mapping[str, Service],
+        channel_layer: ChannelLayer,
+        *,
+        burst: bool = False,
+    ) -> None:
+        if channel_layer is None:
+            raise ValueError("Channel layer is not valid")
+        self.application = application
+        self.channel_layer = channel_layer
+        services = channels if isinstance(channels, Mapping) else dict.fromkeys(channels, Service())
+        for name, service in services.items():
+            channel_layer.require_valid_channel_name(name)
+            if service.retry is not None and not channel_layer.has_leases:
+                raise LayerError(channel_layer.url, f"cannot serve channel '{name}' at-least-once: it has no leases")
+        self._services = dict(services)
+        self._burst = burst
+        self._inboxes: list[Inbox] = []
+        self._slots: list[Slot] = []
+        self._quiet = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._deadline: float | None = None
+
+    async def serve(self) -> None:
+        """Serve until stopped, or, in burst mode, until nothing waits."""
+        self._open()
+        running = [asyncio.ensure_future(slot.run()) for slot in self._slots]
+        for task in running:
+            task.add_done_callback(lambda _: self._changed.set())
+        renewing = asyncio.ensure_future(self._renew())
+        try:
+            if self._burst:
+                await self._until_nothing_waits()
+                self.quiet()
+            await self._quiet.wait()
+            self._dismiss_idle(running)
+            await self._until_finished(running)
+        finally:
+            await self._end([*running, renewing])
+
+    def quiet(self) -> None:
+        """Take no more. What was not begun goes back, what was begun goes on."""
+        for inbox in self._inboxes:
+            inbox.quiet()
+        self._quiet.set()
+
+    def stop(self, deadline: float) -> None:
+        """Be quiet, and end at the latest `deadline` seconds from now: a handler still running is then cut off."""
+        self._deadline = asyncio.get_running_loop().time() + deadline
+        self.quiet()
+        self._changed.set()
+
+    def _open(self) -> None:
+        for name, service in self._services.items():
+            inbox = Inbox(self.channel_layer, name, service, burst=self._burst)
+            inbox.closed = self._quiet.is_set()
+            self._inboxes.append(inbox)
+            self._slots += [Slot(inbox, self.application, self._changed.set) for _ in range(service.concurrency)]
+
+    async def _until_nothing_waits(self) -> None:
+        """Wait until every slot rests and a last look finds nothing: a handler may have sent more."""
+        while not self._quiet.is_set():
+            await self._change()
+            if all(slot.resting for slot in self._slots):
+                found = [await inbox.refill() for inbox in self._inboxes]
+                if not any(found):
+                    return
+                for slot in self._slots:
+                    slot.wake()
+
+    def _dismiss_idle(self, running: list["asyncio.Task[None]"]) -> None:
+        for slot, task in zip(self._slots, running, strict=True):
+            if slot.in_hand is None:
+                task.cancel()
+
+    async def _until_finished(self, running: list["asyncio.Task[None]"]) -> None:
+        """Wait until every slot has dealt with the event it had in hand, or until the deadline."""
+        while not all(slot.in_hand is None or task.done() for slot, task in zip(self._slots, running, strict=True)):
+            if self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline:
+                return
+            await self._change()
+
+    async def _change(self) -> None:
+        """Wait until a slot comes to rest or the deadline has passed."""
+        left = None if self._deadline is None else self._deadline - asyncio.get_running_loop().time()
+        try:
+            await asyncio.wait_for(self._changed.wait(), left)
+        except TimeoutError:
+            return
+        self._changed.clear()
+
+    async def _end(self, tasks: list["asyncio.Task[None]"]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for end in [*(slot.stop for slot in self._slots), *(inbox.close for inbox in self._inboxes)]:
+            try:
+                await asyncio.wait_for(end(), LAST_WORDS)
+            except (LayerError, TimeoutError) as error:
+                log.error("lost what was in hand: the layer does not answer: %s", error)  # noqa: TRY400
+
+    async def _renew(self) -> None:
+        while any(service.retry for service in self._services.values()):
+            await asyncio.sleep(LEASE / 3)
+            for inbox in self._inboxes:
+                in_hand = [slot.in_hand for slot in self._slots if slot.inbox is inbox and slot.in_hand]
+                try:
+                    await inbox.renew(in_hand)
+                except LayerError as error:
+                    log.warning("channel '%s': cannot renew its leases: %s", inbox.channel, error)

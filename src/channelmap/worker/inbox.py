@@ -1,0 +1,193 @@
+"""The events of one channel that this process has at hand, and how it comes by more of them.
+
+Law: a crash may lose what is at hand, and other workers wait for it. So an inbox holds about 10 ms of work, as
+measured: hundreds of events for a fast handler, which then pays one trip for all of them, one for a slow one.
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from channelmap.errors import LayerError
+from channelmap.layer import ChannelLayer, DeadLetter, Delivery, unreadable
+from channelmap.terms import Service
+
+log = logging.getLogger("channelmap.worker")
+
+#: Seconds of work that a refill takes.
+HORIZON = 0.01
+#: Seconds after which what a refill took and nobody has begun goes back.
+PATIENCE = 10 * HORIZON
+#: Events that one refill takes at most.
+LARGEST_REFILL = 1_000
+#: Seconds that a leased event is held for; renewed three times as often while it is in hand.
+LEASE = 30.0
+#: Seconds between two tries to reach a lost layer: the first, and what they grow to.
+FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
+
+T = TypeVar("T")
+
+
+class Pace:
+    """How long a handler takes, and so how many events a refill may take."""
+
+    def __init__(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        self._mean = HORIZON
+
+    def note(self, seconds: float, events: int) -> None:
+        """Take in that so many events kept one slot busy for so long; slowness counts at once, speed by halves."""
+        mean = seconds / events
+        self._mean = mean if mean > self._mean else (mean + self._mean) / 2
+
+    @property
+    def limit(self) -> int:
+        """Events that the next refill may take."""
+        return max(1, min(int(HORIZON * self._concurrency / (self._mean or 1e-9)), LARGEST_REFILL))
+
+
+class Inbox:
+    """A queue that refills itself from the layer, shared by the slots of a channel.
+
+    Args:
+        layer: an open layer.
+        channel: the channel's name.
+        service: how the channel is served.
+        burst: never wait for events that are not there yet.
+
+    """
+
+    def __init__(self, layer: ChannelLayer, channel: str, service: Service, *, burst: bool) -> None:
+        self.layer = layer
+        self.channel = channel
+        self.service = service
+        self.at_hand: deque[Delivery] = deque()
+        #: Nothing more is handed out: what the slots have in hand is the last.
+        self.closed = False
+        self._left: list[Delivery] = []
+        self.pace = Pace(service.concurrency)
+        self._lease = LEASE if service.retry else None
+        self._burst = burst
+        self._refilling = asyncio.Lock()
+        self._settled: list[Delivery] = []
+        self._watch: asyncio.TimerHandle | None = None
+        self._going_back: asyncio.Task[None] | None = None
+
+    async def next(self) -> Delivery | None:
+        """Hand out the oldest event, waiting for one; None when there is none to come: closed, or burst and empty."""
+        await self.flush_settled()
+        async with self._refilling:
+            while not self.closed:
+                if self.at_hand:
+                    return self.at_hand.popleft()
+                if not await self.refill():
+                    return None
+        return None
+
+    async def refill(self) -> bool:
+        """Take about `HORIZON` seconds of work from the layer, waiting for the first event; False for nothing."""
+        # When nothing has to be waited for, nobody else would get to run: other channels, signals, timers. Before
+        # the take and not behind it, where an event would wait for it.
+        await asyncio.sleep(0)
+        taken = await self.insist(
+            "take events",
+            lambda: self.layer.take(self.channel, self.pace.limit, lease=self._lease, wait=not self._burst),
+        )
+        for delivery in taken:
+            if delivery.event is None or not delivery.event.get("type"):
+                await self._bury_unreadable(delivery)
+            else:
+                (self._left if self.closed else self.at_hand).append(delivery)
+        self._watch_out()
+        return bool(taken)
+
+    def settle(self, delivery: Delivery) -> None:
+        """Note that a delivery was handled. Where delivery is at-most-once it left the layer when it was taken."""
+        if self._lease is not None:
+            self._settled.append(delivery)
+
+    async def flush_settled(self) -> None:
+        """Tell the layer what was handled."""
+        if self._settled:
+            settled, self._settled = self._settled, []
+            await self.insist("settle events", lambda: self.layer.settle(settled))
+
+    async def renew(self, in_hand: list[Delivery]) -> None:
+        """Hold on to the leased events that are at hand and in the slots' hands."""
+        if self._lease is not None and (held := [*self._left, *self.at_hand, *in_hand]):
+            await self.layer.renew(held, self._lease)
+
+    def quiet(self) -> None:
+        """Hand out nothing more; `close` gives back what nobody has begun."""
+        self.closed = True
+        self._left += self._all_at_hand()
+
+    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+        """Keep a dead letter."""
+        await self.insist("keep a dead letter", lambda: self.layer.bury(delivery, letter))
+
+    async def insist(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Do something with the layer, for ever if need be: it may be away, and the worker outlives that."""
+        delay = FIRST_DELAY
+        while True:
+            try:
+                result = await call()
+            except Exception as error:  # whatever a layer's client raises, the worker goes on
+                known = isinstance(error, LayerError)
+                log.error(  # noqa: TRY400  (a traceback only for what is not understood)
+                    "channel '%s': cannot %s, next try in %.1f s: %s",
+                    self.channel, what, delay, error, exc_info=None if known else error,
+                )  # fmt: skip
+            else:
+                if delay > FIRST_DELAY:
+                    log.warning("channel '%s': the layer is back", self.channel)
+                return result
+            await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311
+            delay = min(2 * delay, LONGEST_DELAY)
+
+    async def close(self) -> None:
+        """Say what was handled and give back what was not begun; the slots must have stopped."""
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._going_back is not None:
+            await self._going_back
+        await self.flush_settled()
+        if self._left:
+            await self.layer.give_back(self._left)
+
+    async def _bury_unreadable(self, delivery: Delivery) -> None:
+        delivery.problem = delivery.problem or "the event has no type"
+        log.error("channel '%s': %s; kept as a dead letter", self.channel, delivery.problem)
+        await self.bury(delivery, unreadable(delivery))
+
+    def _all_at_hand(self) -> list[Delivery]:
+        deliveries: list[Delivery] = []
+        try:
+            while True:
+                # One by one: a slot's thread may be taking from the same end.
+                deliveries.append(self.at_hand.popleft())
+        except IndexError:
+            return deliveries
+
+    def _watch_out(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        if len(self.at_hand) > 1:
+            self._watch = asyncio.get_running_loop().call_later(PATIENCE, self._return_hoard)
+
+    def _return_hoard(self) -> None:
+        """Give others what waits here: the handler has become slow."""
+        if self.at_hand and not self.closed:
+            self.pace.note(PATIENCE, 1)
+            self._going_back = asyncio.ensure_future(self._give_back())
+
+    async def _give_back(self) -> None:
+        deliveries = self._all_at_hand()
+        try:
+            await self.layer.give_back(deliveries)
+        except LayerError as error:
+            log.warning("channel '%s': %s", self.channel, error)
+            self.at_hand.extendleft(reversed(deliveries))

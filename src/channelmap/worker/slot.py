@@ -1,0 +1,224 @@
+"""A place at which one instance of the application handles one event at a time.
+
+The worker's whole contract with an application is ASGI: its next `receive()` says that its last event is done;
+when it raises, that event has failed and a fresh instance takes the slot. Nothing behind it is touched.
+"""
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, cast
+
+from channelmap.asgi import Application, Event, Receive, Scope
+from channelmap.errors import Violation
+from channelmap.layer import Cause, DeadLetter, Delivery
+from channelmap.worker.inbox import FIRST_DELAY, LONGEST_DELAY, Inbox
+
+log = logging.getLogger("channelmap.worker")
+
+#: What the codes of a gate's verdict are in a dead letter.
+CAUSES: dict[str, Cause] = {"unknown-type": "unroutable", "missing-type": "unreadable"}
+
+
+class Slot:
+    """Keeps one instance of the application running and answers for the event it has in hand.
+
+    Args:
+        inbox: where its events come from.
+        application: any ASGI application.
+        changed: called whenever the slot comes to rest.
+
+    """
+
+    def __init__(self, inbox: Inbox, application: Application, changed: Callable[[], None]) -> None:
+        self.inbox = inbox
+        self.in_hand: Delivery | None = None
+        #: It has asked for an event and knows that there is none to come.
+        self.resting = False
+        self._wake = asyncio.Event()
+        self._application = application
+        self._changed = changed
+        self._instance: asyncio.Task[Any] | None = None
+        self._since = 0.0
+        self._events = 0
+        self._alarm: asyncio.TimerHandle | None = None
+        self._timed_out = False
+
+    async def run(self) -> None:
+        """Keep an instance running until cancelled; one that ends without having had an event starts again slowly."""
+        delay = FIRST_DELAY
+        while True:
+            self._events = 0
+            self._since = time.perf_counter()
+            self._instance = asyncio.ensure_future(self._run_instance())
+            try:
+                await asyncio.wait({self._instance})
+            finally:
+                self._instance.cancel()
+            await self._ended(self._instance)
+            if self._events:
+                delay = FIRST_DELAY
+            else:
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, LONGEST_DELAY)
+
+    async def stop(self) -> None:
+        """End, when `run` has been cancelled: what a handler that was cut off had in hand has failed."""
+        if self._instance is not None:
+            await asyncio.wait({self._instance}, timeout=1)
+            if self._instance.done() and not self._instance.cancelled():
+                self._instance.exception()
+        if self.in_hand is not None:
+            await self._fail("the worker stopped before the handler had finished", "")
+
+    def wake(self) -> None:
+        """Let a resting slot look again."""
+        self._wake.set()
+
+    async def _run_instance(self) -> None:
+        scope: Scope = {
+            "type": "channel",
+            "channel": self.inbox.channel,
+            "extensions": {"channel.reject": {}},
+        }
+        try:
+            await self._application(scope, self._receive(), self._send)
+        except SystemExit as error:
+            # It would end the event loop, and with it what others are doing.
+            raise RuntimeError(f"the application called sys.exit({error.code!r})") from error
+
+    def _receive(self) -> Receive:
+        """Make the `receive` of one instance."""
+        at_hand, timeout = self._at_hand(), self.inbox.service.timeout
+
+        if timeout is None:
+
+            async def receive() -> Event:
+                return at_hand() or await self._next()
+
+            receive.at_hand = at_hand  # type: ignore[attr-defined]
+            return receive
+
+        async def receive_on_time() -> Event:
+            # Without `at_hand`: a clock can stop only a handler that the event loop has begun.
+            self._silence_alarm()
+            event = at_hand() or await self._next()
+            self._alarm = asyncio.get_running_loop().call_later(timeout, self._time_out)
+            return event
+
+        return receive_on_time
+
+    def _at_hand(self) -> Callable[[], Event | None]:
+        """Make the worker's innermost step, for any thread: hence a closure over locals."""
+        take_at_hand = self.inbox.at_hand.popleft
+        leased = self.inbox.service.retry is not None
+
+        def at_hand() -> Event | None:
+            try:
+                delivery = take_at_hand()
+            except IndexError:
+                return None
+            if leased:
+                self._settle()
+            self.in_hand = delivery
+            self._events += 1
+            return delivery.event
+
+        return at_hand
+
+    async def _next(self) -> Event:
+        """Settle the last event, say how long the last ones took, and wait for one."""
+        self._settle()
+        if self._events:
+            self.inbox.pace.note(time.perf_counter() - self._since, self._events)
+        while (delivery := await self.inbox.next()) is None:
+            await self._rest()
+        self._since = time.perf_counter()
+        self._events = 1
+        self.in_hand = delivery
+        return cast("Event", delivery.event)
+
+    def _settle(self) -> None:
+        if self.in_hand is not None:
+            self.inbox.settle(self.in_hand)
+            self.in_hand = None
+
+    def _silence_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    async def _rest(self) -> None:
+        self._wake.clear()
+        self.resting = True
+        self._changed()
+        try:
+            await self._wake.wait()
+        finally:
+            self.resting = False
+
+    async def _send(self, event: Event) -> None:
+        if event.get("type") != "channel.reject":
+            raise NotImplementedError("You must implement application_send()")
+        if self.in_hand is not None:
+            log.error("%s; kept as a dead letter", event["reason"])
+            violations: tuple[Violation, ...] = event["violations"]
+            await self._bury(CAUSES.get(event["code"], "invalid"), event["reason"], violations=violations)
+
+    async def _ended(self, instance: "asyncio.Task[Any]") -> None:
+        """Settle what the instance had in hand when it returned, or fail it when it raised."""
+        self._silence_alarm()
+        timed_out, self._timed_out = self._timed_out, False
+        if timed_out:
+            limit = self.inbox.service.timeout
+            log.error("channel '%s': a handler took longer than %s s", self.inbox.channel, limit)
+            await self._fail(f"the handler took longer than {limit} s", "")
+        elif instance.cancelled():
+            await self._failed(asyncio.CancelledError("the application was cancelled"))
+        elif error := instance.exception():
+            await self._failed(error)
+        else:
+            self._settle()
+
+    async def _failed(self, error: BaseException) -> None:
+        log.error("Exception inside application: %s", error, exc_info=error,
+                  extra={"channel": self.inbox.channel})  # fmt: skip
+        reason = traceback.format_exception_only(error)[-1].strip()
+        await self._fail(reason, "".join(traceback.format_exception(error)))
+
+    async def _fail(self, reason: str, trace: str) -> None:
+        """Let the event in hand come again, if it may; else keep it as a dead letter."""
+        retry, delivery = self.inbox.service.retry, self.in_hand
+        if delivery is None:
+            return
+        if retry is None or delivery.attempt >= retry.attempts:
+            await self._bury("failed", reason, trace=trace)
+            return
+        delay = retry.delay_after(delivery.attempt)
+        await self.inbox.insist("retry an event", lambda: self.inbox.layer.retry(delivery, delay))
+        self.in_hand = None
+
+    async def _bury(self, code: Cause, reason: str, *, violations: tuple[Violation, ...] = (), trace: str = "") -> None:
+        delivery = self.in_hand
+        assert delivery is not None
+        letter = DeadLetter(
+            channel=delivery.channel,
+            code=code,
+            reason=reason,
+            event=delivery.event,
+            body=delivery.body,
+            violations=tuple(map(str, violations)),
+            traceback=trace,
+            attempts=delivery.attempt,
+            sent=delivery.sent,
+            died=time.time(),
+        )
+        await self.inbox.bury(delivery, letter)
+        self.in_hand = None
+
+    def _time_out(self) -> None:
+        if self._instance is not None:
+            self._timed_out = True
+            self._instance.cancel()

@@ -1,0 +1,328 @@
+"""`runworker`, as real processes with real signals on a real SQLite file."""
+
+import asyncio
+import json
+import signal
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from channelmap import get_channel_layer
+from channelmap.layer import DeadLetter
+
+CHANNELS = """\
+version: 1
+layer: sqlite:///channels.db
+channels:
+  jobs:
+    consumer: work.Jobs
+    capacity: 100000
+    events:
+      job:
+        schema: {type: object, properties: {n: {type: integer}, sender: {type: integer}}, required: [n]}
+      slow: {schema: {type: object}}
+  other:
+    consumer: work.Jobs
+    events: {job: true, slow: true}
+"""
+
+WORK = """\
+import asyncio, os, time
+from pathlib import Path
+from channelmap import AsyncConsumer, SyncConsumer
+
+file = os.open("done.txt", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+
+def done(line):
+    os.write(file, line.encode() + b"\\n")
+
+class Jobs(AsyncConsumer):
+    async def job(self, event):
+        done(f"{event.get('sender', 0)} {event['n']}")
+
+    async def slow(self, event):
+        Path("begun").touch()
+        while not Path("release").exists():
+            await asyncio.sleep(0.005)
+        done("0 -1")
+
+class SyncJobs(SyncConsumer):
+    def job(self, event):
+        done(f"{event.get('sender', 0)} {event['n']}")
+
+    def slow(self, event):
+        Path("begun").touch()
+        while not Path("release").exists():
+            time.sleep(0.005)
+        done("0 -1")
+"""
+
+SENDER = """\
+import sys
+from channelmap import get_channel_layer
+layer = get_channel_layer()
+for n in range(int(sys.argv[2])):
+    layer.send_sync("jobs", {"type": "job", "n": n, "sender": int(sys.argv[1])})
+"""
+
+
+@pytest.fixture
+def served(project: Path) -> Path:
+    """A project with a contract and consumers that write down what they handle."""
+    (project / "channels.yaml").write_text(CHANNELS)
+    (project / "work.py").write_text(WORK)
+    (project / "sender.py").write_text(SENDER)
+    return project
+
+
+@pytest.fixture(params=["Jobs", "SyncJobs"])
+def served_by_both(served: Path, request: pytest.FixtureRequest) -> Path:
+    """The same, once with async and once with sync handlers."""
+    (served / "channels.yaml").write_text(CHANNELS.replace("work.Jobs", f"work.{request.param}"))
+    return served
+
+
+def send(project: Path, numbers: range, event_type: str = "job") -> None:
+    layer = get_channel_layer(project / "channels.yaml")
+    for n in numbers:
+        layer.send_sync("jobs", {"type": event_type, "n": n})
+
+
+def dead_letters(project: Path) -> list[DeadLetter]:
+    async def main() -> list[DeadLetter]:
+        letters: list[DeadLetter] = await get_channel_layer(project / "channels.yaml").dead_letters()
+        return letters
+
+    return asyncio.run(main())
+
+
+def handled(project: Path) -> list[int]:
+    path = project / "done.txt"
+    return [int(line.split()[1]) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_a_worker_serves_what_another_process_sends_and_stops_cleanly(
+    served_by_both: Path, start: Callable[..., Any], wait_until: Callable[..., None]
+) -> None:
+    worker = start("runworker", "--config", "channels.yaml")
+    wait_until(lambda: "; ready" in worker.errors, "the worker")
+
+    sender = start("7", "20", command=("sender.py",))
+    assert sender.wait() == 0, sender.errors
+    wait_until(lambda: len(handled(served_by_both)) == 20, "twenty events")
+    worker.signal(signal.SIGTERM)
+
+    assert worker.wait() == 0, worker.errors
+    assert handled(served_by_both) == list(range(20))
+    assert "Traceback" not in worker.errors
+
+
+def test_burst_serves_what_waits_and_exits(served_by_both: Path, run: Callable[..., Any]) -> None:
+    send(served_by_both, range(3_000))
+
+    worker = run("runworker", "--burst")
+
+    assert (worker.popen.returncode, "Traceback" in worker.errors) == (0, False), worker.errors
+    assert handled(served_by_both) == list(range(3_000))
+
+
+def test_sigterm_lets_the_handler_finish_and_the_next_worker_handles_exactly_the_rest(
+    served_by_both: Path, start: Callable[..., Any], wait_until: Callable[..., None]
+) -> None:
+    project = served_by_both
+    send(project, range(1), "slow")
+    send(project, range(100))
+    first = start("runworker")
+    wait_until((project / "begun").exists, "the slow handler")
+
+    first.signal(signal.SIGTERM)
+    wait_until(lambda: "SIGTERM" in first.errors, "the worker to notice")
+    (project / "release").touch()
+
+    assert first.wait() == 0, first.errors
+    assert handled(project) == [-1]
+    second = start("runworker", "--burst")
+    assert second.wait() == 0, second.errors
+    assert handled(project) == [-1, *range(100)]
+
+
+def test_a_handler_over_the_drain_timeout_is_cut_off_and_kept_as_a_dead_letter(
+    served_by_both: Path, start: Callable[..., Any], wait_until: Callable[..., None]
+) -> None:
+    send(served_by_both, range(1), "slow")
+    worker = start("runworker", "--drain-timeout", "0.1")
+    wait_until((served_by_both / "begun").exists, "the slow handler")
+
+    worker.signal(signal.SIGTERM)
+
+    assert worker.wait() == 0, worker.errors
+    (letter,) = dead_letters(served_by_both)
+    assert letter.reason == "the worker stopped before the handler had finished"
+
+
+def test_a_second_signal_leaves_at_once(
+    served_by_both: Path, start: Callable[..., Any], wait_until: Callable[..., None]
+) -> None:
+    send(served_by_both, range(1), "slow")
+    worker = start("runworker")
+    wait_until((served_by_both / "begun").exists, "the slow handler")
+
+    worker.signal(signal.SIGINT)
+    wait_until(lambda: "SIGINT" in worker.errors, "the worker to notice")
+    worker.signal(signal.SIGINT)
+
+    assert worker.wait() == 128 + signal.SIGINT
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_idle_worker_exits_with_0(
+    served: Path, start: Callable[..., Any], wait_until: Callable[..., None], signum: int
+) -> None:
+    worker = start("runworker")
+    wait_until(lambda: "; ready" in worker.errors, "the worker")
+
+    worker.signal(signum)
+
+    assert worker.wait() == 0, worker.errors
+
+
+def test_after_kill_9_only_what_was_in_hand_is_lost_and_nothing_comes_twice(
+    served_by_both: Path, start: Callable[..., Any], wait_until: Callable[..., None]
+) -> None:
+    project = served_by_both
+    send(project, range(10_000))
+    first = start("runworker")
+    wait_until(lambda: len(handled(project)) > 500, "the first five hundred")
+
+    first.signal(signal.SIGKILL)
+    first.wait()
+    before = len(handled(project))
+    second = start("runworker", "--burst")
+
+    assert second.wait() == 0, second.errors
+    seen = handled(project)
+    lost = set(range(10_000)) - set(seen)
+    assert len(seen) == len(set(seen))
+    # What was in hand lies in one piece behind the last event that was handled.
+    assert lost == set(range(before, before + len(lost)))
+    assert len(lost) <= 1_000
+
+
+def test_two_workers_and_four_senders_handle_every_event_once(
+    served: Path, start: Callable[..., Any], wait_until: Callable[..., None]
+) -> None:
+    workers = [start("runworker") for _ in range(2)]
+    senders = [start(str(number), "5000", command=("sender.py",)) for number in range(4)]
+
+    for sender in senders:
+        assert sender.wait(120) == 0, sender.errors
+    lines = served / "done.txt"
+    wait_until(lambda: lines.exists() and lines.read_text().count("\n") >= 20_000, "20,000 events", timeout=120)
+    for worker in workers:
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0, worker.errors
+
+    seen = Counter(lines.read_text().splitlines())
+    assert seen == Counter(f"{sender} {n}" for sender in range(4) for n in range(5_000))
+
+
+def test_one_worker_keeps_the_order_of_each_of_four_senders(
+    served: Path, start: Callable[..., Any], wait_until: Callable[..., None]
+) -> None:
+    worker = start("runworker")
+    senders = [start(str(number), "1000", command=("sender.py",)) for number in range(4)]
+
+    for sender in senders:
+        assert sender.wait(120) == 0, sender.errors
+    lines = served / "done.txt"
+    wait_until(lambda: lines.exists() and lines.read_text().count("\n") >= 4_000, "4,000 events", timeout=120)
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0, worker.errors
+
+    by_sender: dict[int, list[int]] = {}
+    for line in lines.read_text().splitlines():
+        sender_number, n = map(int, line.split())
+        by_sender.setdefault(sender_number, []).append(n)
+    assert by_sender == {number: list(range(1_000)) for number in range(4)}
+
+
+def test_bytes_in_the_database_that_are_no_event_become_a_dead_letter(served: Path, run: Callable[..., Any]) -> None:
+    send(served, range(3))
+    with sqlite3.connect(served / "channels.db") as database:
+        database.execute("UPDATE events SET body = x'c1ff' WHERE id = (SELECT min(id) + 1 FROM events)")
+    database.close()
+
+    worker = run("runworker", "--burst")
+
+    assert worker.popen.returncode == 0, worker.errors
+    assert handled(served) == [0, 2]
+    (letter,) = dead_letters(served)
+    assert (letter.code, letter.event, letter.body) == ("unreadable", None, b"\xc1\xff")
+
+
+def test_only_the_channels_named_are_served(served: Path, run: Callable[..., Any]) -> None:
+    send(served, range(3))
+
+    assert run("runworker", "--burst", "other").popen.returncode == 0
+    assert handled(served) == []
+
+
+def test_logs_are_json_for_machines(served: Path, run: Callable[..., Any]) -> None:
+    send(served, range(1), "job")
+    get_channel_layer(served / "channels.yaml").layer.send_sync("jobs", {"type": "nope"})
+
+    worker = run("runworker", "--burst", "--log-format", "json", "--log-level", "error")
+
+    (entry,) = [json.loads(line) for line in worker.error_lines]
+    assert entry["level"] == "ERROR"
+    assert "[unknown-type]" in entry["message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--config", "nowhere.yaml"], 2, "nowhere.yaml: error[file-missing]"),
+        (["nope"], 2, "runworker: no channel 'nope'; the contract declares 'jobs', 'other'"),
+        (["--layer", "kafka://x"], 2, "kafka"),
+        (["--layer", "sqlite:////proc/none/x.db"], 2, "sqlite:////proc/none/x.db"),
+        (["--drain-timeout", "soon"], 2, "'soon' is not a valid float"),
+        (["--what"], 2, "No such option"),
+    ],
+)
+def test_a_users_mistake_gets_a_sentence_and_an_exit_code(
+    served: Path, run: Callable[..., Any], arguments: list[str], code: int, message: str
+) -> None:
+    worker = run("runworker", "--burst", *arguments)
+
+    said = worker.output + worker.errors
+    assert message.removeprefix("runworker: ") in said
+    assert "Traceback" not in said
+    assert worker.popen.returncode == code
+
+
+@pytest.mark.parametrize(
+    ("consumer", "message"),
+    [
+        ("nowhere.Jobs", "nowhere"),
+        ("work.Nobody", "Nobody"),
+        ("broken.Jobs", "no_such_package"),
+    ],
+)
+def test_a_consumer_that_cannot_be_imported_is_said_before_anything_is_served(
+    served: Path, run: Callable[..., Any], consumer: str, message: str
+) -> None:
+    (served / "broken.py").write_text("import no_such_package\n")
+    (served / "channels.yaml").write_text(CHANNELS.replace("work.Jobs", consumer))
+    send(served, range(1))
+
+    worker = run("runworker", "--burst")
+
+    said = worker.output + worker.errors
+    assert message in said
+    assert "Traceback" not in said
+    assert worker.popen.returncode == 1
+    assert dead_letters(served) == []

@@ -1,0 +1,185 @@
+"""Both ways round with the real `channels`: our router under its worker, its consumers under ours."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from channels.consumer import AsyncConsumer, SyncConsumer
+from channels.exceptions import StopConsumer
+from channels.layers import InMemoryChannelLayer, channel_layers
+from channels.routing import ChannelNameRouter, ProtocolTypeRouter
+from channels.worker import Worker as ChannelsWorker
+
+from channelmap import Worker, load_router
+from channelmap.asgi import Event
+from channelmap.checks import check
+from channelmap.consumers import handlers_of
+from channelmap.layers import open_backend
+from channelmap.layers.memory import MemoryChannelLayer
+from channelmap.loader import load
+
+Until = Callable[..., Awaitable[None]]
+
+
+@pytest.fixture(autouse=True)
+def fresh_layer() -> Any:
+    """Channels' consumers find their layer by its alias: a new one for each test."""
+    layer = MemoryChannelLayer()
+    channel_layers.set("default", layer)
+    return layer
+
+
+@asynccontextmanager
+async def channels_worker(application: Any, layer: Any) -> AsyncIterator[None]:
+    serving = asyncio.ensure_future(ChannelsWorker(application, ["jobs"], layer).arun())
+    try:
+        yield
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+@asynccontextmanager
+async def our_worker(application: Any, layer: Any) -> AsyncIterator[None]:
+    worker = Worker(application, ["jobs"], layer)
+    serving = asyncio.ensure_future(worker.serve())
+    try:
+        yield
+    finally:
+        worker.stop(5)
+        await serving
+
+
+@pytest.mark.parametrize("make_layer", [InMemoryChannelLayer, MemoryChannelLayer])
+@pytest.mark.parametrize("base", ["AsyncConsumer", "SyncConsumer"])
+def test_our_router_validates_under_channels_own_worker(  # noqa: PLR0917
+    make_layer: Any,
+    base: str,
+    consumer_module: Callable[[str], ModuleType],
+    contract_file: Callable[..., Path],
+    until: Until,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    module = consumer_module(
+        f"""
+        class Jobs({base}):
+            seen = []
+
+            {"async " if base == "AsyncConsumer" else ""}def job(self, event):
+                self.seen.append((event["id"], self.scope))
+        """
+    )
+    router = ProtocolTypeRouter({"channel": load_router(contract_file(f"{module.__name__}.Jobs"))})
+
+    async def main() -> None:
+        layer = make_layer()
+        async with channels_worker(router, layer):
+            for event_id in (1, "two", 3):
+                await layer.send("jobs", {"type": "job", "id": event_id})
+            await until(lambda: len(module.Jobs.seen) == 2)
+
+    asyncio.run(main())
+
+    assert module.Jobs.seen == [
+        (1, {"type": "channel", "channel": "jobs"}),
+        (3, {"type": "channel", "channel": "jobs"}),
+    ]
+    assert [record.name for record in caplog.records] == ["channelmap.gate"]
+
+
+class Notes:
+    """What both of Channels' kinds of consumer do here, for one class each."""
+
+    seen: list[Any]
+
+
+class AsyncNotes(Notes, AsyncConsumer):
+    async def job(self, event: Event) -> None:
+        self.seen.append(event["id"])
+
+    async def fail(self, event: Event) -> None:
+        raise ValueError("boom")
+
+    async def stop(self, event: Event) -> None:
+        raise StopConsumer
+
+    async def join(self, event: Event) -> None:
+        await self.channel_layer.group_add("g", self.channel_name)
+        self.seen.append("joined")
+
+
+class SyncNotes(Notes, SyncConsumer):
+    def job(self, event: Event) -> None:
+        self.seen.append(event["id"])
+
+    def fail(self, event: Event) -> None:
+        raise ValueError("boom")
+
+    def stop(self, event: Event) -> None:
+        raise StopConsumer
+
+    def join(self, event: Event) -> None:
+        async_to_sync(self.channel_layer.group_add)("g", self.channel_name)
+        self.seen.append("joined")
+
+
+@pytest.mark.parametrize("consumer", [AsyncNotes, SyncNotes])
+def test_channels_consumers_run_under_our_worker_and_lose_nothing(
+    consumer: Any, fresh_layer: MemoryChannelLayer, until: Until
+) -> None:
+    consumer.seen = []
+    router = ProtocolTypeRouter({"channel": ChannelNameRouter({"jobs": consumer.as_asgi()})})
+
+    async def main() -> None:
+        async with our_worker(router, fresh_layer):
+            await fresh_layer.send("jobs", {"type": "job", "id": 1})
+            await fresh_layer.send("jobs", {"type": "fail"})
+            await fresh_layer.send("jobs", {"type": "job", "id": 2})
+            await fresh_layer.send("jobs", {"type": "stop"})
+            await fresh_layer.send("jobs", {"type": "job", "id": 3})
+            await until(lambda: consumer.seen == [1, 2, 3])
+            await fresh_layer.send("jobs", {"type": "join"})
+            await until(lambda: consumer.seen[-1] == "joined")
+            await fresh_layer.group_send("g", {"type": "job", "id": 4})
+            await until(lambda: consumer.seen[-1] == 4)
+        (letter,) = await fresh_layer.dead_letters()
+        assert (letter.code, letter.event) == ("failed", {"type": "fail"})
+
+    asyncio.run(main())
+
+
+def test_channels_own_layer_serves_our_worker_through_an_adapter(fresh_layer: Any, until: Until) -> None:
+    AsyncNotes.seen = []
+    layer = open_backend("channels.layers.InMemoryChannelLayer", {"capacity": 10})
+
+    async def main() -> None:
+        async with our_worker(AsyncNotes.as_asgi(), layer):
+            await layer.send("jobs", {"type": "job", "id": 1})
+            await until(lambda: AsyncNotes.seen == [1])
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("consumer", [AsyncNotes, SyncNotes])
+def test_the_check_knows_the_handlers_of_channels_consumers(consumer: type) -> None:
+    assert handlers_of(consumer) == {"job", "fail", "stop", "join"}
+
+
+def test_a_contract_of_channels_consumers_passes_the_check(
+    project: Path, consumer_module: Callable[[str], ModuleType], contract_file: Callable[..., Path]
+) -> None:
+    module = consumer_module(
+        """
+        from channels.consumer import SyncConsumer as ChannelsSyncConsumer
+
+        class Jobs(ChannelsSyncConsumer):
+            def job(self, event): ...
+        """
+    )
+
+    assert check(load(contract_file(f"{module.__name__}.Jobs"))) == ()

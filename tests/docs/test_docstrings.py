@@ -1,0 +1,17 @@
+"""The examples in docstrings are true."""
+
+import doctest
+import importlib
+import pkgutil
+
+import channelmap
+
+
+def test_every_example_in_a_docstring_is_true() -> None:
+    tried = 0
+    for module in pkgutil.walk_packages(channelmap.__path__, "channelmap."):
+        if not module.name.endswith("__main__"):
+            result = doctest.testmod(importlib.import_module(module.name))
+            assert result.failed == 0, module.name
+            tried += result.attempted
+    assert tried > 0

@@ -1,0 +1,75 @@
+"""The reference pages name every key, every default and every code, and nothing that is not there."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "channelmap"
+SCHEMA = json.loads((SOURCE / "channels.schema.json").read_text(encoding="utf-8"))
+KEYS_PAGE = (ROOT / "docs" / "channels-yaml.md").read_text(encoding="utf-8")
+CODES_PAGE = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
+
+_CODE = re.compile(r"[a-z]+(-[a-z0-9]+)+")
+#: Written like codes, and none: what `delivery` may say, and the names of encodings.
+_NO_CODES = {"at-least-once", "at-most-once", "utf-8", "utf-8-sig"}
+#: Codes that are put together from what a file is for.
+_MADE = {f"{kind}-{fault}" for kind in ("schema", "examples") for fault in ("missing", "syntax")}
+
+
+def keys_of(schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every key that channels.yaml may have, and what its schema says of it, references followed."""
+    if not isinstance(schema, dict):
+        return
+    for name, rule in schema.get("properties", {}).items():
+        reference = rule.get("$ref", "").removeprefix("#/definitions/")
+        yield name, SCHEMA["definitions"][reference] if reference else rule
+        yield from keys_of(rule)
+    for definition in schema.get("definitions", {}).values():
+        yield from keys_of(definition)
+
+
+def rows_of(page: str) -> list[list[str]]:
+    """The rows of all tables, as cells."""
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in page.splitlines() if line[:1] == "|"]
+
+
+def documented_keys() -> dict[str, list[str]]:
+    """What the tables say of each key: the cell of its default, as often as it is documented."""
+    found: dict[str, list[str]] = {}
+    for row in rows_of(KEYS_PAGE):
+        if len(row) == 4 and row[0] != "key" and row[0].startswith("`"):
+            found.setdefault(row[0].strip("`"), []).append(row[3])
+    return found
+
+
+def codes_in_source() -> set[str]:
+    found = set()
+    for path in [*(SOURCE / "source").glob("*.py"), *(SOURCE / "loader").glob("*.py"), SOURCE / "checks.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and _CODE.fullmatch(node.value):
+                found.add(node.value)
+    return found - _NO_CODES | _MADE
+
+
+def test_every_key_of_channels_yaml_is_documented_and_no_other() -> None:
+    assert set(documented_keys()) == {name for name, _ in keys_of(SCHEMA)}
+
+
+def test_every_default_of_channels_yaml_is_documented_as_it_is() -> None:
+    documented = documented_keys()
+    for name, rule in keys_of(SCHEMA):
+        default = rule.get("default")
+        if default in ("", [], {}) or "default" not in rule:
+            continue
+        written = default if isinstance(default, str) else json.dumps(default)
+        assert f"`{written}`" in documented[name], f"the default of '{name}' is {written}"
+
+
+def test_every_code_of_a_diagnostic_is_documented_and_no_other() -> None:
+    documented = {code for row in rows_of(CODES_PAGE) for code in re.findall(r"`([^`]+)`", row[0])}
+    rejections = {"missing-type", "unknown-type", "schema-mismatch", "unsupported-value"}
+    assert documented == codes_in_source() | rejections

@@ -1,0 +1,15 @@
+"""The meaning of a layer: its own test inherits the classes whose promise it keeps, and says how to open it."""
+
+from .batches import Batches
+from .groups import Groups, Memberships
+from .leases import Leases
+from .letters import DeadLetters
+from .limits import Capacity, Names
+from .queues import Queues
+from .suite import Suite, event, letter, numbers, until_blocked
+
+__all__ = ["Everything", "Groups", "Queues", "Suite", "event", "letter", "numbers", "until_blocked"]
+
+
+class Everything(Queues, Batches, Names, Capacity, Memberships, Leases, DeadLetters):
+    """The whole promise."""

@@ -1,0 +1,160 @@
+"""Documents about what could not be handled."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from channelmap.asgi import Event
+from channelmap.errors import ChannelFull
+from channelmap.layer import ChannelLayer, DeadLetter, Delivery, unreadable
+from channelmap.terms import Limits
+
+from .suite import Suite, event, letter, numbers, until_blocked
+
+
+class DeadLetters(Suite):
+    """Documents about what could not be handled."""
+
+    async def bury(self, layer: ChannelLayer, channel: str, number: int, **fields: Any) -> str:
+        await layer.send(channel, event(number))
+        (delivery,) = await layer.take(channel, 1)
+        await layer.bury(delivery, letter(channel, number, body=delivery.body, **fields))
+        return (await layer.dead_letters(channel))[-1].id
+
+    def test_a_letter_is_kept_as_it_was_written(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[DeadLetter]:
+            fields = {"traceback": "Traceback: \ud800", "attempts": 3, "sent": 1.5, "died": 2.5}
+            await self.bury(layer, "jobs", 1, code="invalid", violations=("$.id is bad", "$ too"), **fields)
+            return await layer.dead_letters()
+
+        (kept,) = self.run(scenario)
+        assert kept.id
+        assert (kept.channel, kept.code, kept.reason, kept.event) == ("jobs", "invalid", "it broke", event(1))
+        assert kept.violations == ("$.id is bad", "$ too")
+        assert kept.traceback.startswith("Traceback: ")
+        assert (kept.attempts, kept.sent, kept.died) == (3, 1.5, 2.5)
+        assert kept.body
+
+    def test_letters_are_listed_oldest_first_by_channel_or_all(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[list[Any]]:
+            for number, channel in enumerate(["a", "b", "a"]):
+                await self.bury(layer, channel, number)
+            return [[kept.event for kept in await layer.dead_letters(name)] for name in (None, "a", "c")]
+
+        assert self.run(scenario) == [[event(0), event(1), event(2)], [event(0), event(2)], []]
+
+    def test_the_oldest_goes_beyond_the_limit_of_its_channel(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[Any]:
+            await self.bury(layer, "other", 9)
+            for number in range(4):
+                await self.bury(layer, "jobs", number)
+            return [kept.event for kept in await layer.dead_letters()]
+
+        assert self.run(scenario, dead_letters=2) == [event(9), event(2), event(3)]
+
+    def test_none_is_kept_where_none_is_wanted(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[DeadLetter]:
+            await layer.send("jobs", event(1))
+            (delivery,) = await layer.take("jobs", 1, lease=0)
+            await layer.bury(delivery, letter("jobs", 1))
+            assert await layer.take("jobs", 1, wait=False) == []
+            return await layer.dead_letters()
+
+        assert self.run(scenario, limits={"jobs": Limits(dead_letters=0)}) == []
+
+    def test_burying_settles(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[Delivery]:
+            await layer.send("jobs", event(1))
+            (delivery,) = await layer.take("jobs", 1, lease=0)
+            await layer.bury(delivery, letter("jobs", 1))
+            return await layer.take("jobs", 1, wait=False)
+
+        assert self.run(scenario) == []
+
+    def test_replaying_sends_the_event_to_the_end_and_drops_the_letter(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[Delivery]:
+            id_ = await self.bury(layer, "jobs", 1, attempts=5)
+            await layer.send("jobs", event(2))
+            await layer.replay(id_)
+            assert await layer.dead_letters() == []
+            return await layer.take("jobs", 9)
+
+        deliveries = self.run(scenario)
+        assert numbers(deliveries) == [2, 1]
+        assert {delivery.attempt for delivery in deliveries} == {1}
+
+    def test_a_replay_wakes_those_who_wait(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[int]:
+            id_ = await self.bury(layer, "jobs", 1)
+            taking = asyncio.create_task(layer.take("jobs", 1))
+            await until_blocked()
+            await layer.replay(id_)
+            return numbers(await taking)
+
+        assert self.run(scenario) == [1]
+
+    def test_a_letter_stays_when_its_channel_is_full(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[DeadLetter]:
+            id_ = await self.bury(layer, "jobs", 1)
+            await layer.send("jobs", event(2))
+            with pytest.raises(ChannelFull):
+                await layer.replay(id_)
+            return await layer.dead_letters()
+
+        assert len(self.run(scenario, capacity=1)) == 1
+
+    def test_a_dropped_letter_is_gone(self) -> None:
+        async def scenario(layer: ChannelLayer) -> None:
+            id_ = await self.bury(layer, "jobs", 1)
+            await layer.drop(id_)
+            assert await layer.dead_letters() == []
+            for call in (layer.drop, layer.replay):
+                for unknown in (id_, "nonsense", ""):
+                    with pytest.raises(KeyError):
+                        await call(unknown)
+
+        self.run(scenario)
+
+    def test_flushing_deletes_letters(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[DeadLetter]:
+            await self.bury(layer, "jobs", 1)
+            await layer.flush()
+            return await layer.dead_letters()
+
+        assert self.run(scenario) == []
+
+    def test_a_letter_without_bytes_keeps_its_event(self) -> None:
+        async def scenario(layer: ChannelLayer) -> DeadLetter:
+            await layer.bury(Delivery("jobs", event(1), b"", 0.0), letter("jobs", 1))
+            (kept,) = await layer.dead_letters()
+            return kept
+
+        assert self.run(scenario).event == event(1)
+
+    @pytest.mark.parametrize("body", [b"\xc1", b"\x81\xa1", b"\x01", b"\xa1\xff", b"\x81\x90\x01"])
+    def test_unreadable_bytes_are_a_delivery_with_a_problem(self, body: bytes) -> None:
+        async def scenario(layer: ChannelLayer) -> tuple[Delivery, DeadLetter]:
+            await self.plant(layer, body)
+            (delivery,) = await layer.take("jobs", 1)
+            await layer.bury(delivery, unreadable(delivery))
+            (kept,) = await layer.dead_letters()
+            return delivery, kept
+
+        delivery, kept = self.run(scenario)
+        assert (delivery.event, delivery.body) == (None, body)
+        assert (kept.event, kept.body, kept.code, kept.reason) == (None, body, "unreadable", delivery.problem)
+
+    def test_a_listener_survives_unreadable_bytes(self) -> None:
+        async def scenario(layer: ChannelLayer) -> tuple[Event, list[str]]:
+            await self.plant(layer, b"\xc1")
+            await layer.send("jobs", event(1))
+            return await layer.receive("jobs"), [kept.code for kept in await layer.dead_letters()]
+
+        assert self.run(scenario) == (event(1), ["unreadable"])
+
+    async def plant(self, layer: ChannelLayer, body: bytes) -> None:
+        """Put bytes that no sender would send onto the channel `jobs`."""
+        await layer.bury(Delivery("jobs", None, body, 0.0), letter("jobs", 0, event=None, body=body))
+        (planted,) = await layer.dead_letters()
+        await layer.replay(planted.id)

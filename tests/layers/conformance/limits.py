@@ -1,0 +1,134 @@
+"""What is refused, and what is dropped."""
+
+import uuid
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from channelmap.errors import ChannelFull, EventRejected
+from channelmap.layer import ChannelLayer, Delivery
+from channelmap.terms import Limits
+
+from .suite import Suite, event, numbers
+
+CHANNEL_NAME = (
+    "Channel name must be a valid unicode string with length < 100 containing only ASCII alphanumerics, "
+    "hyphens, underscores, or periods."
+)
+INVALID_NAMES = ["a" * 100, "", "a b", "a/b", b"a", None, "a!b!c", "!a", "a\u0661", "a\n", ["a"]]
+
+
+class Names(Suite):
+    """Who may be called what, in the words of Channels."""
+
+    @pytest.mark.parametrize("name", INVALID_NAMES)
+    def test_an_invalid_name_is_refused_by_whoever_gets_it(self, name: Any) -> None:
+        calls: Any = [
+            lambda layer: layer.send(name, event(1)),
+            lambda layer: layer.send_many(name, [event(1)]),
+            lambda layer: layer.receive(name),
+            lambda layer: layer.take(name, 1),
+            lambda layer: layer.group_add("group", name),
+        ]
+        for call in calls:
+            with pytest.raises(TypeError) as caught:
+                self.run(call)
+            assert str(caught.value) == CHANNEL_NAME
+
+    def test_ninety_nine_characters_are_a_name(self) -> None:
+        self.run(lambda layer: layer.send("a" * 99, event(1)))
+
+    def test_a_group_has_no_exclamation_mark(self) -> None:
+        with pytest.raises(TypeError) as caught:
+            self.run(lambda layer: layer.group_add("a!b", "jobs"))
+        assert str(caught.value) == CHANNEL_NAME.replace("Channel", "Group")
+
+    @pytest.mark.parametrize(
+        ("value", "complaint"),
+        [
+            (uuid.UUID(int=0), "type"),
+            ({1, 2}, "type"),
+            (2**64, "64 bits"),
+            ("\ud800", "Unicode"),
+            ("nest", "nested"),
+        ],
+    )
+    def test_a_value_that_cannot_be_sent_is_refused_and_not_quoted(self, value: Any, complaint: str) -> None:
+        if value == "nest":
+            for _ in range(2_000):
+                value = [value]
+        with pytest.raises(EventRejected) as caught:
+            self.run(lambda layer: layer.send_many("jobs", [event(1), {"type": "job", "secret": value}]))
+        rejected = caught.value
+        assert (rejected.channel, rejected.type, rejected.code) == ("jobs", "job", "unsupported-value")
+        assert complaint in str(rejected)
+        assert "secret" not in str(rejected)
+
+
+class Capacity(Suite):
+    """A channel is full, or what waits on it too old."""
+
+    def test_a_full_channel_takes_no_more_until_one_is_taken(self) -> None:
+        async def scenario(layer: ChannelLayer) -> None:
+            for number in range(3):
+                await layer.send("jobs", event(number))
+            with pytest.raises(ChannelFull) as caught:
+                await layer.send("jobs", event(3))
+            assert caught.value.args == (layer.url, "jobs", 3)
+            await layer.take("jobs", 1)
+            await layer.send("jobs", event(3))
+            with pytest.raises(ChannelFull):
+                layer.send_sync("jobs", event(4))
+            assert numbers(await layer.take("jobs", 9)) == [1, 2, 3]
+
+        self.run(scenario, capacity=3)
+
+    @pytest.mark.parametrize(("channel", "capacity"), [("tiny", 1), ("bigone", 5), ("other", 2)])
+    def test_capacities_are_found_by_name(self, channel: str, capacity: int) -> None:
+        async def scenario(layer: ChannelLayer) -> int | None:
+            with suppress(ChannelFull):
+                for number in range(10):
+                    await layer.send(channel, event(number))
+            return await layer.waiting(channel)
+
+        assert self.run(scenario, capacity=2, channel_capacity={"tiny": 1, "big*": 5}) == capacity
+
+    def test_of_several_events_all_fit_or_none_is_sent(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[int]:
+            await layer.send("jobs", event(0))
+            with pytest.raises(ChannelFull):
+                await layer.send_many("jobs", [event(1), event(2), event(3)])
+            await layer.send_many("jobs", [event(4), event(5)])
+            return numbers(await layer.take("jobs", 9))
+
+        assert self.run(scenario, capacity=3) == [0, 4, 5]
+
+    def test_giving_back_heeds_no_capacity(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[int]:
+            await layer.send("jobs", event(1))
+            taken = await layer.take("jobs", 1)
+            await layer.send("jobs", event(2))
+            await layer.give_back(taken)
+            with pytest.raises(ChannelFull):
+                await layer.send("jobs", event(3))
+            return numbers(await layer.take("jobs", 9))
+
+        assert self.run(scenario, capacity=1) == [1, 2]
+
+    def test_what_has_waited_too_long_is_never_delivered(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[Delivery]:
+            await layer.send("brief", event(1))
+            await layer.send_many("brief", [event(2), event(3)])
+            return await layer.take("brief", 9, wait=False)
+
+        assert self.run(scenario, limits={"brief": Limits(expiry=0)}) == []
+
+    def test_what_has_waited_too_long_takes_no_room(self) -> None:
+        async def scenario(layer: ChannelLayer) -> int | None:
+            for number in range(3):
+                await layer.send("brief", event(number))
+            await layer.send_many("brief", [event(3)])
+            return await layer.waiting("brief")
+
+        assert self.run(scenario, limits={"brief": Limits(capacity=1, expiry=0)}) == 1

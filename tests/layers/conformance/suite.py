@@ -1,0 +1,52 @@
+"""What the tests of every layer share: how a layer is opened, how a scenario runs, what an event looks like.
+
+No test waits for a clock: what takes time is waited for itself, under a limit that only a failure reaches.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, ClassVar, TypeVar
+
+from channelmap.asgi import Event
+from channelmap.layer import ChannelLayer, DeadLetter, Delivery
+
+T = TypeVar("T")
+
+
+def event(number: int) -> Event:
+    return {"type": "job", "id": number}
+
+
+def numbers(deliveries: Iterable[Delivery]) -> list[int]:
+    return [delivery.event["id"] for delivery in deliveries if delivery.event is not None]
+
+
+def letter(channel: str, number: int, **fields: Any) -> DeadLetter:
+    known = {"code": "failed", "reason": "it broke", "event": event(number), "body": b""}
+    return DeadLetter(**{"channel": channel, **known, **fields})
+
+
+async def until_blocked() -> None:
+    """Let every other task run until it waits for something."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+class Suite:
+    """What a layer's own test fills in, and how a scenario is run."""
+
+    pair_arrives_as: ClassVar[Any] = [1, 2]
+
+    def open(self, **options: Any) -> ChannelLayer:
+        raise NotImplementedError
+
+    def run(self, scenario: Callable[[ChannelLayer], Awaitable[T]], **options: Any) -> T:
+        async def main() -> T:
+            layer = self.open(**options)
+            try:
+                async with asyncio.timeout(20):
+                    return await scenario(layer)
+            finally:
+                await layer.close()
+
+        return asyncio.run(main())

@@ -1,0 +1,202 @@
+"""The layer in a file keeps the whole promise, and is rung for, not polled."""
+
+import asyncio
+import sqlite3
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from channelmap.errors import LayerUnavailable
+from channelmap.layer import ChannelLayer, Delivery
+from channelmap.layers import open_layer
+from channelmap.layers.packing import pack
+from channelmap.layers.sqlite import SQLiteChannelLayer, doorbell
+
+from .conformance import Everything, Suite, event, numbers, until_blocked
+
+
+class OnAFile(Suite):
+    @pytest.fixture(autouse=True)
+    def _file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.file = tmp_path / "events.db"
+        # So that a lost ring is a test that fails, and not one that takes 5 s.
+        monkeypatch.setattr(doorbell, "HEARTBEAT_SECS", 1_000.0)
+
+    def open(self, **options: Any) -> ChannelLayer:
+        return open_layer(f"sqlite:///{self.file}", **options)
+
+    def bells(self) -> list[Path]:
+        return list(Path(f"{self.file}-wake").iterdir())
+
+    async def take_after(self, layer: ChannelLayer, change: Any) -> list[int]:
+        """Wait for an event, let `change` happen meanwhile, and return what came."""
+        taking = asyncio.create_task(layer.take("jobs", 9))
+        await until_blocked()
+        assert not taking.done()
+        change()
+        return numbers(await taking)
+
+    def commit_without_a_ring(self) -> None:
+        db = sqlite3.connect(self.file)
+        db.execute("INSERT INTO events VALUES ('jobs', 1, 0.0, 1, ?)", (pack("jobs", event(1)),))
+        db.commit()
+        db.close()
+
+
+class TestSQLite(Everything, OnAFile):
+    pass
+
+
+class TestPolling(Everything, OnAFile):
+    """Where there can be no sockets, all the same is promised."""
+
+    @pytest.fixture(autouse=True)
+    def _no_place_for_bells(self, _file: None) -> None:
+        Path(f"{self.file}-wake").write_text("in the way")
+
+
+class TestFile(OnAFile):
+    def test_events_survive_a_restart(self) -> None:
+        self.run(lambda layer: layer.send("jobs", event(1)))
+        assert numbers(self.run(lambda layer: layer.take("jobs", 1))) == [1]
+
+    def test_a_relative_url_is_relative_to_the_directory_of_that_moment(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        layer = open_layer("sqlite:///here.db")
+        monkeypatch.chdir("/")
+        layer.send_sync("jobs", event(1))
+        asyncio.run(layer.close())
+        assert (tmp_path / "here.db").exists()
+
+    def test_a_file_that_was_deleted_is_made_anew(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[int]:
+            assert isinstance(layer, SQLiteChannelLayer)
+            await layer.send("jobs", event(1))
+            for path in self.file.parent.glob("events.db*"):
+                path.unlink()
+            layer._connections._follow_at = 0
+            await layer.send("jobs", event(2))
+            return numbers(await layer.take("jobs", 9))
+
+        assert self.run(scenario) == [2]
+
+    def test_what_dead_consumers_left_behind_is_dropped_at_the_next_start(self) -> None:
+        async def leave(layer: ChannelLayer) -> None:
+            await layer.send("specific.abc!def", event(1))
+            await layer.send("specific", event(2))
+
+        async def count(layer: ChannelLayer) -> list[int | None]:
+            return [await layer.waiting(name) for name in ("specific.abc!def", "specific")]
+
+        self.run(leave, expiry=None)
+        assert self.run(count) == [1, 1]
+        db = sqlite3.connect(self.file)
+        db.execute("UPDATE events SET sent = sent - 61")
+        db.commit()
+        db.close()
+        assert self.run(count) == [0, 1]
+
+
+class TestBusyFile(OnAFile):
+    """Another process writes just now."""
+
+    @pytest.fixture
+    def other(self) -> Any:
+        self.run(lambda layer: layer.send("jobs", event(0)))
+        db = sqlite3.connect(self.file, isolation_level=None, check_same_thread=False)
+        db.execute("BEGIN IMMEDIATE")
+        yield db
+        db.close()
+
+    def test_a_send_waits_for_its_turn_and_the_loop_goes_on(self, other: sqlite3.Connection) -> None:
+        async def scenario(layer: ChannelLayer) -> int | None:
+            sending = asyncio.create_task(layer.send("jobs", event(1)))
+            await until_blocked()
+            assert not sending.done()
+            other.execute("COMMIT")
+            await sending
+            return await layer.waiting("jobs")
+
+        assert self.run(scenario) == 2
+
+    def test_a_thread_waits_for_its_turn(self, other: sqlite3.Connection) -> None:
+        layer = self.open()
+        sending = threading.Thread(target=layer.send_sync, args=("jobs", event(1)))
+        sending.start()
+        assert sending.is_alive()
+        other.execute("COMMIT")
+        sending.join(20)
+        assert asyncio.run(layer.waiting("jobs")) == 2
+        asyncio.run(layer.close())
+
+    def test_cancelling_a_take_that_waits_for_its_turn_loses_nothing(self, other: sqlite3.Connection) -> None:
+        async def scenario(layer: ChannelLayer) -> list[Delivery]:
+            taking = asyncio.create_task(layer.take("jobs", 1))
+            await until_blocked()
+            taking.cancel()
+            await asyncio.wait([taking])
+            other.execute("COMMIT")
+            return await layer.take("jobs", 1)
+
+        assert numbers(self.run(scenario)) == [0]
+
+
+class TestDoorbell(OnAFile):
+    def test_a_long_path_is_rung_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(doorbell, "POLL_SECS", 1_000.0)
+        self.file = tmp_path / ("long" * 20) / ("longer" * 20) / "events.db"
+        self.file.parent.mkdir(parents=True)
+        ring = self.open()
+        ring.send_sync("other", event(0))
+        assert self.run(lambda layer: self.take_after(layer, lambda: ring.send_sync("jobs", event(1)))) == [1]
+        asyncio.run(ring.close())
+
+    def test_more_rings_than_the_kernel_keeps_wake_everybody(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[int]:
+            names = [f"jobs-{number}" for number in range(40)]
+            taking = [asyncio.create_task(layer.take(name, 1)) for name in names]
+            await until_blocked()
+            # The loop does not run meanwhile, so nobody reads the rings.
+            for number, name in enumerate(names):
+                layer.send_sync(name, event(number))
+            return [number for deliveries in await asyncio.gather(*taking) for number in numbers(deliveries)]
+
+        assert self.run(scenario) == list(range(40))
+
+    def test_what_a_killed_sender_did_not_ring_for_is_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(doorbell, "HEARTBEAT_SECS", 0.02)
+        assert self.run(lambda layer: self.take_after(layer, self.commit_without_a_ring)) == [1]
+
+    def test_a_bell_that_was_deleted_is_hung_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def scenario(layer: ChannelLayer) -> list[int]:
+            monkeypatch.setattr(doorbell, "HEARTBEAT_SECS", 0.02)
+            taking = asyncio.create_task(layer.take("jobs", 1))
+            await until_blocked()
+            self.bells()[0].unlink()
+            monkeypatch.setattr(doorbell, "HEARTBEAT_SECS", 1_000.0)
+            while not self.bells():
+                await asyncio.sleep(0)
+            await until_blocked()
+            await layer.send("jobs", event(1))
+            return numbers(await taking)
+
+        assert self.run(scenario) == [1]
+
+    def test_closing_takes_the_bell_down_even_from_under_those_who_wait(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[Path]:
+            taking = asyncio.create_task(layer.take("jobs", 1))
+            await until_blocked()
+            await layer.close()
+            await asyncio.wait([taking])
+            assert isinstance(taking.exception(), LayerUnavailable)
+            return self.bells()
+
+        assert self.run(scenario) == []
+
+    def test_no_bell_is_left_behind(self) -> None:
+        self.run(lambda layer: self.take_after(layer, lambda: layer.send_sync("jobs", event(1))))
+        assert self.bells() == []

@@ -1,0 +1,335 @@
+"""A contract file to a Contract, or to one error with everything that is wrong."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from channelmap.contract import Contract, Example, LayerSetting
+from channelmap.diagnostics import Diagnostic, Location
+from channelmap.errors import ContractError, UnknownChannel
+from channelmap.loader import load
+from channelmap.terms import Limits, Retry, Service
+
+EVERY_KEY = Path(__file__).parent / "check" / "ok" / "every-key"
+TYPES = "'array', 'boolean', 'integer', 'null', 'number', 'object', 'string'"
+CHANNEL = "{consumer: a.B, events: {made: %s}}"
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(directory: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = directory / name.replace("__", "/").replace("_", ".")
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+
+def contract(
+    directory: Path, channel: str = "{consumer: a.B, events: {made: true}}", top: str = "", **options: Any
+) -> Contract:
+    write(directory, channels_yaml=f"version: 1\n{top}\nchannels:\n  images: {channel}\n")
+    return load(**options)
+
+
+def judging(loaded: Contract) -> Callable[[Any], str]:
+    """Return what says with which code an event is rejected, and nothing when it is not."""
+
+    def judge(event: Any) -> str:
+        rejected = loaded.channel("images").judge(event)
+        return rejected.code if rejected is not None else ""
+
+    return judge
+
+
+def findings(*arguments: Any, **options: Any) -> list[str]:
+    with pytest.raises(ContractError) as caught:
+        load(*arguments, **options)
+    return [str(diagnostic) for diagnostic in caught.value.diagnostics]
+
+
+def test_every_key_reaches_the_model() -> None:
+    loaded = load(EVERY_KEY / "channels.yaml", env={})
+    images = loaded.channel("images")
+    assert loaded.layer == LayerSetting(url=f"sqlite:///{EVERY_KEY}/channels.db", options={"prefix": "test"})
+    assert (images.name, images.consumer, images.description, images.owner, images.validate) == (
+        "images", "consumers.Good", "What happens to images.", "team-media", "warn",
+    )  # fmt: skip
+    assert images.limits == Limits(capacity=500, expiry=3600.0, dead_letters=0)
+    retry = Retry(attempts=3, delay=10.0, backoff=1.5, max_delay=60.0)
+    assert images.service == Service(concurrency=4, timeout=30.0, retry=retry)
+    assert loaded.limits == {"images": images.limits}
+    assert list(images.events) == ["made", "made.now", "more", "wrapped"]
+    path = os.path.relpath(EVERY_KEY / "channels.yaml")
+    assert images.events["made.now"].description == "Made at once."
+    assert images.events["made.now"].accepts == (
+        Example({"type": "made.now", "image": 1, "price": "${PRICE}"}, Location(path, 28, 19)),
+    )
+    assert [example.location.line for example in images.events["made.now"].rejects] == [1, 2, 3]
+    assert images.events["more"].schema is True
+    assert images.events["wrapped"].validator is None
+
+
+def test_what_is_not_written_has_its_default(directory: Path) -> None:
+    loaded = contract(directory)
+    images = loaded.channel("images")
+    assert loaded.layer == LayerSetting(url=f"sqlite:///{directory}/channels.db")
+    assert (images.description, images.owner, images.validate) == ("", "", "enforce")
+    assert (images.limits, images.service) == (Limits(), Service())
+
+
+def test_at_least_once_retries_by_default(directory: Path) -> None:
+    loaded = contract(directory, "{consumer: a.B, delivery: at-least-once, events: {made: true}}")
+    assert loaded.channel("images").service.retry == Retry()
+
+
+def test_a_channel_may_undo_a_default(directory: Path) -> None:
+    top = "defaults: {delivery: at-least-once, retry: {attempts: 2}, timeout: 5}"
+    channel = "{consumer: a.B, delivery: at-most-once, timeout: null, events: {made: true}}"
+    assert contract(directory, channel, top).channel("images").service == Service()
+
+
+@pytest.mark.parametrize(
+    ("setting", "layer"),
+    [
+        ("redis://localhost", LayerSetting(url="redis://localhost")),
+        ("sqlite:////srv/a.db", LayerSetting(url="sqlite:////srv/a.db")),
+        ("{url: memory://}", LayerSetting(url="memory://")),
+        ("{backend: a.B, config: {hosts: []}}", LayerSetting(backend="a.B", config={"hosts": []})),
+    ],
+)
+def test_a_layer_is_a_url_or_a_mapping(setting: str, layer: LayerSetting, directory: Path) -> None:
+    assert contract(directory, top=f"layer: {setting}").layer == layer
+
+
+@pytest.mark.parametrize("setting", ["${SECRET}", "{url: ['${SECRET}']}", "{url: a, backend: '${SECRET}'}"])
+def test_what_is_wrong_with_a_layer_never_quotes_it(setting: str, directory: Path) -> None:
+    top = f"layer: {setting}" if setting != "${SECRET}" else "layer: {url: 1, options: '${SECRET}'}"
+    with pytest.raises(ContractError) as caught:
+        contract(directory, top=top, env={"SECRET": "s3cret"})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_the_repr_of_a_contract_keeps_the_layer_to_itself(directory: Path) -> None:
+    assert "s3cret" not in repr(contract(directory, top="layer: redis://:s3cret@host"))
+
+
+def test_everything_that_is_wrong_is_found_at_once(directory: Path) -> None:
+    write(
+        directory,
+        channels_yaml="version: 1\nlayr: x\n"
+        "channels:\n  a: {consumer: a.B, events: {made: made.json, more: no.json}}\n",
+        made_json='{"type": "objekt",\n "$ref": "common.json"}',
+        common_json="{",
+    )
+    assert findings() == [
+        "channels.yaml:2:1: error[unknown-key] unknown key 'layr'; did you mean 'layer'?",
+        "channels.yaml:4:54: error[schema-missing] there is no file 'no.json'; did you mean 'common.json'?",
+        f"made.json:1:10: error[schema-invalid] 'type' expected one of {TYPES}",
+    ]
+
+
+def test_a_fault_in_a_shared_schema_is_told_once(directory: Path) -> None:
+    write(
+        directory,
+        channels_yaml="version: 1\nchannels:\n  a: {consumer: a.B, events: {made: a.json, more: b.json}}\n",
+        a_json='{"$ref": "common.json"}',
+        b_json='{"$ref": "common.json"}',
+        common_json="{",
+    )
+    assert findings() == [
+        "common.json:1:2: error[schema-syntax] the JSON text ends too early",
+    ]
+
+
+def test_an_error_is_a_value_with_every_field(directory: Path) -> None:
+    write(directory, channels_yaml="version: 1\nchannels: {a: {consumer: a.B, evnets: {}, events: {x: true}}}\n")
+    with pytest.raises(ContractError) as caught:
+        load()
+    location = Location("channels.yaml", 2, 31)
+    assert caught.value.diagnostics == (
+        Diagnostic(location, "unknown-key", "unknown key 'evnets'", "did you mean 'events'?"),
+    )
+
+
+def test_paths_are_told_relative_to_the_working_directory_when_below_it(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(directory, sub__channels_yaml="[")
+    assert findings("sub/channels.yaml")[0].startswith("sub/channels.yaml:")
+    monkeypatch.chdir("/usr")
+    assert findings(directory / "sub" / "channels.yaml")[0].startswith(f"{directory}/sub/channels.yaml:")
+
+
+def test_a_schema_refers_to_other_files_below_the_contract(directory: Path) -> None:
+    write(
+        directory,
+        schemas__made_json='{"properties": {"id": {"$ref": "common.yaml#/$defs/id"}}, "required": ["id"]}',
+        schemas__common_yaml="$defs: {id: {$ref: '#small'}, s: {$anchor: small, type: integer, maximum: 9}}",
+    )
+    judge = judging(contract(directory, CHANNEL % "schemas/made.json"))
+    assert judge({"type": "made", "id": 9}) == ""
+    assert judge({"type": "made", "id": 10}) == "schema-mismatch"
+
+
+def test_an_inline_schema_refers_to_files_and_to_itself(directory: Path) -> None:
+    write(directory, id_json='{"type": "integer"}')
+    inline = "{schema: {properties: {id: {$ref: id.json}, n: {$ref: '#/$defs/n'}}, $defs: {n: {const: 1}}}}"
+    judge = judging(contract(directory, CHANNEL % inline))
+    assert judge({"type": "made", "id": 1, "n": 1}) == ""
+    assert judge({"type": "made", "id": "a"}) == "schema-mismatch"
+    assert judge({"type": "made", "n": 2}) == "schema-mismatch"
+
+
+def test_the_id_of_a_file_does_not_move_it(directory: Path) -> None:
+    write(
+        directory,
+        made_json='{"$id": "https://example.com/made.json", "properties": {"a": {"$ref": "b.json"},'
+        ' "c": {"$ref": "urn:c"}}, "$defs": {"c": {"$id": "urn:c", "const": 1}}}',
+        b_json='{"type": "integer"}',
+    )
+    judge = judging(contract(directory, CHANNEL % "made.json"))
+    assert judge({"type": "made", "a": 1, "c": 1}) == ""
+    assert judge({"type": "made", "a": "x"}) == "schema-mismatch"
+    assert judge({"type": "made", "c": 2}) == "schema-mismatch"
+
+
+def test_a_ref_that_is_data_or_a_name_refers_to_nothing(directory: Path) -> None:
+    inline = "{schema: {properties: {$ref: {const: {$ref: no.json}}, a: {enum: [{$ref: http://x}]}}}}"
+    assert judging(contract(directory, CHANNEL % inline))({"type": "made"}) == ""
+
+
+def test_schemas_may_refer_to_each_other_in_a_circle(directory: Path) -> None:
+    write(directory, a_json='{"properties": {"b": {"$ref": "b.json"}}}', b_json='{"$ref": "a.json"}')
+    judge = judging(contract(directory, CHANNEL % "a.json"))
+    assert judge({"type": "made", "b": {"b": {}}}) == ""
+
+
+def test_a_recursive_closed_schema_is_what_its_author_meant(directory: Path) -> None:
+    node = '{"properties": {"child": {"$ref": "#"}}, "additionalProperties": false}'
+    write(directory, a_json=node)
+    judge = judging(contract(directory, CHANNEL % "a.json"))
+    assert judge({"type": "made", "child": {"child": {}}}) == ""
+    assert judge({"type": "made", "child": {"chlid": {}}}) == "schema-mismatch"
+
+
+def test_draft_07_schemas_are_read_as_such(directory: Path) -> None:
+    write(directory, a_json='{"$schema": "http://json-schema.org/draft-07/schema#",'
+          ' "properties": {"v": {"items": [{"type": "integer"}]}}}')  # fmt: skip
+    judge = judging(contract(directory, CHANNEL % "a.json"))
+    assert judge({"type": "made", "v": [1, "a"]}) == ""
+    assert judge({"type": "made", "v": ["a"]}) == "schema-mismatch"
+
+
+def test_a_link_may_not_lead_out_of_the_contracts_directory(
+    directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("outside") / "a.json"
+    outside.write_text("{}")
+    (directory / "a.json").symlink_to(outside)
+    write(directory, channels_yaml=f"version: 1\nchannels:\n  a: {CHANNEL % 'a.json'}\n")
+    hint = "move the file below that directory"
+    assert findings() == [
+        f"channels.yaml:3:37: error[path-outside-root] 'a.json' is outside the directory of the contract; {hint}"
+    ]
+
+
+def test_names_that_yaml_1_1_would_change_are_names(directory: Path) -> None:
+    write(directory, channels_yaml="version: 1\nchannels:\n" + "".join(
+        f"  {name}: {CHANNEL % 'true'}\n" for name in ("on", "012", "1.0", "null", "true", "a" * 99)
+    ))  # fmt: skip
+    assert list(load().channels) == ["on", "012", "1.0", "null", "true", "a" * 99]
+
+
+def test_an_unknown_channel_is_told_with_those_there_are(directory: Path) -> None:
+    with pytest.raises(UnknownChannel) as caught:
+        contract(directory).channel("imges")
+    assert str(caught.value) == "no channel 'imges'; the contract declares 'images'; did you mean 'images'?"
+
+
+@pytest.mark.parametrize(
+    "data", ["5", "[]", "null", "text", "version: 1\nchannels: []\n", "channels: {a: {events: 5}}"]
+)
+def test_a_file_of_any_shape_is_told_what_is_wrong(data: Any, directory: Path) -> None:
+    write(directory, channels_yaml=data)
+    assert findings()
+
+
+def test_loading_imports_neither_user_code_nor_what_only_a_check_needs(directory: Path) -> None:
+    write(directory, consumers_py="raise SystemExit('imported')", made_json="{}")
+    contract(directory, "{consumer: consumers.A, events: {made: made.json}}")
+    program = (
+        "import sys; from channelmap.loader import load; load();"
+        "print(sorted({'consumers', 'jsonschema', 'referencing', 'redis', 'django'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], env={"PYTHONPATH": os.pathsep.join(sys.path)},
+                         capture_output=True, text=True, check=True)  # fmt: skip
+    assert run.stdout == "[]\n"
+
+
+GOOD = (EVERY_KEY / "channels.yaml").read_bytes()
+MADE = (EVERY_KEY / "schemas" / "made.json").read_bytes()
+
+
+def mutated(original: bytes) -> st.SearchStrategy[bytes]:
+    """Bytes like the original with a few slices replaced by other slices of it, or by anything."""
+    slices = st.tuples(st.integers(0, len(original)), st.integers(0, 12)).map(lambda s: original[s[0] : sum(s)])
+    piece = st.binary(max_size=3) | slices | st.sampled_from([b"$ref", b"{", b"[", b"null", b"\n", b": ", b"../"])
+    edit = st.tuples(st.integers(0, len(original)), st.integers(0, 8), piece)
+
+    def apply(edits: Any) -> bytes:
+        data = original
+        for start, length, replacement in edits:
+            data = data[:start] + replacement + data[start + length :]
+        return data
+
+    return st.lists(edit, min_size=1, max_size=3).map(apply)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(contract=mutated(GOOD) | st.just(GOOD), schema=mutated(MADE) | st.binary(max_size=30))
+def test_any_file_gives_a_contract_or_diagnostics(contract: bytes, schema: Any, tmp_path: Path) -> None:
+    (tmp_path / "schemas").mkdir(exist_ok=True)
+    (tmp_path / "schemas" / "rejects.yaml").write_text("[]")
+    (tmp_path / "schemas" / "made.json").write_bytes(schema)
+    (tmp_path / "channels.yaml").write_bytes(contract)
+    with contextlib.suppress(ContractError):
+        for channel in load(tmp_path / "channels.yaml", env={}).channels.values():
+            for event_type in channel.events:
+                channel.judge({"type": event_type, "id": 1})
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    schema=st.recursive(
+        st.booleans() | st.none() | st.integers(-1, 2) | st.sampled_from(["object", "#", "#/$defs/a", "a.json", "("]),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(
+                    ["$ref", "$id", "$anchor", "$defs", "a", "properties", "allOf", "type", "pattern", "items", "not"]
+                ),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_any_schema_gives_a_contract_or_diagnostics(schema: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(schema))
+    (tmp_path / "channels.yaml").write_text(f"version: 1\nchannels:\n  a: {CHANNEL % 'a.json'}\n")
+    with contextlib.suppress(ContractError):
+        load(tmp_path / "channels.yaml", env={}).channel("a").judge({"type": "made", "a": {"a": [1]}})

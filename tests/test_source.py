@@ -1,0 +1,195 @@
+"""Text to data that knows its places: YAML 1.2 as an editor shows it, JSON as it is, everything else refused."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channelmap.diagnostics import Diagnostic, Location
+from channelmap.errors import ContractError
+from channelmap.source import read_document, read_json, read_yaml, yaml_text
+
+GIVE_A_DEFAULT = "set it, or give a default: ${A:-default}"
+WRITE_A_NAME = "write ${NAME} or ${NAME:-default}, or $${ for a literal ${"
+
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8")),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text('ab"\\é\n💡'), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def findings(read: Any, *arguments: Any) -> list[str]:
+    with pytest.raises(ContractError) as caught:
+        read(*arguments)
+    return [str(diagnostic) for diagnostic in caught.value.diagnostics]
+
+
+@pytest.fixture(params=["CSafeLoader", "SafeLoader"])
+def scanner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml_text, "_Loader", getattr(yaml, request.param))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("null", None), ("~", None), ("''", ""), ("true", True), ("False", False), ("on", "on"), ("no", "no"),
+        ("12", 12), ("012", 12), ("0o17", 15), ("0xFF", 255), ("-1", -1), ("1e3", 1000.0), (".5", 0.5),
+        ("1:30", "1:30"), ("1_000", "1_000"), ("2024-01-02", "2024-01-02"), ("'12'", "12"), ("=", "="),
+    ],
+)  # fmt: skip
+def test_scalars_have_the_values_of_the_core_schema(text: Any, value: Any, scanner: None) -> None:
+    assert repr(read_yaml("f.yaml", f"a: {text}".encode()).data) == repr({"a": value})
+
+
+def test_keys_stay_the_text_that_an_editor_shows(scanner: None) -> None:
+    text = b"on: 1\n1.0: 2\ntrue: 3\nnull: 4\n"
+    assert read_yaml("f.yaml", text).data == {"on": 1, "1.0": 2, "true": 3, "null": 4}
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        (b"a: 1\n\tb: 2\n", "f:2:1: error[yaml-syntax] a tab where only spaces may stand; use spaces"),
+        (b"a:\n\t- b\n", "f:2:1: error[yaml-syntax] a tab where only spaces may stand; use spaces"),
+        (b"a: [1, 2\n", "f:1:4: error[yaml-syntax] this list lacks a ',' or its ']'"),
+        (b"a: {b: 2\n", "f:1:4: error[yaml-syntax] this mapping lacks a ',' or its '}'"),
+        (b"a: 'x\n", "f:1:4: error[yaml-syntax] this quote is never closed"),
+        (b"a: 1\nb\n", "f:2:1: error[yaml-syntax] a key without ':'"),
+        (b"a:\n  b: 1\n c: 2\n", "f:3:2: error[yaml-syntax] indented differently from what it belongs to"),
+        (b"a: }\n", "f:1:4: error[yaml-syntax] not YAML from here on"),
+        (b"a: 1\n---\nb: 2\n", "f:2:1: error[yaml-syntax] more than one document in one file"),
+        (b"a: \x00\n", "f:1:4: error[yaml-syntax] control character U+0000 is not allowed"),
+        (b"a: caf\xe9\n", "f:1:7: error[not-utf-8] byte 0xe9 is not UTF-8; save the file as UTF-8"),
+        (b"\xff\xfea\x00", "f:1:1: error[not-utf-8] byte 0xff is not UTF-8; save the file as UTF-8"),
+        (b"# only a comment\n", "f: error[file-empty] the file is empty"),
+        (b"? [a]\n: 1\n", "f:1:3: error[yaml-unsupported] a key must be text"),
+        (b"a: 1\nb: 2\na: 3\n", "f:3:1: error[duplicate-key] 'a' is declared twice; first at 1:1"),
+        (b"[" * 50_000, "f:1:101: error[too-deep] nested more than 100 levels deep"),
+        (b"a: 9" + b"9" * 5000, f"f:1:4: error[unsupported-number] '{'9' * 59}…' is no number that JSON can hold"),
+        (b"#" * 2**20 + b"#", "f: error[file-too-large] the file is larger than 1024 KiB"),
+    ],
+)
+def test_bad_yaml_is_refused_in_the_same_words_by_both_scanners(text: Any, finding: str, scanner: None) -> None:
+    assert findings(read_yaml, "f", text) == [finding]
+
+
+def test_anchors_aliases_merge_keys_and_tags_are_all_found_at_once(scanner: None) -> None:
+    text = b"a: &a [*a]\n<<: {b: !!int 1}\n*a : 1\n"
+    assert [line.partition(" ")[0] + line.partition("]")[2] for line in findings(read_yaml, "f", text)] == [
+        "f:1:4: anchor '&a' is not supported; write the value out where it is needed",
+        "f:1:8: alias '*a' is not supported; write the value out",
+        "f:2:1: merge key '<<' is not supported; write the keys out",
+        "f:2:9: tags are not supported; leave it out",
+        "f:3:1: alias '*a' is not supported; write the value out",
+    ]
+
+
+def test_a_bomb_of_aliases_gives_no_more_findings_than_one_can_read(scanner: None) -> None:
+    assert len(findings(read_yaml, "f", b"- &a []\n" + b"- *a\n" * 10_000)) == 100
+
+
+def test_variables_are_filled_in_values_only(scanner: None) -> None:
+    text = b'a: ${A}\n${A}: ${B:-10}\nc: "${B:-10}"\nd: x${A}y$${A}\ne: ${EMPTY:-z}\nf: ${EMPTY}\n'
+    assert read_yaml("f", text, {"A": "on", "EMPTY": ""}).data == {
+        "a": "on", "${A}": 10, "c": "10", "d": "xony${A}", "e": "z", "f": None,
+    }  # fmt: skip
+
+
+def test_variables_stay_as_they_are_where_no_environment_is_given() -> None:
+    assert read_yaml("f", b"a: ${A}").data == {"a": "${A}"}
+
+
+def test_unset_and_malformed_variables_are_all_found_at_once() -> None:
+    assert findings(read_yaml, "f", b"a: ${A}\nb: ${a b}\nc: ${\n", {}) == [
+        f"f:1:4: error[unset-variable] environment variable 'A' is not set; {GIVE_A_DEFAULT}",
+        f"f:2:4: error[variable-malformed] '${{a b}}' names no environment variable; {WRITE_A_NAME}",
+        f"f:3:4: error[variable-malformed] '${{' names no environment variable; {WRITE_A_NAME}",
+    ]
+
+
+@pytest.mark.parametrize("read", [read_yaml, read_json])
+def test_a_place_is_found_by_its_pointer_and_columns_count_code_points(read: Any) -> None:
+    document = read("f", '\ufeff{"a💡": [1,\r\n  {"b": null}]}'.encode())
+    assert document.locate(()) == Location("f", 1, 1)
+    assert document.locate(("a💡",), key=True) == Location("f", 1, 2)
+    assert document.locate(("a💡", 0)) == Location("f", 1, 9)
+    assert document.locate(("a💡", 1, "b"), key=True) == Location("f", 2, 4)
+    assert document.locate(("a💡", 1, "b")) == Location("f", 2, 9)
+
+
+def test_a_pointer_to_nowhere_is_located_at_its_nearest_ancestor() -> None:
+    document = read_json("f", b'{"a": {"b": 1}}')
+    assert document.locate(("a", "c", "d")) == Location("f", 1, 7)
+    assert document.locate(("z",), key=True) == Location("f", 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        (b"", "f: error[file-empty] the file is empty"),
+        (b'{"a": 1,}', "f:1:9: error[json-syntax] not JSON: expecting property name enclosed in double quotes"),
+        (b'{"a":\n1 2}', "f:2:3: error[json-syntax] not JSON: expecting ',' delimiter"),
+        (b'{"a": 1', "f:1:8: error[json-syntax] the JSON text ends too early"),
+        (b"{} {}", "f:1:4: error[json-syntax] not JSON: extra data"),
+        (b'{"a": 1, "a": 2}', "f:1:10: error[duplicate-key] 'a' is declared twice; first at 1:2"),
+        (b"[NaN]", "f:1:2: error[unsupported-number] 'NaN' is no number that JSON can hold"),
+        (b"[-Infinity]", "f:1:2: error[unsupported-number] '-Infinity' is no number that JSON can hold"),
+        (b"[1e999]", "f:1:2: error[unsupported-number] '1e999' is no number that JSON can hold"),
+        (b'["\\ud800"]', "f:1:2: error[unsupported-text] half of a surrogate pair is no text"),
+        (b"[" * 50_000, "f:1:101: error[too-deep] nested more than 100 levels deep"),
+        (b"[" + b"1," * 200_000 + b"1]", "f:1:400000: error[file-too-large] the file holds more than 200,000 values"),
+        (b"\xe9", "f:1:1: error[not-utf-8] byte 0xe9 is not UTF-8; save the file as UTF-8"),
+    ],
+)
+def test_bad_json_is_refused_with_its_place(text: Any, finding: str) -> None:
+    assert findings(read_json, "f", text) == [finding]
+
+
+@given(JSON_VALUES)
+def test_json_is_read_as_json_loads_reads_it(value: Any) -> None:
+    for text in (json.dumps(value), json.dumps(value, indent=1, ensure_ascii=False)):
+        assert repr(read_json("f", text.encode()).data) == repr(json.loads(text))
+
+
+@given(st.binary(max_size=40) | st.text("ab:-[]{},'\"#&*!|>?%@ \n\t${}<~0.").map(str.encode))
+def test_any_bytes_give_a_document_or_diagnostics(data: Any) -> None:
+    for read in (read_yaml, read_json):
+        with contextlib.suppress(ContractError):
+            read("f", data)
+
+
+def test_files_that_cannot_be_read_say_why(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "channels.yml").touch()
+    assert findings(read_document, tmp_path, "f") == ["f: error[file-unreadable] is a directory"]
+    assert findings(read_document, tmp_path / "pipe", "f") == ["f: error[file-unreadable] is not a file"]
+    assert findings(read_document, tmp_path / "channels.yaml", "f") == [
+        "f: error[file-missing] there is no such file; did you mean 'channels.yml'?"
+    ]
+    assert findings(read_document, tmp_path / "a\0b", "f") == ["f: error[file-missing] no file can have such a name"]
+
+
+def test_a_file_is_json_by_its_suffix(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"a": "1e3"}')
+    (tmp_path / "a.yml").write_text("a: 1e3")
+    assert read_document(tmp_path / "a.json", "f").data == {"a": "1e3"}
+    assert read_document(tmp_path / "a.yml", "f").data == {"a": 1000.0}
+
+
+def test_what_is_found_is_a_value() -> None:
+    with pytest.raises(ContractError) as caught:
+        read_json("f", b"[1 2]")
+    assert caught.value.diagnostics == (
+        Diagnostic(Location("f", 1, 4), "json-syntax", "not JSON: expecting ',' delimiter"),
+    )

@@ -1,0 +1,310 @@
+"""Verdicts that never raise, and reasons that quote the schema and never the event."""
+
+import enum
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from channelmap.errors import Violation
+from channelmap.validation import (
+    DIALECTS,
+    SchemaSet,
+    SchemaUnusable,
+    Validator,
+    schema_mismatches,
+    unsupported,
+    with_type,
+)
+
+SECRET = "s3cret-payload"
+
+
+def violations(schema: Any, event: Any) -> list[str]:
+    validator = Validator(schema)
+    assert not validator.is_valid(event)
+    code, found = validator.violations(event)
+    assert code == "schema-mismatch"
+    return [str(violation) for violation in found]
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "message"),
+    [
+        ({"type": "integer"}, SECRET, "$.v expected integer, got string"),
+        ({"type": ["integer", "null"]}, [], "$.v expected null or integer, got array"),
+        ({"type": "string"}, True, "$.v expected string, got boolean"),
+        ({"enum": ["a", 1, None]}, SECRET, "$.v expected one of 'a', 1, null"),
+        ({"const": "a"}, SECRET, "$.v expected 'a'"),
+        ({"required": ["id"]}, {}, "$.v requires 'id'"),
+        ({"dependentRequired": {"a": ["b"]}}, {"a": SECRET}, "$.v requires 'b'"),
+        (
+            {"properties": {"extras": {}}, "additionalProperties": False},
+            {"extra": SECRET},
+            "$.v does not allow 'extra'; did you mean 'extras'?",
+        ),
+        ({"unevaluatedProperties": False}, {"a": SECRET, "b": 1}, "$.v does not allow 'a', 'b'"),
+        ({"maxProperties": 0}, {"a" * 99: 1}, "$.v expected at most 0 properties, got 1"),
+        ({"additionalProperties": False}, {"a" * 99: 1}, f"$.v does not allow '{'a' * 59}…'"),
+        ({"propertyNames": {"maxLength": 1}}, {"ab": 1},
+         "$.v does not allow the name 'ab': expected at most 1 character, got 2"),
+        ({"minimum": 3}, 2, "$.v expected at least 3"),
+        ({"maximum": 3}, 4, "$.v expected at most 3"),
+        ({"exclusiveMinimum": 3}, 3, "$.v expected more than 3"),
+        ({"exclusiveMaximum": 3}, 3, "$.v expected less than 3"),
+        ({"multipleOf": 0.5}, 0.3, "$.v expected a multiple of 0.5"),
+        ({"minLength": 1}, "", "$.v expected at least 1 character, got 0"),
+        ({"maxLength": 3}, SECRET, "$.v expected at most 3 characters, got 14"),
+        ({"minItems": 2}, [1], "$.v expected at least 2 items, got 1"),
+        ({"maxItems": 1}, [1, 2], "$.v expected at most 1 item, got 2"),
+        ({"minProperties": 1}, {}, "$.v expected at least 1 property, got 0"),
+        ({"uniqueItems": True}, [SECRET, SECRET], "$.v holds the same item twice"),
+        ({"contains": {"const": 1}}, [SECRET], "$.v lacks an item that it must contain"),
+        ({"items": {"type": "integer"}}, [1, SECRET], "$.v[1] expected integer, got string"),
+        ({"prefixItems": [True], "unevaluatedItems": False}, [1, SECRET], "$.v holds more items than it may"),
+        ({"pattern": "^[a-z]+$"}, "1", "$.v does not match the pattern '^[a-z]+$'"),
+        ({"format": "date-time"}, SECRET, "$.v is not in the format 'date-time'"),
+        ({"not": {"type": "string"}}, SECRET, "$.v matches what it must not match"),
+        (False, SECRET, "$.v is not allowed here"),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, SECRET, "$.v expected integer or null, got string"),
+        ({"oneOf": [{"type": "string"}, {"minLength": 1}]}, SECRET,
+         "$.v matches more than one of the alternatives"),
+        ({"properties": {"a b": {"type": "null"}}}, {"a b": SECRET}, "$.v['a b'] expected null, got string"),
+    ],
+)  # fmt: skip
+def test_a_reason_says_what_is_expected_and_quotes_no_value(schema: Any, value: Any, message: str) -> None:
+    assert violations({"properties": {"v": schema}}, {"v": value}) == [message]
+
+
+def test_the_reason_comes_from_the_alternative_that_was_meant() -> None:
+    square = {"required": ["side"], "properties": {"shape": {"const": "square"}, "side": {"type": "number"}}}
+    circle = {"required": ["radius"], "properties": {"shape": {"const": "circle"}}}
+    for keyword in ("anyOf", "oneOf"):
+        schema = {keyword: [square, circle, {"type": "array"}]}
+        assert violations(schema, {"shape": "circle"}) == ["$ requires 'radius'"]
+        assert violations(schema, {"shape": "square", "side": "a"}) == ["$.side expected number, got string"]
+    one = {"required": ["a", "b"], "properties": {"c": {"type": "null"}}}
+    other = {"required": ["a"], "properties": {"c": {"type": "null"}, "d": {"type": "null"}}}
+    assert violations({"anyOf": [one, other]}, {"a": 1, "c": 1, "d": 1}) == [
+        "$.c expected null, got integer",
+        "$.d expected null, got integer",
+    ]
+
+
+def test_a_reason_is_given_once_and_not_more_than_twenty_times() -> None:
+    schema = {"allOf": [{"required": ["a"]}, {"required": ["a"]}]}
+    assert violations(schema, {}) == ["$ requires 'a'"]
+    assert len(violations({"items": {}, "required": [f"key{n}" for n in range(100)]}, {})) == 20
+
+
+class Text(str):
+    __slots__ = ()
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "violation"),
+    [
+        (b"", Violation("$.v", "json", "expected a JSON value, got bytes")),
+        ({1}, Violation("$.v", "json", "expected a JSON value, got set")),
+        (datetime.now(UTC), Violation("$.v", "json", "expected a JSON value, got datetime")),
+        (uuid.uuid4(), Violation("$.v", "json", "expected a JSON value, got UUID")),
+        (Text("a"), Violation("$.v", "json", "expected a JSON value, got Text")),
+        (Number.ONE, Violation("$.v", "json", "expected a JSON value, got Number")),
+        (float("nan"), Violation("$.v", "json", "is not a finite number")),
+        ([1.5, float("-inf")], Violation("$.v[1]", "json", "is not a finite number")),
+        ({1: 2}, Violation("$.v", "json", "has a key that is not text but int")),
+        ({Text("a"): 2}, Violation("$.v", "json", "has a key that is not text but Text")),
+        ("\ud800", Violation("$.v", "json", "holds half of a surrogate pair, which is no text")),
+        ({"\ud800": 1}, Violation("$.v", "json", "has a key with half of a surrogate pair, which is no text")),
+    ],
+)
+@pytest.mark.parametrize("schema", [{}, {"properties": {"v": {"type": "string", "minLength": 1}}}])
+def test_what_is_not_json_is_refused_whether_or_not_the_schema_looks_at_it(
+    value: Any, violation: Violation, schema: Any
+) -> None:
+    validator = Validator(schema)
+    assert not validator.is_valid({"v": value})
+    assert validator.violations({"v": value}) == ("unsupported-value", (violation,))
+
+
+def test_keys_of_the_event_itself_are_looked_at_too() -> None:
+    event: dict[Any, Any] = {1: 2}
+    assert not Validator({}).is_valid(event)
+    assert not Validator({}).is_valid({"\ud800": 2})
+
+
+def nested(depth: int) -> dict[str, Any]:
+    event: dict[str, Any] = {"type": "tree"}
+    for _ in range(depth):
+        event = {"type": "tree", "child": event}
+    return event
+
+
+TREE = {"type": "object", "properties": {"child": {"$ref": "#"}}}
+
+
+def test_an_event_is_refused_before_its_depth_harms_anything() -> None:
+    validator = Validator(TREE)
+    assert validator.is_valid(nested(99))
+    for depth in (100, 10_000):
+        assert not validator.is_valid(nested(depth))
+        code, (violation,) = validator.violations(nested(depth))
+        assert (code, violation.message) == ("unsupported-value", "is nested more than 100 levels deep")
+
+
+def test_the_reason_is_given_in_time_where_each_level_would_double_the_work() -> None:
+    def branch(name: str) -> dict[str, Any]:
+        return {"properties": {"child": {"$ref": "#"}}, "required": [name]}
+
+    validator = Validator({"anyOf": [branch("x"), branch("y")]})
+    assert violations({"anyOf": [branch("x"), branch("y")]}, {}) == ["$ requires 'x'"]
+    assert not validator.is_valid(nested(60))
+    reason = Violation("$", "schema", "breaks the schema, too deep inside to say where")
+    assert validator.violations(nested(60)) == ("schema-mismatch", (reason,))
+
+
+def test_the_reason_is_found_however_deep_where_no_alternatives_recur() -> None:
+    nullable = {"anyOf": [{"$ref": "#/$defs/a"}, {"type": "null"}]}
+    a = {"properties": {"a": {"items": {"properties": {"b": {"properties": {"c": {"type": "null"}}}}}}}}
+    event: dict[str, Any] = {"v": {"a": [{"b": {"c": {}}}]}}
+    assert violations({"properties": {"v": nullable}, "$defs": {"a": a}}, event) == [
+        "$.v.a[0].b.c expected null, got object"
+    ]
+    event = nested(20)
+    event["child"]["child"]["child"]["child"]["child"]["child"] = 5
+    assert violations(TREE, event) == ["$.child.child.child.child.child.child expected object, got integer"]
+
+
+def test_an_event_that_contains_itself_is_refused() -> None:
+    event: dict[str, Any] = {}
+    event["child"] = [event]
+    fault = unsupported(event)
+    assert fault is not None
+    assert fault.message == "is nested more than 100 levels deep"
+
+
+def test_tuples_and_subclasses_of_containers_are_json() -> None:
+    class Mapping(dict[str, Any]): ...
+
+    schema = {"properties": {"v": {"items": {"type": "integer"}, "properties": {"a": {"type": "integer"}}}}}
+    for good, bad in (((1, 2), (1, "a")), (Mapping(a=1), Mapping(a="b"))):
+        assert Validator(schema).is_valid({"v": good})
+        assert not Validator(schema).is_valid({"v": bad})
+
+
+@pytest.mark.parametrize("value", [10**400, "é💡", "", 0.1, 1e308, None, True])
+def test_unusual_json_values_are_judged(value: Any) -> None:
+    assert Validator({"properties": {"v": {"minLength": 0}}}).is_valid({"v": value})
+    assert Validator({"properties": {"v": {"type": "array"}}}).violations({"v": value})[0] == "schema-mismatch"
+
+
+@pytest.mark.parametrize("pattern", [r"^(a+)+$", r"^(\w+\s?)*$", r"^(?=a)(a|a?)+$", r"^(\w+\s?)*\1$"])
+def test_a_pattern_that_would_take_for_ever_refuses_the_event(pattern: str) -> None:
+    validator = Validator({"properties": {"v": {"pattern": pattern}}})
+    assert not validator.is_valid({"v": "a" * 5000 + "!"})
+    assert validator.violations({"v": "a" * 5000 + "!"})[0] == "schema-mismatch"
+
+
+def test_a_closed_schema_need_not_write_the_type() -> None:
+    closed: dict[str, Any] = {"properties": {"id": {}}, "additionalProperties": False}
+    event = {"type": "made", "id": 1}
+    assert not Validator(closed).is_valid(event)
+    branches: list[Any] = [
+        closed,
+        {"allOf": [closed]},
+        {"anyOf": [{"oneOf": [closed]}]},
+        {"if": closed, "else": False},
+        {"allOf": [{"properties": {"id": True}}], "unevaluatedProperties": False},
+    ]
+    for schema in branches:
+        before = repr(schema)
+        assert Validator(with_type(schema)).is_valid(event)
+        assert repr(schema) == before
+    assert not Validator(with_type(closed)).is_valid({"type": "made", "id": 1, "more": 1})
+
+
+def test_a_type_that_is_written_stays_as_it_is_written() -> None:
+    schema = {"properties": {"type": {"enum": ["a", "b"]}}}
+    assert with_type(schema) == schema
+    never = False
+    assert with_type(never) is never
+
+
+def test_formats_are_asserted_in_both_dialects() -> None:
+    for dialect in DIALECTS:
+        schema = {"$schema": dialect, "properties": {"v": {"format": "date-time"}}}
+        assert Validator(schema).is_valid({"v": "2026-11-22T10:00:00Z"})
+        assert not Validator(schema).is_valid({"v": "yesterday"})
+
+
+def test_a_schema_that_cannot_be_compiled_says_why_and_reads_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    far = ["https://example.com/a.json", f"file://{tmp_path}/a.json"]
+    for reference in ["#/nowhere", *far]:
+        with pytest.raises(SchemaUnusable) as caught:
+            Validator({"$ref": reference})
+        assert caught.value.reason
+    for reference in far:
+        with pytest.raises(SchemaUnusable):
+            SchemaSet([("https://channelmap.invalid/schemas/b.json", {"$ref": reference})])
+
+
+def test_anchors_and_dynamic_references_count_as_recursive() -> None:
+    deep = {"v": [[[[[]]]]], "w": 1}
+    for reference in ({"$ref": "#a"}, {"$dynamicRef": "#a"}):
+        schema = {"properties": {"w": {"anyOf": [reference]}}, "$defs": {"a": {"$dynamicAnchor": "a", "type": "null"}}}
+        assert violations(schema, deep) == ["$ breaks the schema, too deep inside to say where"]
+
+
+def test_schemas_refer_to_each_other_by_their_uri() -> None:
+    base = "https://channelmap.invalid/schemas/"
+    others = SchemaSet([(f"{base}a/b.json", {"$defs": {"id": {"type": "integer"}}})])
+    validator = Validator({"properties": {"id": {"$ref": "b.json#/$defs/id"}}}, f"{base}a/c.json", others)
+    assert validator.is_valid({"id": 1})
+    assert not validator.is_valid({"id": "1"})
+
+
+def test_what_a_metaschema_refuses_is_told_with_its_place() -> None:
+    schema = {"type": "objekt", "required": "id", "properties": {"a": {"minimum": "1", "pattern": "("}}}
+    for dialect in DIALECTS:
+        found = {mismatch.pointer: mismatch.message for mismatch in schema_mismatches(schema, dialect)}
+        assert found == {
+            ("type",): "expected one of 'array', 'boolean', 'integer', 'null', 'number', 'object', 'string'",
+            ("required",): "expected array, got string",
+            ("properties", "a", "minimum"): "expected number, got string",
+            ("properties", "a", "pattern"): "is not in the format 'regex'",
+        }
+
+
+EVENTS = st.dictionaries(
+    st.sampled_from(["a", "b", "type"]),
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-5, 5) | st.floats(-2, 2, width=16) | st.text("ab", max_size=3),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b"]), inner, max_size=2),
+        max_leaves=6,
+    ),
+)
+SCHEMAS = [
+    {"properties": {"a": {"type": "integer", "minimum": 0}}, "required": ["a"], "additionalProperties": False},
+    {"properties": {"a": {"type": ["string", "null"], "minLength": 2}, "b": {"items": {"type": "number"}}}},
+    {"anyOf": [{"required": ["a"]}, {"properties": {"b": {"enum": [1, "a", None, True]}}, "required": ["b"]}]},
+    {"additionalProperties": {"anyOf": [{"type": "object", "properties": {"a": {"$ref": "#"}}}, {"maxLength": 2}]}},
+    {"if": {"required": ["a"]}, "then": {"required": ["b"]}, "patternProperties": {"^[ab]$": {"uniqueItems": True}}},
+]
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+@given(event=EVENTS)
+def test_verdicts_are_those_of_the_reference_implementation(schema: Any, event: Any) -> None:
+    validator = Validator(schema)
+    assert validator.is_valid(event) == jsonschema.Draft202012Validator(schema).is_valid(event)
+    assert bool(validator.violations(event)[1]) != validator.is_valid(event)
