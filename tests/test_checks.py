@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from channelmap.checks import check
+from channelmap.cli import channelmap
+from channelmap.cli.exits import run
 from channelmap.diagnostics import Diagnostic
 from channelmap.errors import ContractError
 from channelmap.loader import load
@@ -46,3 +48,20 @@ def test_a_good_contract_is_met_with_silence(directory: Path, monkeypatch: pytes
 def test_every_bad_contract_has_its_expectation() -> None:
     bad = {path.name for path in CHECK.glob("err/*") if path.is_dir()}
     assert bad == {path.stem for path in CHECK.glob("err/*.out")}
+
+
+@pytest.mark.parametrize("directory", sorted(path for path in CHECK.glob("*/*") if path.is_dir()), ids=lambda p: p.name)
+def test_the_command_prints_what_is_found_and_says_so_by_its_exit_code(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = directory.with_suffix(".out") if directory.with_suffix(".out").exists() else None
+    monkeypatch.chdir(directory)
+    monkeypatch.delenv("CHANNELMAP_CONFIG", raising=False)
+
+    code = run(channelmap, "channelmap", ["check"])
+
+    printed = capsys.readouterr()
+    said = printed.out.replace(str(MODULES), "MODULES")
+    assert said == (expected.read_text() if expected else "")
+    assert "Traceback" not in printed.err
+    assert code == (2 if directory.name == "file-missing" else 1 if ": error[" in said else 0)

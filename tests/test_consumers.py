@@ -1,4 +1,4 @@
-"""Consumers keep Channels' behaviour; `check N` is the list of twenty compatibility checks in docs/channels.md."""
+"""Consumers keep Channels' behaviour, word for word."""
 
 import asyncio
 import threading

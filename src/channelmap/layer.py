@@ -175,7 +175,7 @@ class ChannelLayer(ABC):
             for delivery in await self.take(channel, 1):
                 if delivery.event is not None:
                     return delivery.event
-                await self.bury(delivery, unreadable(delivery))
+                await self.bury(delivery, letter_for_unreadable(delivery))
 
     async def new_channel(self, prefix: str = "specific.") -> str:
         """Make up a channel name that nobody else has."""
@@ -307,7 +307,7 @@ class ChannelLayer(ABC):
             raise AssertionError("the key '__asgi_channel__' is reserved")
 
 
-def unreadable(delivery: Delivery) -> DeadLetter:
+def letter_for_unreadable(delivery: Delivery) -> DeadLetter:
     """Make the letter for something in the layer that is no event."""
     return DeadLetter(
         channel=delivery.channel,

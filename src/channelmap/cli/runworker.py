@@ -78,6 +78,8 @@ async def _serve(contract: Contract, router: Any, url: str | None, *, burst: boo
     try:
         counts = [await layer.waiting(name) for name in services]
         waiting = "" if None in counts else f"; {sum(filter(None, counts))} waiting"
+        if layer.url == "memory://":
+            log.warning("events in memory:// are this process's own: no other one can send to it")
         log.info("serving %s from %s%s; ready", ", ".join(map(quoted, services)), layer.url, waiting)
         await worker.serve()
     finally:

@@ -3,6 +3,7 @@
 Every layer packs, the one in memory too: so they all carry and refuse the same values.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgpack import packb, unpackb  # type: ignore[import-untyped]  # msgpack ships no types
@@ -37,6 +38,15 @@ def _complaint(error: Exception) -> str:
     if isinstance(error, ValueError):
         return "is nested too deeply, or larger than 4 GiB"
     return "holds a value of a type that msgpack has not (such as a date, a set, an object)"
+
+
+def unpack_all(bodies: Sequence[bytes]) -> list[Event] | None:
+    """Read events that lie in a layer, all at once; `None` when one of them cannot be read: `unpack` says which."""
+    try:
+        events = [unpackb(body, strict_map_key=False) for body in bodies]
+    except Exception:  # noqa: BLE001  (as in `unpack`)
+        return None
+    return events if {dict}.issuperset(map(type, events)) else None
 
 
 def unpack(body: bytes) -> tuple[Event | None, str]:

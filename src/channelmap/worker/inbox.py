@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from channelmap.errors import LayerError
-from channelmap.layer import ChannelLayer, DeadLetter, Delivery, unreadable
+from channelmap.layer import ChannelLayer, DeadLetter, Delivery, letter_for_unreadable
 from channelmap.terms import Service
 
 log = logging.getLogger("channelmap.worker")
@@ -96,13 +96,14 @@ class Inbox:
             "take events",
             lambda: self.layer.take(self.channel, self.pace.limit, lease=self._lease, wait=not self._burst),
         )
-        for delivery in taken:
-            if delivery.event is None or not delivery.event.get("type"):
-                await self._bury_unreadable(delivery)
-            else:
-                (self._left if self.closed else self.at_hand).append(delivery)
+        unreadable = [delivery for delivery in taken if not (delivery.event and delivery.event.get("type"))]
+        if unreadable:
+            taken = [delivery for delivery in taken if delivery not in unreadable]
+        (self._left if self.closed else self.at_hand).extend(taken)
+        for delivery in unreadable:
+            await self._bury_unreadable(delivery)
         self._watch_out()
-        return bool(taken)
+        return bool(taken or unreadable)
 
     def settle(self, delivery: Delivery) -> None:
         """Note that a delivery was handled. Where delivery is at-most-once it left the layer when it was taken."""
@@ -161,7 +162,7 @@ class Inbox:
     async def _bury_unreadable(self, delivery: Delivery) -> None:
         delivery.problem = delivery.problem or "the event has no type"
         log.error("channel '%s': %s; kept as a dead letter", self.channel, delivery.problem)
-        await self.bury(delivery, unreadable(delivery))
+        await self.bury(delivery, letter_for_unreadable(delivery))
 
     def _all_at_hand(self) -> list[Delivery]:
         deliveries: list[Delivery] = []

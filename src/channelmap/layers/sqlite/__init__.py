@@ -13,7 +13,7 @@ from typing import Any
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery
-from channelmap.layers.packing import pack, unpack
+from channelmap.layers.packing import pack, unpack, unpack_all
 from channelmap.layers.sqlite import letters, queue
 from channelmap.layers.sqlite.connections import Connections
 from channelmap.layers.sqlite.doorbell import Doorbells, Ringer
@@ -162,10 +162,14 @@ def _path_in(url: str) -> str:
 
 
 def _deliveries(channel: str, taken: queue.Taken) -> list[Delivery]:
-    deliveries = []
-    for _, sent, attempt, body in taken.rows:
-        event, problem = unpack(body)
-        deliveries.append(Delivery(channel, event, body, sent, attempt, problem))
+    events = unpack_all([row[3] for row in taken.rows])
+    if events is None:
+        read = [(row, *unpack(row[3])) for row in taken.rows]
+        deliveries = [Delivery(channel, event, row[3], row[1], row[2], problem) for row, event, problem in read]
+    else:
+        # The way of nearly all events: a third of what a worker does for one is done here.
+        pairs = zip(taken.rows, events, strict=True)
+        deliveries = [Delivery(channel, event, body, sent, attempt) for (_, sent, attempt, body), event in pairs]
     if taken.first_lease is not None:
         for ticket, delivery in enumerate(deliveries, taken.first_lease):
             delivery.ticket = ticket
