@@ -6,12 +6,15 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import click
 
 from channelmap.checks import check
 from channelmap.cli import logs
+from channelmap.cli.exits import Exit
 from channelmap.cli.options import CONFIG, LAYER, prepare_imports
 from channelmap.contract import Contract
 from channelmap.diagnostics import Severity
@@ -20,6 +23,7 @@ from channelmap.layer import current_layer
 from channelmap.loader import load
 from channelmap.routing import load_router
 from channelmap.sending import ContractLayer, open_contract_layer
+from channelmap.supervisor import LIFELINE, Supervisor, command_line
 from channelmap.worker import Worker
 
 log = logging.getLogger("channelmap.worker")
@@ -29,6 +33,7 @@ log = logging.getLogger("channelmap.worker")
 @click.argument("channels", nargs=-1, metavar="[CHANNEL]...")
 @CONFIG
 @LAYER
+@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="How many workers to run.")
 @click.option("--burst", is_flag=True, help="Serve what waits, then exit.")
 @click.option(
     "--drain-timeout",
@@ -45,28 +50,42 @@ log = logging.getLogger("channelmap.worker")
     default="info",
     show_default=True,
 )
-def command(  # noqa: PLR0913, PLR0917  (one argument for each option)
-    channels: tuple[str, ...],
-    config: str,
-    layer: str | None,
-    burst: bool,  # noqa: FBT001
-    drain_timeout: float,
-    log_format: str,
-    log_level: str,
-) -> None:
+@click.option("--reload", is_flag=True, help="Start anew when a source file here changes: for development.")
+@click.pass_context
+def command(ctx: click.Context, /, *, processes: int, reload: bool, **options: Any) -> int:
     """Serve the channels of a contract: all of them when none is named.
 
     SIGTERM and SIGINT let handlers finish and give back what they have not begun; a second one leaves at once.
     """
-    logs.configure(log_format, log_level)
-    contract = load(config)
-    prepare_imports(config)
-    findings = check(contract, channels)
+    logs.configure(options["log_format"], options["log_level"])
+    if processes > 1 or reload:
+        return _supervise(ctx, processes, reload=reload)
+    contract = load(options["config"])
+    prepare_imports(options["config"])
+    findings = check(contract, options["channels"])
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise ContractError(findings)
-    router = load_router(contract, channels)
-    _run(_serve(contract, router, layer, burst=burst, drain_timeout=drain_timeout))
+    router = load_router(contract, options["channels"])
+    _run(_serve(contract, router, options["layer"], burst=options["burst"], drain_timeout=options["drain_timeout"]))
     _leave_stuck_threads()
+    return Exit.FINE
+
+
+def _supervise(ctx: click.Context, processes: int, *, reload: bool) -> int:
+    """Run this same command in processes of their own, each with one worker."""
+    load(ctx.params["config"])
+    if reload and find_spec("watchfiles") is None:
+        raise click.UsageError("--reload needs an extra: pip install 'channelmap[reload]'")
+    options = [option for option in ctx.command.params if option.name not in {"channels", "processes", "reload"}]
+    arguments = ["runworker", *ctx.params["channels"]]
+    for option in options:
+        value = ctx.params[option.name or ""]
+        if value is True:
+            arguments.append(option.opts[0])
+        elif value not in (False, None):
+            arguments += [option.opts[0], str(value)]
+    watched = [Path.cwd()] if reload else []
+    return asyncio.run(Supervisor(command_line(arguments), processes, watched).run())
 
 
 async def _serve(contract: Contract, router: Any, url: str | None, *, burst: bool, drain_timeout: float) -> None:
@@ -107,6 +126,15 @@ def _on_signals(stop: Callable[[int], None]) -> None:
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop, signum)
+    lifeline = int(os.environ.pop(LIFELINE, -1))
+
+    def abandoned() -> None:
+        loop.remove_reader(lifeline)
+        stop(signal.SIGTERM)
+
+    if lifeline >= 0:
+        # Nobody writes to it: it can be read when the supervisor has gone.
+        loop.add_reader(lifeline, abandoned)
 
 
 def _run(main: Coroutine[Any, Any, None]) -> None:

@@ -1,0 +1,126 @@
+"""Several worker processes under one: started together, replaced when they crash, stopped together.
+
+Knows commands, processes and signals, and nothing of what a worker does.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger("channelmap.supervisor")
+
+#: Names, to a child, the end of a pipe that closes when the supervisor has gone, however it went.
+LIFELINE = "CHANNELMAP_LIFELINE"
+#: Exit codes by which a child says that it would fail again: a wrong file, a wrong command line.
+_HOPELESS = (1, 2)
+_FIRST_DELAY_SECS, _LONGEST_DELAY_SECS = 0.5, 30.0
+
+
+class Supervisor:
+    """Keeps `count` processes of one command running until it is told to stop, or until they end by themselves.
+
+    Args:
+        command: what each process runs.
+        count: how many.
+        watched: directories; when a Python, YAML or JSON file below them changes, all processes are replaced.
+
+    """
+
+    def __init__(self, command: Sequence[str], count: int, watched: Sequence[Path] = ()) -> None:
+        self._command = command
+        self._count = count
+        self._watched = watched
+        self._children: set[asyncio.subprocess.Process] = set()
+        self._stopping = asyncio.Event()
+        #: Set, and replaced, by the next change of a watched file.
+        self._change = asyncio.Event()
+
+    async def run(self) -> int:
+        """Run until all have ended; return the first exit code that is not 0, or 0."""
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._stop, signum)
+        read_end, write_end = os.pipe()
+        watching = asyncio.ensure_future(self._watch())
+        try:
+            codes = await asyncio.gather(*(self._keep(number, read_end) for number in range(1, self._count + 1)))
+        finally:
+            watching.cancel()
+            os.close(read_end)
+            os.close(write_end)
+        return next(filter(None, codes), 0)
+
+    async def _keep(self, number: int, lifeline: int) -> int:
+        """Keep one process running; return its exit code when it is not to run again."""
+        delay = _FIRST_DELAY_SECS
+        while True:
+            change = self._change
+            pid, code = await self._run_once(lifeline)
+            if self._stopping.is_set():
+                return code
+            if change.is_set():
+                continue
+            if code == 0:
+                return code
+            if code in _HOPELESS:
+                if not self._watched:
+                    self._stop(signal.SIGTERM)
+                    return code
+                await change.wait()
+                continue
+            log.error("worker %d (pid %d) ended with %d; a new one starts in %.1f s", number, pid, code, delay)
+            await self._pause(delay)
+            delay = min(2 * delay, _LONGEST_DELAY_SECS)
+
+    async def _run_once(self, lifeline: int) -> tuple[int, int]:
+        # A session of its own: Ctrl-C reaches all processes of a terminal, and a second signal is an order to leave.
+        child = await asyncio.create_subprocess_exec(
+            *self._command,
+            pass_fds=(lifeline,),
+            env=os.environ | {LIFELINE: str(lifeline)},
+            start_new_session=True,
+        )
+        self._children.add(child)
+        if self._stopping.is_set():
+            child.send_signal(signal.SIGTERM)
+        code = await child.wait()
+        self._children.discard(child)
+        return child.pid, code
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def _stop(self, signum: int) -> None:
+        self._stopping.set()
+        self._change.set()
+        for child in self._children:
+            child.send_signal(signum)
+
+    async def _watch(self) -> None:
+        if not self._watched:
+            return
+        from watchfiles import DefaultFilter, awatch
+
+        class Sources(DefaultFilter):
+            def __call__(self, change: Any, path: str) -> bool:
+                return path.endswith((".py", ".yaml", ".yml", ".json")) and super().__call__(change, path)
+
+        async for changes in awatch(*self._watched, watch_filter=Sources()):
+            log.info("%s changed: starting anew", Path(next(iter(changes))[1]).name)
+            self._change.set()
+            self._change = asyncio.Event()
+            for child in self._children:
+                child.send_signal(signal.SIGTERM)
+
+
+def command_line(arguments: Sequence[str]) -> list[str]:
+    """Return the command that runs `channelmap` with these arguments in this interpreter."""
+    return [sys.executable, "-m", "channelmap", *arguments]
