@@ -44,7 +44,7 @@ class Supervisor:
         """Run until all have ended; return the first exit code that is not 0, or 0."""
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, self._stop, signum)
+            loop.add_signal_handler(signum, self._stop)
         read_end, write_end = os.pipe()
         watching = asyncio.ensure_future(self._watch())
         try:
@@ -62,14 +62,15 @@ class Supervisor:
             change = self._change
             pid, code = await self._run_once(lifeline)
             if self._stopping.is_set():
-                return code
+                # One that was still starting had nothing to finish.
+                return 0 if code == -signal.SIGTERM else code
             if change.is_set():
                 continue
             if code == 0:
                 return code
             if code in _HOPELESS:
                 if not self._watched:
-                    self._stop(signal.SIGTERM)
+                    self._stop()
                     return code
                 await change.wait()
                 continue
@@ -87,7 +88,7 @@ class Supervisor:
         )
         self._children.add(child)
         if self._stopping.is_set():
-            child.send_signal(signal.SIGTERM)
+            child.terminate()
         code = await child.wait()
         self._children.discard(child)
         return child.pid, code
@@ -98,11 +99,11 @@ class Supervisor:
         except TimeoutError:
             return
 
-    def _stop(self, signum: int) -> None:
+    def _stop(self) -> None:
         self._stopping.set()
         self._change.set()
         for child in self._children:
-            child.send_signal(signum)
+            child.terminate()
 
     async def _watch(self) -> None:
         if not self._watched:
@@ -118,7 +119,7 @@ class Supervisor:
             self._change.set()
             self._change = asyncio.Event()
             for child in self._children:
-                child.send_signal(signal.SIGTERM)
+                child.terminate()
 
 
 def command_line(arguments: Sequence[str]) -> list[str]:

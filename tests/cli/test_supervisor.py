@@ -92,7 +92,7 @@ def test_a_handler_may_finish_when_several_processes_stop(served: Path, start: S
     wait_until((served / "begun").exists, "the slow handler")
 
     supervisor.signal(signal.SIGINT)
-    wait_until(lambda: "SIGINT" in supervisor.errors, "the workers to notice")
+    wait_until(lambda: "SIGTERM" in supervisor.errors, "the workers to notice")
     (served / "release").touch()
 
     assert supervisor.wait() == 0, supervisor.errors
