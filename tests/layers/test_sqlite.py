@@ -1,6 +1,7 @@
 """The layer in a file keeps the whole promise, and is rung for, not polled."""
 
 import asyncio
+import shutil
 import sqlite3
 import threading
 from pathlib import Path
@@ -77,7 +78,7 @@ class TestFile(OnAFile):
             assert isinstance(layer, SQLiteChannelLayer)
             await layer.send("jobs", event(1))
             for path in self.file.parent.glob("events.db*"):
-                path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
             layer._connections._follow_at = 0
             await layer.send("jobs", event(2))
             return numbers(await layer.take("jobs", 9))

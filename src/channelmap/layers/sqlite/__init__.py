@@ -92,6 +92,7 @@ class SQLiteChannelLayer(ChannelLayer):
     async def close(self) -> None:
         self._bells.close(LayerUnavailable(self.url, "the layer was closed"))
         self._connections.close()
+        self._ringer.close()
 
     async def take(self, channel: str, limit: int, *, lease: float | None = None, wait: bool = True) -> list[Delivery]:
         limits = self.limits_of(channel)

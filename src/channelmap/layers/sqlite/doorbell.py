@@ -41,21 +41,27 @@ class Ringer:
     """The sender's side: rings every bell of one file, from any thread."""
 
     def __init__(self, path: str) -> None:
-        self._directory = directory_of(path)
+        self._path = path
+        #: The directory, held open: its time can be asked for without walking to it again.
+        self._directory = -1
         self._bells: list[bytes] = []
         self._listed_ns = 0
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.settimeout(0)
         weakref.finalize(self, self._socket.close)
 
+    def __del__(self) -> None:
+        self.close()
+
     def ring(self, channel: str) -> None:
         """Tell all who wait for the channel to look; never waits and never fails."""
         try:
-            changed_ns = os.stat(self._directory).st_mtime_ns  # noqa: PTH116  (half the cost)
+            directory = os.fstat(self._directory)
         except OSError:
-            return  # Nobody has ever waited.
-        if changed_ns != self._listed_ns:
-            self._list(changed_ns)
+            self._open()
+        else:
+            if directory.st_mtime_ns != self._listed_ns or not directory.st_nlink:
+                self._open()
         message = channel.encode()
         for bell in self._bells:
             try:
@@ -66,11 +72,21 @@ class Ringer:
             except OSError as error:
                 _unless_busy(bell, error)
 
-    def _list(self, changed_ns: int) -> None:
+    def close(self) -> None:
+        """Let go of the directory."""
         with suppress(OSError):
-            bells = Path(self._directory).iterdir()
-            self._bells = [os.fsencode(bell) for bell in bells if not bell.name.startswith(".")]
-        self._listed_ns = changed_ns if _is_settled(changed_ns) else 0
+            os.close(self._directory)
+        self._directory = -1
+
+    def _open(self) -> None:
+        """Look into the directory: it is new, or bells have come and gone."""
+        self.close()
+        with suppress(OSError):
+            directory = _make_directory(self._path)
+            self._directory = os.open(directory, os.O_RDONLY)
+            changed_ns = os.fstat(self._directory).st_mtime_ns
+            self._bells = [os.fsencode(bell) for bell in directory.iterdir() if not bell.name.startswith(".")]
+            self._listed_ns = changed_ns if _is_settled(changed_ns) else 0
 
 
 class Doorbell:
@@ -110,8 +126,11 @@ class Doorbell:
             if timer is not None:
                 timer.cancel()
             # Whoever rang has taken all who wait for the channel off the list.
-            if woken in self._waiters.get(name, ()):
-                self._waiters[name].remove(woken)
+            waiters = self._waiters.get(name, [])
+            if woken in waiters:
+                waiters.remove(woken)
+                if not waiters:
+                    del self._waiters[name]
 
     def end(self, loop: asyncio.AbstractEventLoop, error: Exception) -> None:
         """Take it down, and raise `error` in all who wait."""
@@ -138,14 +157,18 @@ class Doorbell:
         self._listens = False
 
     def _rung(self, loop: asyncio.AbstractEventLoop, bell: socket.socket) -> None:
-        if not any(self._waiters.values()):
+        if not self._waiters:
             # Everybody is busy, and need not pay for rings.
             self._stop_listening(loop)
             return
-        with suppress(BlockingIOError):
-            self._wake_all(bell.recv(256))
-            # What else there is waits until those just woken have had their turn.
-            loop.call_soon(self._read_on, bell)
+        try:
+            name = bell.recv(256)
+        except BlockingIOError:
+            return
+        for waiter in self._waiters.pop(name, ()):
+            _wake(waiter)
+        # What else there is waits until those just woken have had their turn.
+        loop.call_soon(self._read_on, bell)
 
     def _read_on(self, bell: socket.socket) -> None:
         with suppress(OSError):
@@ -260,16 +283,26 @@ def _reach(path: bytes, use: Callable[[bytes], object]) -> None:
         os.close(handle)
 
 
+def _mode(path: str) -> int:
+    """Whoever may write to the file may ring."""
+    return Path(path).stat().st_mode & 0o666
+
+
+def _make_directory(path: str) -> Path:
+    directory = Path(directory_of(path))
+    if not directory.is_dir():
+        mode = _mode(path)
+        directory.mkdir(exist_ok=True)
+        directory.chmod(mode | (mode & 0o444) >> 2)
+    return directory
+
+
 def _hang(path: str, name: str) -> socket.socket | None:
     """Make the socket of a bell; None where that is not possible."""
-    directory = Path(directory_of(path))
     bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        # Whoever may write to the file may ring.
-        mode = Path(path).stat().st_mode & 0o666
-        if not directory.is_dir():
-            directory.mkdir(exist_ok=True)
-            directory.chmod(mode | (mode & 0o444) >> 2)
+        directory = _make_directory(path)
+        mode = _mode(path)
         bell.settimeout(0)
         # Bound under a name that nobody rings: before it is bound, a sender would take it for a dead one's.
         hidden = directory / f".{name}"
