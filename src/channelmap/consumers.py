@@ -115,22 +115,30 @@ class _Consumer:
         raise NotImplementedError
 
     async def _consume_both(self, receive: Receive, dispatch: Callable[[Event], Awaitable[None]]) -> NoReturn:
-        """Handle what the server has and what comes in private, one at a time, the server's first."""
+        """Handle what the server has and what comes in private, one at a time, the server's first.
+
+        The server is not asked while a private event is handled: to ask is to say that one is done, and to answer
+        for what one gets.
+        """
         layer = self.channel_layer
         assert layer is not None
-        sources = (receive, functools.partial(layer.receive, self._private_channel))
-        waiting = [asyncio.ensure_future(source()) for source in sources]
+        private: asyncio.Future[Event] | None = None
         try:
             while True:
-                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                for index, task in enumerate(waiting):
-                    if task.done():
-                        await dispatch(task.result())
-                        waiting[index] = asyncio.ensure_future(sources[index]())
+                private = private or asyncio.ensure_future(layer.receive(self._private_channel))
+                asked = asyncio.ensure_future(receive())
+                try:
+                    await asyncio.wait({asked, private}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    event = await _taken_back(asked)
+                if event is not None:
+                    await dispatch(event)
+                if private.done():
+                    event, private = private.result(), None
+                    await dispatch(event)
         finally:
-            for task in waiting:
-                task.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            if private is not None:
+                await _taken_back(private)
 
     def _handler(self, event: Event) -> Callable[[Event], Any]:
         """Find the method for an event, once for each type."""
@@ -146,6 +154,13 @@ class _Consumer:
             raise ValueError(f"No handler for message type {event['type']}")
         handler: Callable[[Event], Any] = getattr(self, name)
         return handler
+
+
+async def _taken_back(asked: "asyncio.Future[Event]") -> Event | None:
+    """Take a question back; or take the answer, if it was faster."""
+    asked.cancel()
+    await asyncio.wait({asked})
+    return None if asked.cancelled() else asked.result()
 
 
 class AsyncConsumer(_Consumer):

@@ -1,6 +1,6 @@
 """What a transport promises: Channels' layer interface, and what a worker needs besides.
 
-`layers/` holds those who keep the promise; `tests/layers/conformance.py` is its exact meaning. A layer knows
+`layers/` holds those who keep the promise; `tests/layers/conformance/` is its exact meaning. A layer knows
 no contract: it moves dicts. Nothing here knows a transport.
 
 The life of an event: it is *sent*; it is *taken* as a `Delivery`; the delivery is *settled* (it was handled),
@@ -14,7 +14,7 @@ import re
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -175,7 +175,7 @@ class ChannelLayer(ABC):
             for delivery in await self.take(channel, 1):
                 if delivery.event is not None:
                     return delivery.event
-                await self.bury(delivery, letter_for_unreadable(delivery))
+                await self.bury(delivery, letter_for(delivery, "unreadable", delivery.problem))
 
     async def new_channel(self, prefix: str = "specific.") -> str:
         """Make up a channel name that nobody else has."""
@@ -307,14 +307,18 @@ class ChannelLayer(ABC):
             raise AssertionError("the key '__asgi_channel__' is reserved")
 
 
-def letter_for_unreadable(delivery: Delivery) -> DeadLetter:
-    """Make the letter for something in the layer that is no event."""
+def letter_for(
+    delivery: Delivery, code: Cause, reason: str, violations: Iterable[object] = (), traceback: str = ""
+) -> DeadLetter:
+    """Make the letter for a delivery that is given up now."""
     return DeadLetter(
         channel=delivery.channel,
-        code="unreadable",
-        reason=delivery.problem,
+        code=code,
+        reason=reason,
         event=delivery.event,
         body=delivery.body,
+        violations=tuple(map(str, violations)),
+        traceback=traceback,
         attempts=delivery.attempt,
         sent=delivery.sent,
         died=time.time(),

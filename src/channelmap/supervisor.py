@@ -9,12 +9,13 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 log = logging.getLogger("channelmap.supervisor")
 
-#: Names, to a child, the end of a pipe that closes when the supervisor has gone, however it went.
+#: Names, to a child, the end of a pipe that closes when the child is to stop, or the supervisor has gone.
 LIFELINE = "CHANNELMAP_LIFELINE"
 #: Exit codes by which a child says that it would fail again: a wrong file, a wrong command line.
 _HOPELESS = (1, 2)
@@ -37,6 +38,7 @@ class Supervisor:
         self._watched = watched
         self._children: set[asyncio.subprocess.Process] = set()
         self._stopping = asyncio.Event()
+        self._lifeline = -1
         #: Set, and replaced, by the next change of a watched file.
         self._change = asyncio.Event()
 
@@ -45,14 +47,14 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._stop)
-        read_end, write_end = os.pipe()
+        lifeline, self._lifeline = os.pipe()
         watching = asyncio.ensure_future(self._watch())
         try:
-            codes = await asyncio.gather(*(self._keep(number, read_end) for number in range(1, self._count + 1)))
+            codes = await asyncio.gather(*(self._keep(number, lifeline) for number in range(1, self._count + 1)))
         finally:
             watching.cancel()
-            os.close(read_end)
-            os.close(write_end)
+            os.close(lifeline)
+            self._cut_lifeline()
         return next(filter(None, codes), 0)
 
     async def _keep(self, number: int, lifeline: int) -> int:
@@ -87,8 +89,6 @@ class Supervisor:
             start_new_session=True,
         )
         self._children.add(child)
-        if self._stopping.is_set():
-            child.terminate()
         code = await child.wait()
         self._children.discard(child)
         return child.pid, code
@@ -100,10 +100,23 @@ class Supervisor:
             return
 
     def _stop(self) -> None:
+        """Let the children finish; told a second time, let them leave at once."""
+        if self._stopping.is_set():
+            self._terminate()
         self._stopping.set()
         self._change.set()
+        # Not by a signal: who stops a whole process group has sent them one already, and a second is an order to leave.
+        self._cut_lifeline()
+
+    def _cut_lifeline(self) -> None:
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
+
+    def _terminate(self) -> None:
         for child in self._children:
-            child.terminate()
+            with suppress(ProcessLookupError):
+                child.terminate()
 
     async def _watch(self) -> None:
         if not self._watched:
@@ -118,8 +131,7 @@ class Supervisor:
             log.info("%s changed: starting anew", Path(next(iter(changes))[1]).name)
             self._change.set()
             self._change = asyncio.Event()
-            for child in self._children:
-                child.terminate()
+            self._terminate()
 
 
 def command_line(arguments: Sequence[str]) -> list[str]:

@@ -45,7 +45,10 @@ class Retry:
         >>> [Retry(delay=1, backoff=3, max_delay=20).delay_after(n) for n in (1, 2, 3, 4)]
         [1.0, 3.0, 9.0, 20.0]
         """
-        return float(min(self.delay * self.backoff ** (attempt - 1), self.max_delay))
+        try:
+            return float(min(self.delay * self.backoff ** (attempt - 1), self.max_delay))
+        except OverflowError:
+            return float(self.max_delay)
 
 
 @dataclass(frozen=True, slots=True)

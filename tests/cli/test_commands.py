@@ -1,14 +1,21 @@
 """`channelmap send`, `dead`, `schema`, `init` and `check`, as real processes."""
 
+import asyncio
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgpack  # type: ignore[import-untyped]  # msgpack ships no types
 import pytest
 
 from channelmap import get_channel_layer, load
+from channelmap.cli import channelmap
+from channelmap.cli.dead import as_json
+from channelmap.cli.exits import run as cli_run
+from channelmap.layer import DeadLetter
 
 CHANNELS = """\
 version: 1
@@ -118,6 +125,50 @@ def test_what_cannot_be_sent_gets_a_sentence(
     assert exit_code == code
 
 
+def test_of_a_file_with_one_integer_that_no_layer_carries_nothing_is_sent(served: Path, run: Run) -> None:
+    (served / "events.jsonl").write_text('{"type": "fail"}\n' * 600 + f'{{"type": "fail", "n": {2**70}}}\n')
+
+    for text in (CHANNELS, CHANNELS.replace("    capacity", "    validate: warn\n    capacity")):
+        (served / "channels.yaml").write_text(text)
+        code, output, errors = ends(run("send", "jobs", "events.jsonl"))
+
+        assert (code, errors) == (1, "nothing was sent: 1 refused\n")
+        assert output.startswith("events.jsonl:601: channel 'jobs' rejected 'fail' [unsupported-value]: $")
+        assert "64 bits" in output
+    assert not (served / "channels.db").exists()
+
+
+def test_what_is_no_event_is_refused_even_where_a_channel_only_warns(served: Path, run: Run) -> None:
+    (served / "channels.yaml").write_text(CHANNELS.replace("    capacity", "    validate: warn\n    capacity"))
+    (served / "events.jsonl").write_text('[1,2]\n{"type": "fail", "__asgi_channel__": "a"}\n{"type": "job"}\n')
+
+    code, output, errors = ends(run("send", "jobs", "events.jsonl"))
+
+    assert (code, errors) == (1, "nothing was sent: 2 refused\n")
+    assert output.startswith("events.jsonl:1: not an event: expected a JSON object\nevents.jsonl:2: ")
+    assert "reserved" in output
+
+
+@pytest.mark.parametrize("layer", ["memory://", "{backend: channels.layers.InMemoryChannelLayer}"])
+def test_nothing_is_sent_to_a_layer_that_would_end_with_the_command(served: Path, run: Run, layer: str) -> None:
+    (served / "channels.yaml").write_text(CHANNELS.replace("sqlite:///channels.db", layer))
+
+    code, output, errors = ends(run("send", "jobs", '{"type": "job", "id": 1}'))
+
+    assert (code, output) == (2, "")
+    assert "nothing was sent: events in memory are this process's own" in errors
+    assert "sqlite:///channels.db" in errors
+
+
+def test_input_that_is_no_text_is_said_in_a_sentence(served: Path, run: Run) -> None:
+    (served / "events.jsonl").write_bytes(b'{"type": "\xff"}')
+
+    code, output, errors = ends(run("send", "jobs", "events.jsonl"))
+
+    assert (code, output) == (2, "")
+    assert "'events.jsonl' is not UTF-8 text (byte 10)" in errors
+
+
 def put(project: Path, event: dict[str, Any]) -> None:
     """Send as a plain Channels sender would: without the contract."""
     get_channel_layer(project / "channels.yaml").layer.send_sync("jobs", event)
@@ -173,6 +224,60 @@ def test_dead_letters_that_are_not_there_are_a_wrong_usage(
     assert code == 2
 
 
+def bury(project: Path, event: Any, reason: str = "") -> None:
+    async def main() -> None:
+        layer = get_channel_layer(project / "channels.yaml").layer
+        await layer.send("jobs", event)
+        (delivery,) = await layer.take("jobs", 1)
+        await layer.bury(delivery, DeadLetter("jobs", "failed", reason, delivery.event, delivery.body))
+        await layer.close()
+
+    asyncio.run(main())
+
+
+def test_a_dead_letter_in_a_list_sends_nothing_to_the_terminal_but_text(served: Path, run: Run) -> None:
+    bury(served, {"type": "a\n\x1b[31mb"}, "ValueError: \x1b[2J")
+    bury(served, {"type": ["no", "text"]})
+
+    code, output, _ = ends(run("dead", "list"))
+
+    first, second = output.splitlines()
+    assert code == 0
+    assert first.split("\t")[4:] == [r"a\n\x1b[31mb", r"ValueError: \x1b[2J"]
+    assert second.split("\t")[4] == "-"
+
+
+def test_a_dead_letter_is_shown_whatever_is_in_it(served: Path, run: Run) -> None:
+    deep: Any = 1
+    for _ in range(400):
+        deep = {"a": deep}
+    bury(served, {
+        "type": "x", "deep": deep, "nan": float("nan"), "when": msgpack.Timestamp(1), "ext": msgpack.ExtType(5, b"a"),
+        "keys": {b"\xff": 1, 5: 2, None: 3}, "esc": "\x1b\x9b\x7f", "pair": (1, "ü"),
+    })  # fmt: skip
+
+    code, output, _ = ends(run("dead", "show", "1"))
+
+    event = json.loads(output)["event"]
+    assert code == 0
+    assert str(event.pop("deep")).count("'a'") == 108
+    assert event == {
+        "type": "x", "nan": "nan", "when": "Timestamp(seconds=1, nanoseconds=0)", "ext": "ExtType(code=5, data=b'a')",
+        "keys": {r"b'\xff'": 1, "5": 2, "None": 3}, "esc": "\x1b\x9b\x7f", "pair": [1, "ü"],
+    }  # fmt: skip
+    assert "\x9b" not in output
+    assert "ü" in output
+
+
+def test_a_dead_letter_of_any_depth_can_be_written() -> None:
+    value: Any = "\ud800"
+    for depth in range(5_000):
+        value = [value] if depth % 2 else {depth: value}
+
+    assert "more than 110 levels deep" in as_json(value)
+    assert json.loads(as_json({"a": "\ud800", "b": {1}})) == {"a": "\ud800", "b": "{1}"}
+
+
 def test_a_file_that_is_no_database_is_said_in_a_sentence(served: Path, run: Run) -> None:
     (served / "channels.db").write_text("I am not a database, and long enough to be taken for none at all.\n" * 40)
 
@@ -220,6 +325,80 @@ def test_init_overwrites_nothing(project: Path, run: Run) -> None:
     assert (code, output) == (2, "")
     assert "channels.yaml exists already; nothing was written" in errors
     assert [path.name for path in project.iterdir()] == ["channels.yaml"]
+
+
+@pytest.mark.parametrize("directory", [".", "schemas/deeper"])
+def test_init_writes_nothing_where_it_cannot_write_all(project: Path, run: Run, directory: str) -> None:
+    (project / "schemas").write_text("mine")
+
+    code, output, errors = ends(run("init", directory))
+
+    assert (code, output) == (2, "")
+    assert "schemas is not a directory; nothing was written" in errors
+    assert [path.name for path in project.iterdir()] == ["schemas"]
+
+
+def test_init_asks_whether_it_may_write(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    # Root may write anywhere, so the question itself is looked at.
+    monkeypatch.setattr("os.access", lambda path, mode, **_: not mode & os.W_OK)
+
+    assert cli_run(channelmap, "channelmap", ["init"]) == 2
+
+    assert "nothing may be written to ." in capsys.readouterr().err
+    assert list(project.iterdir()) == []
+
+
+def test_what_the_system_refuses_is_said_in_a_sentence(project: Path, run: Run) -> None:
+    code, output, errors = ends(run("init", "/proc/self/fdinfo"))
+
+    assert (code, output) == (2, "")
+    assert "'/proc/self/fdinfo/" in errors
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("no_such_settings", "raised ModuleNotFoundError: No module named 'no_such_settings'"),
+        ("broken_settings", "raised ZeroDivisionError: division by zero at "),
+        ("leaving_settings", "raised SystemExit: 5 at "),
+    ],
+)
+@pytest.mark.parametrize("command", [["check"], ["runworker", "--burst"]])
+def test_django_settings_that_cannot_be_had_are_said_in_a_sentence(
+    served: Path, run: Run, command: list[str], module: str, message: str
+) -> None:
+    (served / "broken_settings.py").write_text("1 / 0\n")
+    (served / "leaving_settings.py").write_text("import sys\nsys.exit(5)\n")
+
+    code, output, errors = ends(run(*command, DJANGO_SETTINGS_MODULE=module))
+
+    assert (code, output) == (2, "")
+    assert f"DJANGO_SETTINGS_MODULE is '{module}', and setting Django up {message}" in errors
+
+
+@pytest.mark.parametrize(
+    ("layer", "code", "message"),
+    [
+        ("x://[abc", 2, "x://[abc: unknown scheme 'x'"),
+        ("reds:u:secret@host", 2, "reds:host: unknown scheme 'reds'; "),
+        ("{url: sqlite:///a.db, options: {prefix: a}}", 2, "sqlite:///"),
+        ("{url: sqlite:///a.db, options: {capcity: 5}}", 1, "2:40: error[unknown-key] unknown key 'capcity'; did you"),
+        ("{url: sqlite:///a.db, options: {limits: {}}}", 1, "2:40: error[unknown-key] unknown key 'limits'"),
+        ("{url: sqlite:///a.db, options: {expiry: a}}", 1, "2:48: error[wrong-shape] 'expiry' expected a number"),
+        ("{url: sqlite:///a.db, options: {capacity: 'a'}}", 1, "2:50: error[wrong-shape] 'capacity' expected an int"),
+        ("{backend: channels.layers.InMemoryChannelLayer, config: {capacity: ten}}", 2, "expected a number as 'capa"),
+    ],
+)
+def test_a_layer_that_is_written_wrongly_is_said_in_a_sentence(
+    served: Path, run: Run, layer: str, code: int, message: str
+) -> None:
+    (served / "channels.yaml").write_text(CHANNELS.replace("sqlite:///channels.db", layer))
+
+    exit_code, output, errors = ends(run("send", "jobs", '{"type": "job", "id": 1}'))
+
+    assert exit_code == code
+    assert message in output + errors
+    assert "secret" not in output + errors
 
 
 def test_the_database_is_an_ordinary_sqlite_file(served: Path, run: Run) -> None:

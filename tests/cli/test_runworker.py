@@ -264,6 +264,39 @@ def test_bytes_in_the_database_that_are_no_event_become_a_dead_letter(served: Pa
     assert (letter.code, letter.event, letter.body) == ("unreadable", None, b"\xc1\xff")
 
 
+def test_what_a_handler_printed_is_there_though_threads_of_its_own_still_wait_for_work(
+    served: Path, run: Callable[..., Any]
+) -> None:
+    code = """
+from asgiref.sync import sync_to_async
+from channelmap import AsyncConsumer
+class Jobs(AsyncConsumer):
+    async def job(self, event):
+        await sync_to_async(int)()
+        print("Hello")
+    async def slow(self, event): ...
+"""
+    (served / "work.py").write_text(code)
+    send(served, range(1))
+
+    worker = run("runworker", "--burst")
+
+    assert (worker.popen.returncode, worker.output) == (0, "Hello\n"), worker.errors
+
+
+def test_a_burst_of_a_consumer_that_cannot_start_ends_with_1_and_loses_nothing(
+    served: Path, run: Callable[..., Any]
+) -> None:
+    (served / "work.py").write_text(WORK + "\n    def __init__(self): raise RuntimeError('no settings')\n")
+    (served / "channels.yaml").write_text(CHANNELS.replace("work.Jobs", "work.SyncJobs"))
+    send(served, range(1))
+
+    worker = run("runworker", "--burst")
+
+    assert worker.popen.returncode == 1
+    assert "; 1 waiting" in run("runworker", "--burst").errors
+
+
 def test_only_the_channels_named_are_served(served: Path, run: Callable[..., Any]) -> None:
     send(served, range(3))
 

@@ -92,7 +92,24 @@ def test_a_handler_may_finish_when_several_processes_stop(served: Path, start: S
     wait_until((served / "begun").exists, "the slow handler")
 
     supervisor.signal(signal.SIGINT)
-    wait_until(lambda: "SIGTERM" in supervisor.errors, "the workers to notice")
+    wait_until(lambda: "finishing what was begun" in supervisor.errors, "the workers to notice")
+    (served / "release").touch()
+
+    assert supervisor.wait() == 0, supervisor.errors
+    assert handled(served) == [-1]
+
+
+def test_a_signal_to_the_whole_group_of_processes_lets_handlers_finish_too(
+    served: Path, start: Start, wait_until: Wait
+) -> None:
+    send(served, "slow")
+    supervisor = start("runworker", "--processes", "2")
+    wait_until((served / "begun").exists, "the slow handler")
+    wait_until(lambda: ready(supervisor) == 2, "two workers")
+
+    for pid in [*pids(supervisor), supervisor.popen.pid]:
+        os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: supervisor.errors.count("finishing what was begun") == 2, "the workers to notice")
     (served / "release").touch()
 
     assert supervisor.wait() == 0, supervisor.errors

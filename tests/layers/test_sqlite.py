@@ -147,6 +147,23 @@ class TestBusyFile(OnAFile):
 
 
 class TestDoorbell(OnAFile):
+    def test_who_waits_at_a_link_to_the_file_is_rung_too(self, tmp_path: Path) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        link = tmp_path / "elsewhere" / "link.db"
+        link.symlink_to(self.file)
+
+        async def scenario(layer: ChannelLayer) -> list[int]:
+            await layer.waiting("jobs")
+            linked = SQLiteChannelLayer(f"sqlite:///{link}")
+            taking = asyncio.ensure_future(linked.take("jobs", 9))
+            await until_blocked()
+            await layer.send("jobs", event(1))
+            taken = await taking
+            await linked.close()
+            return numbers(taken)
+
+        assert self.run(scenario) == [1]
+
     def test_a_long_path_is_rung_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(doorbell, "POLL_SECS", 1_000.0)
         self.file = tmp_path / ("long" * 20) / ("longer" * 20) / "events.db"

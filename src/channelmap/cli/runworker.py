@@ -1,11 +1,13 @@
 """`runworker`: serve the channels of a contract."""
 
 import asyncio
+import atexit
 import logging
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -66,9 +68,12 @@ def command(ctx: click.Context, /, *, processes: int, reload: bool, **options: A
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise ContractError(findings)
     router = load_router(contract, options["channels"])
-    _run(_serve(contract, router, options["layer"], burst=options["burst"], drain_timeout=options["drain_timeout"]))
-    _leave_stuck_threads()
-    return Exit.FINE
+    worker = _run(
+        _serve(contract, router, options["layer"], burst=options["burst"], drain_timeout=options["drain_timeout"])
+    )
+    if worker.cut_off:
+        _leave_stuck_threads()
+    return Exit.FINDINGS if worker.gave_up else Exit.FINE
 
 
 def _supervise(ctx: click.Context, processes: int, *, reload: bool) -> int:
@@ -88,12 +93,12 @@ def _supervise(ctx: click.Context, processes: int, *, reload: bool) -> int:
     return asyncio.run(Supervisor(command_line(arguments), processes, watched).run())
 
 
-async def _serve(contract: Contract, router: Any, url: str | None, *, burst: bool, drain_timeout: float) -> None:
+async def _serve(contract: Contract, router: Any, url: str | None, *, burst: bool, drain_timeout: float) -> Worker:
     layer = open_contract_layer(contract, url)
     services = {name: contract.channel(name).service for name in router.application_mapping}
     worker = Worker(router, services, layer, burst=burst)
     current_layer.set(ContractLayer(contract, layer))
-    _on_signals(_stopper(worker, drain_timeout))
+    _Stopper(worker, drain_timeout).listen()
     try:
         counts = [await layer.waiting(name) for name in services]
         waiting = "" if None in counts else f"; {sum(filter(None, counts))} waiting"
@@ -104,40 +109,46 @@ async def _serve(contract: Contract, router: Any, url: str | None, *, burst: boo
     finally:
         await layer.close()
     log.info("stopped")
+    return worker
 
 
-def _stopper(worker: Worker, drain_timeout: float) -> Callable[[int], None]:
-    asked = False
+class _Stopper:
+    """Stops a worker when its process is told to."""
 
-    def stop(signum: int) -> None:
-        nonlocal asked
-        if asked:
+    def __init__(self, worker: Worker, drain_timeout: float) -> None:
+        self._worker = worker
+        self._drain_timeout = drain_timeout
+        self._asked = False
+
+    def listen(self) -> None:
+        """Listen to signals, and to the end of a supervisor."""
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, self._signalled, signum)
+        lifeline = int(os.environ.pop(LIFELINE, -1))
+        if lifeline >= 0:
+            # Nobody writes to it: it can be read when it is cut.
+            loop.add_reader(lifeline, self._cut_loose, lifeline)
+
+    def _signalled(self, signum: int) -> None:
+        if self._asked:
             log.warning("second signal: leaving at once")
             logging.shutdown()
             os._exit(128 + signum)
-        asked = True
-        log.info("%s: finishing what was begun", signal.Signals(signum).name)
-        worker.stop(drain_timeout)
+        self._stop(signal.Signals(signum).name)
 
-    return stop
+    def _cut_loose(self, lifeline: int) -> None:
+        asyncio.get_running_loop().remove_reader(lifeline)
+        if not self._asked:
+            self._stop("told by the supervisor, or left by it")
 
-
-def _on_signals(stop: Callable[[int], None]) -> None:
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop, signum)
-    lifeline = int(os.environ.pop(LIFELINE, -1))
-
-    def abandoned() -> None:
-        loop.remove_reader(lifeline)
-        stop(signal.SIGTERM)
-
-    if lifeline >= 0:
-        # Nobody writes to it: it can be read when the supervisor has gone.
-        loop.add_reader(lifeline, abandoned)
+    def _stop(self, why: str) -> None:
+        self._asked = True
+        log.info("%s: finishing what was begun", why)
+        self._worker.stop(self._drain_timeout)
 
 
-def _run(main: Coroutine[Any, Any, None]) -> None:
+def _run(main: Coroutine[Any, Any, Worker]) -> Worker:
     try:
         import uvloop
     except ImportError:
@@ -145,7 +156,7 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
     else:
         loop_factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(main)
+        return runner.run(main)
 
 
 def _leave_stuck_threads() -> None:
@@ -154,5 +165,7 @@ def _leave_stuck_threads() -> None:
         if thread is not threading.main_thread() and not thread.daemon:
             thread.join(0.2)
             if thread.is_alive():
-                logging.shutdown()
+                atexit._run_exitfuncs()  # noqa: SLF001  (there is no other way to run them)
+                sys.stdout.flush()
+                sys.stderr.flush()
                 os._exit(0)

@@ -15,8 +15,10 @@ __all__ = ["Worker"]
 
 log = logging.getLogger("channelmap.worker")
 
-#: Seconds that a stopping worker gives a lost layer to take back what is in hand.
+#: Seconds that a stopping worker gives a lost layer, at least, to take back what is in hand.
 LAST_WORDS = 5.0
+#: Instances of an application that may fail in a row, before they take an event, until a burst ends.
+_MOST_STARTS = 3
 
 
 class Worker:
@@ -62,6 +64,10 @@ class Worker:
         self._quiet = asyncio.Event()
         self._changed = asyncio.Event()
         self._deadline: float | None = None
+        #: A handler was cut off, at its timeout or at the deadline: its thread may still run.
+        self.cut_off = False
+        #: A burst ended before its time, because the application fails before it takes an event.
+        self.gave_up = False
 
     async def serve(self) -> None:
         """Serve until stopped, or, in burst mode, until nothing waits."""
@@ -78,6 +84,7 @@ class Worker:
             self._dismiss_idle(running)
             await self._until_finished(running)
         finally:
+            self.quiet()
             await self._end([*running, renewing])
 
     def quiet(self) -> None:
@@ -103,6 +110,9 @@ class Worker:
         """Wait until every slot rests and a last look finds nothing: a handler may have sent more."""
         while not self._quiet.is_set():
             await self._change()
+            if any(slot.failed_starts >= _MOST_STARTS for slot in self._slots):
+                self.gave_up = True
+                return
             if all(slot.resting for slot in self._slots):
                 found = [await inbox.refill() for inbox in self._inboxes]
                 if not any(found):
@@ -112,12 +122,12 @@ class Worker:
 
     def _dismiss_idle(self, running: list["asyncio.Task[None]"]) -> None:
         for slot, task in zip(self._slots, running, strict=True):
-            if slot.in_hand is None:
+            if slot.idle:
                 task.cancel()
 
     async def _until_finished(self, running: list["asyncio.Task[None]"]) -> None:
         """Wait until every slot has dealt with the event it had in hand, or until the deadline."""
-        while not all(slot.in_hand is None or task.done() for slot, task in zip(self._slots, running, strict=True)):
+        while not all(slot.idle or task.done() for slot, task in zip(self._slots, running, strict=True)):
             if self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline:
                 return
             await self._change()
@@ -135,11 +145,20 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for end in [*(slot.stop for slot in self._slots), *(inbox.close for inbox in self._inboxes)]:
-            try:
-                await asyncio.wait_for(end(), LAST_WORDS)
-            except (LayerError, TimeoutError) as error:
-                log.error("lost what was in hand: the layer does not answer: %s", error)  # noqa: TRY400
+        await asyncio.gather(*map(self._say_last_words, self._slots))
+        await asyncio.gather(*map(self._say_last_words, self._inboxes))
+        self.cut_off = any(slot.cut_off for slot in self._slots)
+
+    async def _say_last_words(self, whose: Slot | Inbox) -> None:
+        """Let a slot or an inbox hand back what it holds, while there is time, and own up to what is lost."""
+        left = LAST_WORDS
+        if self._deadline is not None:
+            left = max(left, self._deadline - asyncio.get_running_loop().time())
+        try:
+            await asyncio.wait_for(whose.stop(), left)
+        except Exception as error:  # noqa: BLE001  (whatever a layer's client raises, the others have their turn)
+            reason = str(error) or "the layer does not answer"
+            log.error("channel '%s': lost %d events: %s", whose.channel, whose.held, reason)  # noqa: TRY400
 
     async def _renew(self) -> None:
         while any(service.retry for service in self._services.values()):

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from channelmap.errors import LayerError
-from channelmap.layer import ChannelLayer, DeadLetter, Delivery, letter_for_unreadable
+from channelmap.layer import ChannelLayer, DeadLetter, Delivery, letter_for
 from channelmap.terms import Service
 
 log = logging.getLogger("channelmap.worker")
@@ -67,12 +67,16 @@ class Inbox:
         self.at_hand: deque[Delivery] = deque()
         #: Nothing more is handed out: what the slots have in hand is the last.
         self.closed = False
+        #: What was at hand when it was closed.
         self._left: list[Delivery] = []
+        #: What was taken and is no use: each becomes a dead letter.
+        self._unfit: list[Delivery] = []
         self.pace = Pace(service.concurrency)
         self._lease = LEASE if service.retry else None
         self._burst = burst
         self._refilling = asyncio.Lock()
         self._settled: list[Delivery] = []
+        self._settling = asyncio.Lock()
         self._watch: asyncio.TimerHandle | None = None
         self._going_back: asyncio.Task[None] | None = None
 
@@ -92,18 +96,24 @@ class Inbox:
         # When nothing has to be waited for, nobody else would get to run: other channels, signals, timers. Before
         # the take and not behind it, where an event would wait for it.
         await asyncio.sleep(0)
+        if await self._hoard_came_back():
+            return True
         taken = await self.insist(
             "take events",
             lambda: self.layer.take(self.channel, self.pace.limit, lease=self._lease, wait=not self._burst),
         )
-        unreadable = [delivery for delivery in taken if not (delivery.event and delivery.event.get("type"))]
-        if unreadable:
-            taken = [delivery for delivery in taken if delivery not in unreadable]
+        unfit = [delivery for delivery in taken if not (delivery.event and delivery.event.get("type"))]
+        if self.service.retry is not None:
+            # A worker that dies of an event cannot say so: the count of deliveries does.
+            most = self.service.retry.attempts
+            unfit += [delivery for delivery in taken if delivery.attempt > most and delivery not in unfit]
+        if unfit:
+            taken = [delivery for delivery in taken if delivery not in unfit]
         (self._left if self.closed else self.at_hand).extend(taken)
-        for delivery in unreadable:
-            await self._bury_unreadable(delivery)
+        self._unfit += unfit
+        await self._bury_unfit()
         self._watch_out()
-        return bool(taken or unreadable)
+        return bool(taken or unfit)
 
     def settle(self, delivery: Delivery) -> None:
         """Note that a delivery was handled. Where delivery is at-most-once it left the layer when it was taken."""
@@ -112,9 +122,13 @@ class Inbox:
 
     async def flush_settled(self) -> None:
         """Tell the layer what was handled."""
-        if self._settled:
-            settled, self._settled = self._settled, []
+        if not self._settled:
+            return
+        async with self._settling:
+            # Forgotten here only when the layer has heard of it: whoever asks may be cancelled.
+            settled = list(self._settled)
             await self.insist("settle events", lambda: self.layer.settle(settled))
+            del self._settled[: len(settled)]
 
     async def renew(self, in_hand: list[Delivery]) -> None:
         """Hold on to the leased events that are at hand and in the slots' hands."""
@@ -122,7 +136,7 @@ class Inbox:
             await self.layer.renew(held, self._lease)
 
     def quiet(self) -> None:
-        """Hand out nothing more; `close` gives back what nobody has begun."""
+        """Hand out nothing more; `stop` gives back what nobody has begun."""
         self.closed = True
         self._left += self._all_at_hand()
 
@@ -149,20 +163,34 @@ class Inbox:
             await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311
             delay = min(2 * delay, LONGEST_DELAY)
 
-    async def close(self) -> None:
+    @property
+    def held(self) -> int:
+        """Events that would be lost if the process ended now, besides what the slots have in hand."""
+        return len(self._left) + len(self._unfit)
+
+    async def stop(self) -> None:
         """Say what was handled and give back what was not begun; the slots must have stopped."""
         if self._watch is not None:
             self._watch.cancel()
-        if self._going_back is not None:
-            await self._going_back
+        await self._hoard_came_back()
         await self.flush_settled()
+        await self._bury_unfit()
         if self._left:
-            await self.layer.give_back(self._left)
+            await self.insist("give events back", lambda: self.layer.give_back(self._left))
+            self._left = []
 
-    async def _bury_unreadable(self, delivery: Delivery) -> None:
-        delivery.problem = delivery.problem or "the event has no type"
-        log.error("channel '%s': %s; kept as a dead letter", self.channel, delivery.problem)
-        await self.bury(delivery, letter_for_unreadable(delivery))
+    async def _bury_unfit(self) -> None:
+        while self._unfit:
+            delivery = self._unfit[0]
+            if delivery.event and delivery.event.get("type"):
+                letter = letter_for(
+                    delivery, "failed", f"its worker ended {delivery.attempt - 1} times while it was handled"
+                )
+            else:
+                letter = letter_for(delivery, "unreadable", delivery.problem or "the event has no type")
+            log.error("channel '%s': %s; kept as a dead letter", self.channel, letter.reason)
+            await self.bury(delivery, letter)
+            del self._unfit[0]
 
     def _all_at_hand(self) -> list[Delivery]:
         deliveries: list[Delivery] = []
@@ -189,6 +217,19 @@ class Inbox:
         deliveries = self._all_at_hand()
         try:
             await self.layer.give_back(deliveries)
-        except LayerError as error:
-            log.warning("channel '%s': %s", self.channel, error)
-            self.at_hand.extendleft(reversed(deliveries))
+        except Exception as error:  # noqa: BLE001  (whatever a layer's client raises, the events are still ours)
+            log.warning("channel '%s': cannot give events back: %s", self.channel, error)
+            if self.closed:
+                self._left[:0] = deliveries
+            else:
+                self.at_hand.extendleft(reversed(deliveries))
+
+    async def _hoard_came_back(self) -> bool:
+        """Wait for the end of a return: what is on its way back is older than anything a refill would take.
+
+        Returns whether it failed, so that there is something at hand again.
+        """
+        if self._going_back is not None:
+            await asyncio.wait({self._going_back})
+            self._going_back = None
+        return bool(self.at_hand)

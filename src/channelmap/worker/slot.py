@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from channelmap.asgi import Application, Event, Receive, Scope
 from channelmap.errors import Violation
-from channelmap.layer import Cause, DeadLetter, Delivery
+from channelmap.layer import Cause, Delivery, letter_for
 from channelmap.worker.inbox import FIRST_DELAY, LONGEST_DELAY, Inbox
 
 log = logging.getLogger("channelmap.worker")
@@ -35,8 +35,14 @@ class Slot:
     def __init__(self, inbox: Inbox, application: Application, changed: Callable[[], None]) -> None:
         self.inbox = inbox
         self.in_hand: Delivery | None = None
+        #: Its instance waits for an event, or there is none: to stop it now costs nothing.
+        self.idle = False
         #: It has asked for an event and knows that there is none to come.
         self.resting = False
+        #: How often an instance ended without having had an event, since one had one.
+        self.failed_starts = 0
+        #: A handler was not waited for; its thread may still run.
+        self.cut_off = False
         self._wake = asyncio.Event()
         self._application = application
         self._changed = changed
@@ -50,8 +56,7 @@ class Slot:
         """Keep an instance running until cancelled; one that ends without having had an event starts again slowly."""
         delay = FIRST_DELAY
         while True:
-            self._events = 0
-            self._since = time.perf_counter()
+            self._events, self._since = 0, time.perf_counter()
             self._instance = asyncio.ensure_future(self._run_instance())
             try:
                 await asyncio.wait({self._instance})
@@ -59,19 +64,36 @@ class Slot:
                 self._instance.cancel()
             await self._ended(self._instance)
             if self._events:
-                delay = FIRST_DELAY
-            else:
-                await asyncio.sleep(delay)
-                delay = min(2 * delay, LONGEST_DELAY)
+                delay, self.failed_starts = FIRST_DELAY, 0
+                continue
+            self.failed_starts += 1
+            self.idle = True
+            self._changed()
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, LONGEST_DELAY)
+            self.idle = False
 
     async def stop(self) -> None:
         """End, when `run` has been cancelled: what a handler that was cut off had in hand has failed."""
         if self._instance is not None:
             await asyncio.wait({self._instance}, timeout=1)
-            if self._instance.done() and not self._instance.cancelled():
+            if not self._instance.done():
+                self.cut_off = True
+            elif not self._instance.cancelled():
                 self._instance.exception()
         if self.in_hand is not None:
+            self.cut_off = True
             await self._fail("the worker stopped before the handler had finished", "")
+
+    @property
+    def channel(self) -> str:
+        """The channel that it serves."""
+        return self.inbox.channel
+
+    @property
+    def held(self) -> int:
+        """Events that would be lost if the process ended now."""
+        return int(self.in_hand is not None)
 
     def wake(self) -> None:
         """Let a resting slot look again."""
@@ -104,6 +126,9 @@ class Slot:
         async def receive_on_time() -> Event:
             # Without `at_hand`: a clock can stop only a handler that the event loop has begun.
             self._silence_alarm()
+            if self._timed_out:
+                # The handler would not be cancelled.
+                await self._fail_timed_out()
             event = at_hand() or await self._next()
             self._alarm = asyncio.get_running_loop().call_later(timeout, self._time_out)
             return event
@@ -133,8 +158,12 @@ class Slot:
         self._settle()
         if self._events:
             self.inbox.pace.note(time.perf_counter() - self._since, self._events)
-        while (delivery := await self.inbox.next()) is None:
-            await self._rest()
+        self.idle = True
+        try:
+            while (delivery := await self.inbox.next()) is None:
+                await self._rest()
+        finally:
+            self.idle = False
         self._since = time.perf_counter()
         self._events = 1
         self.in_hand = delivery
@@ -162,6 +191,7 @@ class Slot:
     async def _send(self, event: Event) -> None:
         if event.get("type") != "channel.reject":
             raise NotImplementedError("You must implement application_send()")
+        self._silence_alarm()
         if self.in_hand is not None:
             log.error("%s; kept as a dead letter", event["reason"])
             violations: tuple[Violation, ...] = event["violations"]
@@ -170,11 +200,8 @@ class Slot:
     async def _ended(self, instance: "asyncio.Task[Any]") -> None:
         """Settle what the instance had in hand when it returned, or fail it when it raised."""
         self._silence_alarm()
-        timed_out, self._timed_out = self._timed_out, False
-        if timed_out:
-            limit = self.inbox.service.timeout
-            log.error("channel '%s': a handler took longer than %s s", self.inbox.channel, limit)
-            await self._fail(f"the handler took longer than {limit} s", "")
+        if self._timed_out:
+            await self._fail_timed_out()
         elif instance.cancelled():
             await self._failed(asyncio.CancelledError("the application was cancelled"))
         elif error := instance.exception():
@@ -182,10 +209,17 @@ class Slot:
         else:
             self._settle()
 
+    async def _fail_timed_out(self) -> None:
+        self._timed_out = False
+        self.cut_off = True
+        limit = self.inbox.service.timeout
+        log.error("channel '%s': a handler took longer than %s s", self.inbox.channel, limit)
+        await self._fail(f"the handler took longer than {limit} s", "")
+
     async def _failed(self, error: BaseException) -> None:
         log.error("Exception inside application: %s", error, exc_info=error,
                   extra={"channel": self.inbox.channel})  # fmt: skip
-        reason = traceback.format_exception_only(error)[-1].strip()
+        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
         await self._fail(reason, "".join(traceback.format_exception(error)))
 
     async def _fail(self, reason: str, trace: str) -> None:
@@ -203,19 +237,7 @@ class Slot:
     async def _bury(self, code: Cause, reason: str, *, violations: tuple[Violation, ...] = (), trace: str = "") -> None:
         delivery = self.in_hand
         assert delivery is not None
-        letter = DeadLetter(
-            channel=delivery.channel,
-            code=code,
-            reason=reason,
-            event=delivery.event,
-            body=delivery.body,
-            violations=tuple(map(str, violations)),
-            traceback=trace,
-            attempts=delivery.attempt,
-            sent=delivery.sent,
-            died=time.time(),
-        )
-        await self.inbox.bury(delivery, letter)
+        await self.inbox.bury(delivery, letter_for(delivery, code, reason, violations, trace))
         self.in_hand = None
 
     def _time_out(self) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull
-from channelmap.layer import ChannelLayer, DeadLetter, Delivery, letter_for_unreadable
+from channelmap.layer import ChannelLayer, DeadLetter, Delivery, letter_for
 from channelmap.terms import Limits
 
 from .suite import Suite, event, letter, numbers, until_blocked
@@ -137,7 +137,7 @@ class DeadLetters(Suite):
         async def scenario(layer: ChannelLayer) -> tuple[Delivery, DeadLetter]:
             await self.plant(layer, body)
             (delivery,) = await layer.take("jobs", 1)
-            await layer.bury(delivery, letter_for_unreadable(delivery))
+            await layer.bury(delivery, letter_for(delivery, "unreadable", delivery.problem))
             (kept,) = await layer.dead_letters()
             return delivery, kept
 

@@ -5,9 +5,9 @@ those who wait learn of it.
 """
 # ruff: noqa: D102  (`ChannelLayer` says what each method promises)
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from channelmap.asgi import Event
@@ -159,7 +159,8 @@ def _path_in(url: str) -> str:
     if path in (url, "", ":memory:"):
         reason = "names no file; expected sqlite:///relative.db or sqlite:////absolute.db"
         raise LayerUnavailable(url, reason)
-    return str(Path(path).absolute())
+    # SQLite puts its log beside the file that a link leads to, and so do we with the bells.
+    return os.path.realpath(path)
 
 
 def _deliveries(channel: str, taken: queue.Taken) -> list[Delivery]:

@@ -37,7 +37,7 @@ _REASONS = {
 
 
 class _BusyError(Exception):
-    """Another connection holds the lock just now."""
+    """The file cannot be used just now; says what it will be if that goes on."""
 
 
 class Connections:
@@ -67,31 +67,23 @@ class Connections:
             LayerUnavailable: the file cannot be used, or was locked for 30 s.
 
         """
-        try:
-            return self._once(operation, *args, **kwargs)
-        except _BusyError:
-            pass
-        for delay in self._delays():
-            await asyncio.sleep(delay)
+        delays = None
+        while True:
             try:
                 return self._once(operation, *args, **kwargs)
-            except _BusyError:
-                pass
-        raise self._locked()
+            except _BusyError as error:
+                delays = delays or self._delays(error)
+            await asyncio.sleep(next(delays))
 
     def run_sync(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run an operation in a thread that may be held up; as `run`."""
-        try:
-            return self._once(operation, *args, **kwargs)
-        except _BusyError:
-            pass
-        for delay in self._delays():
-            time.sleep(delay)
+        delays = None
+        while True:
             try:
                 return self._once(operation, *args, **kwargs)
-            except _BusyError:
-                pass
-        raise self._locked()
+            except _BusyError as error:
+                delays = delays or self._delays(error)
+            time.sleep(next(delays))
 
     def close(self) -> None:
         """Close what is not in use."""
@@ -108,10 +100,10 @@ class Connections:
             result = operation(db, *args, **kwargs)
         except sqlite3.Error as error:
             problem = self._problem(error)
-            if isinstance(problem, LayerUnavailable):
-                db.close()
-            else:
+            if _is_locked(error):
                 self._idle.append(db)
+            else:
+                db.close()
             raise problem from error
         except BaseException:
             self._idle.append(db)
@@ -146,9 +138,13 @@ class Connections:
 
     def _problem(self, error: Exception) -> LayerUnavailable | _BusyError:
         """Say what an error means to the user."""
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return _BusyError()
+        code = _code(error)
+        if _is_locked(error):
+            return _BusyError("the database is locked by another process")
+        if code == sqlite3.SQLITE_IOERR:
+            # Of a file that was deleted, others hold the log until they notice.
+            self.close()
+            return _BusyError(f"{error} (was the file deleted while it was in use?)")
         if isinstance(error, AlienFile):
             return LayerUnavailable(self._url, f"the file {error}")
         if code == sqlite3.SQLITE_CANTOPEN:
@@ -163,16 +159,21 @@ class Connections:
             return f"the directory {quoted(path.parent, 200)} does not exist; create it"
         return "the file cannot be opened; may this user read and write it, and its directory?"
 
-    def _locked(self) -> LayerUnavailable:
-        reason = f"the database is locked by another process for {PATIENCE_SECS:.0f} s"
-        return LayerUnavailable(self._url, reason)
-
-    def _delays(self) -> Iterator[float]:
+    def _delays(self, error: _BusyError) -> Iterator[float]:
         give_up_at = time.monotonic() + PATIENCE_SECS
         delay = _FIRST_DELAY_SECS
         while time.monotonic() < give_up_at:
             yield delay * random.uniform(0.5, 1.5)  # noqa: S311  (so that those who wait do not march in step)
             delay = min(delay * 1.5, _LONGEST_DELAY_SECS)
+        raise LayerUnavailable(self._url, f"{error} for {PATIENCE_SECS:.0f} s") from error
+
+
+def _code(error: Exception) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
+def _is_locked(error: Exception) -> bool:
+    return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _close_all(idle: deque[sqlite3.Connection]) -> None:

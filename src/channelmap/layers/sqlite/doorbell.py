@@ -20,7 +20,6 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 HEARTBEAT_SECS = 5.0
@@ -38,55 +37,78 @@ def directory_of(path: str) -> str:
 
 
 class Ringer:
-    """The sender's side: rings every bell of one file, from any thread."""
+    """The sender's side: rings every bell of one file, from any thread.
+
+    What is open is closed by whoever lets go of it last: another thread may be ringing.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
-        #: The directory, held open: its time can be asked for without walking to it again.
-        self._directory = -1
-        self._bells: list[bytes] = []
+        self._directory: _Directory | None = None
+        self._bells: dict[str, _Rope] = {}
         self._listed_ns = 0
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.settimeout(0)
-        weakref.finalize(self, self._socket.close)
-
-    def __del__(self) -> None:
-        self.close()
 
     def ring(self, channel: str) -> None:
         """Tell all who wait for the channel to look; never waits and never fails."""
-        try:
-            directory = os.fstat(self._directory)
-        except OSError:
-            self._open()
+        directory = self._directory
+        if directory is None:
+            self._look()
         else:
-            if directory.st_mtime_ns != self._listed_ns or not directory.st_nlink:
-                self._open()
+            found = os.fstat(directory.handle)
+            if found.st_mtime_ns != self._listed_ns or not found.st_nlink:
+                self._look()
         message = channel.encode()
-        for bell in self._bells:
+        for name, rope in self._bells.items():
             try:
-                if len(bell) <= _LONGEST_ADDRESS:
-                    self._socket.sendto(message, bell)
-                else:
-                    _reach(bell, partial(self._socket.sendto, message))
+                rope.bell.send(message)
             except OSError as error:
-                _unless_busy(bell, error)
+                _unless_busy(Path(directory_of(self._path), name), error)
 
     def close(self) -> None:
-        """Let go of the directory."""
-        with suppress(OSError):
-            os.close(self._directory)
-        self._directory = -1
+        """Let go of everything; the next ring looks anew."""
+        self._directory, self._bells = None, {}
 
-    def _open(self) -> None:
-        """Look into the directory: it is new, or bells have come and gone."""
-        self.close()
+    def _look(self) -> None:
+        """See which bells hang: the directory is new, or some have come and gone."""
         with suppress(OSError):
-            directory = _make_directory(self._path)
-            self._directory = os.open(directory, os.O_RDONLY)
-            changed_ns = os.fstat(self._directory).st_mtime_ns
-            self._bells = [os.fsencode(bell) for bell in directory.iterdir() if not bell.name.startswith(".")]
+            path = _make_directory(self._path)
+            directory = _Directory(path)
+            changed_ns = os.fstat(directory.handle).st_mtime_ns
+            names = [name for name in os.listdir(path) if not name.startswith(".")]  # noqa: PTH208  (names alone)
+            ropes = {name: self._bells.get(name) or self._tie(path / name) for name in names}
+            self._bells = {name: rope for name, rope in ropes.items() if rope is not None}
+            self._directory = directory
             self._listed_ns = changed_ns if _is_settled(changed_ns) else 0
+
+    def _tie(self, bell: Path) -> "_Rope | None":
+        try:
+            return _Rope(bell)
+        except OSError as error:
+            _unless_busy(bell, error)
+            return None
+
+
+class _Directory:
+    """The directory of the bells, held open: its time can be asked for without walking to it again."""
+
+    def __init__(self, path: Path) -> None:
+        self.handle = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "handle"):
+            os.close(self.handle)
+
+
+class _Rope:
+    """A socket for one bell: rings that a busy worker has not read use up its room, and nobody else's."""
+
+    def __init__(self, address: Path) -> None:
+        self.bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.bell.settimeout(0)
+        _reach(os.fsencode(address), self.bell.connect)
+
+    def __del__(self) -> None:
+        self.bell.close()
 
 
 class Doorbell:
@@ -238,11 +260,11 @@ class Doorbells:
                 bell.end(loop, error)
 
 
-def _unless_busy(bell: bytes, error: OSError) -> None:
+def _unless_busy(bell: Path, error: OSError) -> None:
     """Take down a bell whose owner was killed; one with many rings to read, or another user's, stays."""
     if isinstance(error, (ConnectionRefusedError, FileNotFoundError)):
         with suppress(OSError):
-            Path(os.fsdecode(bell)).unlink()
+            bell.unlink()
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
