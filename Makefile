@@ -49,7 +49,8 @@ rooms: $(READY) ## check which room imports which
 check: lint types rooms test ## everything that CI does
 
 bench: $(READY) ## measure, as ratios against the bare operation
-	@$(RUN) benchmarks/embedded.py $(ARGS)
+	@$(RUN) benchmarks/embedded.py
+	@$(RUN) benchmarks/redis_layer.py $(ARGS)
 
 clean: ## delete everything that was installed, built or cached
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -12,6 +12,7 @@ from channelmap.cli.exits import run
 from channelmap.diagnostics import Diagnostic
 from channelmap.errors import ContractError
 from channelmap.loader import load
+from channelmap.validation import Validator
 
 CHECK = Path(__file__).parent / "check"
 MODULES = CHECK / "modules"
@@ -43,6 +44,14 @@ def test_a_bad_contract_is_told_what_is_wrong(expected: Path, monkeypatch: pytes
 @pytest.mark.parametrize("directory", sorted(CHECK.glob("ok/*")), ids=lambda path: path.name)
 def test_a_good_contract_is_met_with_silence(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert findings(directory, monkeypatch) == ()
+
+
+def test_a_second_opinion_is_asked_for_only_where_it_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CHECK / "err" / "engines-disagree")
+    found = check(load())
+    assert {diagnostic.code for diagnostic in found} == {"engines-disagree"}
+    monkeypatch.setattr(Validator, "second_opinion", None)
+    assert check(load(), second_opinion=False) == ()
 
 
 def test_every_bad_contract_has_its_expectation() -> None:

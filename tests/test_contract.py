@@ -62,8 +62,44 @@ def test_a_value_that_is_not_json_is_rejected_before_the_schema_is_asked() -> No
     assert same(CHANNEL.judge({"type": "image.made", "id": b"1"}), expected)
 
 
-def test_without_a_schema_only_the_type_counts() -> None:
-    assert CHANNEL.judge({"type": "ping", "at": b"anything", 5: float("nan")}) is None
+@pytest.mark.parametrize("value", [b"anything", [b"in", {"side": b""}], 1.5, "é", [None, True], -(2**63), 2**64 - 1])
+def test_without_a_schema_json_values_and_bytes_pass(value: Any) -> None:
+    assert CHANNEL.judge({"type": "ping", "at": value}) is None
+
+
+@pytest.mark.parametrize(
+    ("more", "violation"),
+    [
+        ({"at": float("nan")}, Violation("$.at", "json", "is not a finite number")),
+        ({5: 1}, Violation("$", "json", "has a key that is not text but int")),
+        ({"at": [{"to": {1, 2}}]}, Violation("$.at[0].to", "json", "expected a JSON value, got set")),
+        ({"at": bytearray()}, Violation("$.at", "json", "expected a JSON value, got bytearray")),
+        ({"at": 2**64}, Violation("$.at", "json", "is an integer beyond 64 bits")),
+        ({"at": [-(2**63) - 1]}, Violation("$.at[0]", "json", "is an integer beyond 64 bits")),
+        (
+            {"__asgi_channel__": "x"},
+            Violation("$", "json", "has the key '__asgi_channel__', which is reserved for layers"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("base", [{"type": "ping"}, {"type": "image.made", "id": 1}])
+def test_what_no_layer_carries_is_rejected_with_a_schema_or_without(
+    base: dict[str, Any], more: dict[Any, Any], violation: Violation
+) -> None:
+    expected = EventRejected("images", base["type"], "unsupported-value", [violation])
+    assert same(CHANNEL.judge(base | more), expected)
+
+
+def test_too_deep_an_event_is_rejected_without_a_schema_too() -> None:
+    value: Any = 1
+    for _ in range(2_000):
+        value = [value]
+    rejected = CHANNEL.judge({"type": "ping", "at": value})
+    assert rejected is not None
+    assert (rejected.code, rejected.violations[0].message) == (
+        "unsupported-value",
+        "is nested more than 100 levels deep",
+    )
 
 
 def test_the_model_is_frozen() -> None:

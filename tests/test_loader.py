@@ -122,6 +122,17 @@ def test_what_is_wrong_with_a_layer_never_quotes_it(setting: str, directory: Pat
     assert "s3cret" not in str(caught.value)
 
 
+def test_an_encryption_key_that_reads_as_a_number_is_not_quoted_either(directory: Path) -> None:
+    with pytest.raises(ContractError, match=r"'0' expected text in quotes$") as caught:
+        contract(directory, top="layer: {url: a, options: {symmetric_encryption_keys: [12345]}}")
+    assert "12345" not in str(caught.value)
+
+
+def test_the_numbers_among_a_layers_options_are_integers(directory: Path) -> None:
+    options = contract(directory, top="layer: {url: a, options: {capacity: 5.0, expiry: 2.5, prefix: b}}").layer.options
+    assert repr(options) == "{'capacity': 5, 'expiry': 2.5, 'prefix': 'b'}"
+
+
 def test_the_repr_of_a_contract_keeps_the_layer_to_itself(directory: Path) -> None:
     assert "s3cret" not in repr(contract(directory, top="layer: redis://:s3cret@host"))
 

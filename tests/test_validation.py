@@ -120,6 +120,8 @@ class Number(enum.IntEnum):
         (Text("a"), Violation("$.v", "json", "expected a JSON value, got Text")),
         (Number.ONE, Violation("$.v", "json", "expected a JSON value, got Number")),
         (float("nan"), Violation("$.v", "json", "is not a finite number")),
+        (2**64, Violation("$.v", "json", "is an integer beyond 64 bits")),
+        (-(10**400), Violation("$.v", "json", "is an integer beyond 64 bits")),
         ([1.5, float("-inf")], Violation("$.v[1]", "json", "is not a finite number")),
         ({1: 2}, Violation("$.v", "json", "has a key that is not text but int")),
         ({Text("a"): 2}, Violation("$.v", "json", "has a key that is not text but Text")),
@@ -201,7 +203,7 @@ def test_tuples_and_subclasses_of_containers_are_json() -> None:
         assert not Validator(schema).is_valid({"v": bad})
 
 
-@pytest.mark.parametrize("value", [10**400, "é💡", "", 0.1, 1e308, None, True])
+@pytest.mark.parametrize("value", [2**64 - 1, -(2**63), "é💡", "", 0.1, 1e308, None, True])
 def test_unusual_json_values_are_judged(value: Any) -> None:
     assert Validator({"properties": {"v": {"minLength": 0}}}).is_valid({"v": value})
     assert Validator({"properties": {"v": {"type": "array"}}}).violations({"v": value})[0] == "schema-mismatch"

@@ -19,7 +19,7 @@ from channelmap.imports import AttributeMissing, ImportProblem, ModuleBroken, im
 _TYPE_FAULTS = {"missing-type": "it has no type", "unknown-type": "its type is not declared"}
 
 
-def check(contract: Contract, channels: Iterable[str] = ()) -> tuple[Diagnostic, ...]:
+def check(contract: Contract, channels: Iterable[str] = (), *, second_opinion: bool = True) -> tuple[Diagnostic, ...]:
     """Find what is wrong with a contract that loads; the consumers are imported for it.
 
     They are looked for on the Python path as it is: who runs the check sees to it.
@@ -27,20 +27,22 @@ def check(contract: Contract, channels: Iterable[str] = ()) -> tuple[Diagnostic,
     Args:
         contract: the contract.
         channels: only these; all of them when none is named.
+        second_opinion: ask the jsonschema package about the examples too, which only ever warns, and takes its time.
 
     Raises:
         UnknownChannel: one of `channels` is not declared.
 
     """
     chosen = [contract.channel(name) for name in channels] or contract.channels.values()
-    return in_order([finding for channel in chosen for finding in _check(contract, channel)])
+    return in_order([finding for channel in chosen for finding in _check(contract, channel, second_opinion)])
 
 
-def _check(contract: Contract, channel: Channel) -> Iterator[Diagnostic]:
+def _check(contract: Contract, channel: Channel, second_opinion: bool) -> Iterator[Diagnostic]:  # noqa: FBT001
     for event_type in channel.events.values():
         yield from _accepts_refused(channel, event_type)
         yield from _rejects_accepted(channel, event_type)
-        yield from _engines_disagree(event_type)
+        if second_opinion:
+            yield from _engines_disagree(event_type)
     place = contract.document.locate(("channels", channel.name, "consumer"))
     try:
         consumer = import_dotted(channel.consumer)

@@ -12,7 +12,7 @@ from channelmap.diagnostics import Location
 from channelmap.errors import EventRejected, UnknownChannel, did_you_mean
 from channelmap.source import Document
 from channelmap.terms import Limits, Service
-from channelmap.validation import Schema, Validator
+from channelmap.validation import Schema, Validator, is_plain, unsupported
 
 Validate = Literal["enforce", "warn", "off"]
 
@@ -32,7 +32,8 @@ class EventType:
     Attributes:
         name: what the event's `type` says.
         schema: the JSON Schema of the whole event as it was written; `True` where there is none.
-        validator: judges by it; `None` where there is no schema: then only the type counts.
+        validator: judges by it; `None` where there is no schema: then an event of this type may hold anything that
+            JSON has, and bytes.
         description: for people.
         accepts: events that the schema must accept.
         rejects: events that it must reject.
@@ -81,7 +82,10 @@ class Channel:
         if event_type is None:
             return EventRejected(self.name, name, "unknown-type", hint=did_you_mean(name, self.events))
         validator = event_type.validator
-        if validator is None or validator.is_valid(event):
+        if validator is None:
+            fault = None if is_plain(event) else unsupported(event, binary=True)
+            return EventRejected(self.name, name, "unsupported-value", [fault]) if fault else None
+        if validator.is_valid(event):
             return None
         code, violations = validator.violations(event)
         return EventRejected(self.name, name, code, violations)

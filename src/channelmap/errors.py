@@ -138,8 +138,13 @@ class LayerUnavailable(LayerError):
 
 def quoted(value: object, limit: int = 60) -> str:
     """Quote a name for a message: in single quotes, control characters escaped, cut at `limit` characters."""
-    text = str(value).encode("unicode_escape").decode() if not str(value).isprintable() else str(value)
+    text = printable(str(value))
     return f"'{text if len(text) <= limit else text[: limit - 1] + '…'}'"
+
+
+def printable(text: str) -> str:
+    """Escape a text with control characters, which would reach the terminal."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

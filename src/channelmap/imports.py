@@ -30,13 +30,18 @@ class ModuleBroken(ImportProblem):
     def __init__(self, path: str, module: str, cause: BaseException) -> None:
         self.cause = cause
         self.place = _place(cause)
-        reason = f"{type(cause).__name__}: {cause}" if str(cause) else type(cause).__name__
-        where = f" at {self.place}" if self.place else ""
-        super().__init__(path, f"importing {quoted(module)} raised {reason}{where}")
+        super().__init__(path, f"importing {quoted(module)} raised {in_words(cause)}")
 
 
 class AttributeMissing(ImportProblem):
     """The module is there, but nothing in it has that name."""
+
+
+def in_words(error: BaseException) -> str:
+    """Say what the user's code raised, and where in it."""
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    place = _place(error)
+    return f"{reason} at {place}" if place else reason
 
 
 def import_dotted(path: str) -> Any:

@@ -30,8 +30,36 @@ def test_an_unknown_scheme_is_answered_with_those_there_are() -> None:
     with pytest.raises(LayerUnavailable) as caught:
         open_layer("sqlit://user:secret@host/1")
     assert str(caught.value) == (
-        "sqlit://host/1: unknown scheme 'sqlit'; expected one of memory://, sqlite://; did you mean 'sqlite'?"
+        "sqlit://host/1: unknown scheme 'sqlit'; expected one of memory://, sqlite://, redis://, rediss://, unix://, "
+        "redis+sentinel://, rediss+sentinel://, redis+cluster://, rediss+cluster://; did you mean 'sqlite'?"
     )
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("reds:u:secret@host", "reds:host"),
+        ("reds://:pa/secret@host", "reds://host"),
+        ("reds://u:secret@secret@host/1", "reds://host/1"),
+        ("reds://host/1?password=secret", "reds://host/1"),
+        ("user:secret@host", "user:host"),
+        ("//:secret@host", "host"),
+        ("x://[abc", "x://[abc"),
+        ("channels.db", "channels.db"),
+    ],
+)
+def test_what_is_no_layers_url_is_named_without_its_password(url: str, shown: str) -> None:
+    with pytest.raises(LayerUnavailable) as caught:
+        open_layer(url)
+    assert caught.value.url == shown
+    assert "secret" not in str(caught.value)
+    assert caught.value.reason.startswith("unknown scheme")
+
+
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///x.db"])
+def test_an_option_that_the_layer_does_not_take_is_said_in_a_sentence(url: str) -> None:
+    with pytest.raises(LayerUnavailable, match=r"cannot be made: .*'prefix'"):
+        open_layer(url, prefix="asgi")
 
 
 @pytest.mark.parametrize("url", ["sqlite://events.db", "sqlite:///", "sqlite:events.db", "sqlite:///:memory:"])
@@ -101,6 +129,10 @@ def test_a_channels_backend_is_adapted_and_ours_is_itself() -> None:
         ("channels.layers.Nothing", {}),
         ("x", {}),
         ("channels.layers.InMemoryChannelLayer", {"a": 1}),
+        ("channels.layers.InMemoryChannelLayer", {"capacity": "ten"}),
+        ("channels.layers.InMemoryChannelLayer", {"expiry": "a"}),
+        ("os.listdir", {"path": 1.5}),
+        ("os.getenv", {"key": "HOME"}),
     ],
 )
 def test_a_backend_that_cannot_be_made_is_named(path: str, config: dict[str, Any]) -> None:

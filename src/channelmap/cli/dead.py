@@ -4,6 +4,8 @@ import asyncio
 import base64
 import dataclasses
 import json
+import math
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -13,12 +15,16 @@ import click
 from channelmap.cli.exits import Exit
 from channelmap.cli.options import CONFIG, LAYER
 from channelmap.contract import Contract
-from channelmap.errors import UnknownChannel
+from channelmap.errors import UnknownChannel, printable
 from channelmap.layer import ChannelLayer, DeadLetter
 from channelmap.loader import load
 from channelmap.sending import open_contract_layer
 
 T = TypeVar("T")
+
+#: Deeper than any event that a contract lets through, and far from where Python's recursion ends.
+_MAX_DEPTH = 110
+_NOT_TO_BE_SHOWN = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 IDS = click.argument("ids", nargs=-1, metavar="[ID]...")
 ALL = click.option("--all", "everything", is_flag=True, help="All of them, or all of --channel.")
@@ -41,10 +47,10 @@ def list_(config: str, layer: str | None, channel: str | None) -> None:
     if channel is not None and not letters:
         contract.channel(channel)
     for letter in letters:
-        event_type = letter.event.get("type", "-") if letter.event else "-"
-        click.echo("\t".join(
-            [letter.id, _time(letter.died), letter.channel, letter.code, str(event_type), _one_line(letter.reason)]
-        ))  # fmt: skip
+        event_type = letter.event.get("type") if letter.event else None
+        named = event_type if isinstance(event_type, str) else "-"
+        fields = [letter.id, _time(letter.died), letter.channel, letter.code, named, _one_line(letter.reason)]
+        click.echo("\t".join(map(printable, fields)))
 
 
 @command.command("show")
@@ -52,10 +58,10 @@ def list_(config: str, layer: str | None, channel: str | None) -> None:
 @CONFIG
 @LAYER
 def show(id_: str, config: str, layer: str | None) -> None:
-    """Print everything about one dead letter, as JSON; bytes as base64."""
+    """Print everything about one dead letter, as JSON; bytes as base64, and what else JSON has not as Python's repr."""
     (letter,) = _with_layer(load(config), layer, lambda opened: _letters(opened, (id_,), None))
-    shown = dataclasses.asdict(letter) | {"sent": _time(letter.sent), "died": _time(letter.died)}
-    click.echo(json.dumps(shown, indent=2, ensure_ascii=False, default=_base64))
+    shown = {field.name: getattr(letter, field.name) for field in dataclasses.fields(letter)}
+    click.echo(as_json(shown | {"sent": _time(letter.sent), "died": _time(letter.died)}))
 
 
 @command.command("replay")
@@ -145,12 +151,34 @@ def _with_layer(contract: Contract, url: str | None, do: Callable[[ChannelLayer]
 
 
 def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        # Other programs write into a layer too.
+        return str(seconds)
 
 
 def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _base64(value: Any) -> str:
-    return base64.b64encode(value).decode()
+def as_json(value: Any) -> str:
+    """Write whatever msgpack may have brought as JSON that any terminal can show; never raises."""
+    text = json.dumps(_jsonable(value, _MAX_DEPTH), indent=2, ensure_ascii=False)
+    # Inside strings only, where JSON leaves them as they are: control characters, and halves of surrogate pairs.
+    return _NOT_TO_BE_SHOWN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _jsonable(value: Any, depth: int) -> Any:
+    if value is None or isinstance(value, bool | str | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    # Not isinstance: msgpack's ExtType is a tuple too.
+    if type(value) not in {dict, list, tuple}:
+        return repr(value)
+    if depth == 0:
+        return f"… (more than {_MAX_DEPTH} levels deep)"
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else repr(key): _jsonable(item, depth - 1) for key, item in value.items()}
+    return [_jsonable(item, depth - 1) for item in value]

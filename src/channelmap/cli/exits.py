@@ -9,7 +9,7 @@ from enum import IntEnum
 
 import click
 
-from channelmap.errors import ChannelMapError, ContractError, EventRejected
+from channelmap.errors import ChannelMapError, ContractError, EventRejected, quoted
 
 
 class Exit(IntEnum):
@@ -50,6 +50,14 @@ def _explain(error: Exception, name: str) -> Exit:
         case ChannelMapError():
             click.echo(f"{name}: {error}", err=True)
             return Exit.FINDINGS if isinstance(error, EventRejected) else Exit.USAGE
+        case OSError():
+            click.echo(f"{name}: {_of_the_system(error)}", err=True)
+            return Exit.USAGE
     traceback.print_exception(error)
     click.echo(f"{name}: this is a fault of channelmap's own; please report it with the lines above", err=True)
     return Exit.INTERNAL
+
+
+def _of_the_system(error: OSError) -> str:
+    reason = error.strerror or str(error) or type(error).__name__
+    return f"{quoted(error.filename, 200)}: {reason}" if error.filename else reason

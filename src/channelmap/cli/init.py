@@ -1,5 +1,7 @@
 """`channelmap init`: write a first contract, schema and consumer that work at once."""
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -58,6 +60,7 @@ def command(directory: Path) -> None:
     existing = [name for name in contents if (directory / name).exists()]
     if existing:
         raise click.UsageError(f"{directory / existing[0]} exists already; nothing was written")
+    _require_writable(directory / name for name in contents)
     for name, text in contents.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,3 +71,13 @@ def command(directory: Path) -> None:
         """  channelmap send greetings '{"type": "greet", "name": "Ada"}'\n"""
         "  runworker --burst",
     )
+
+
+def _require_writable(paths: Iterable[Path]) -> None:
+    """Refuse before anything is written: half of a first contract helps nobody."""
+    for path in paths:
+        nearest = next(parent for parent in path.parents if parent.exists())
+        if not nearest.is_dir():
+            raise click.UsageError(f"{nearest} is not a directory; nothing was written")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise click.UsageError(f"nothing may be written to {nearest}; nothing was written")

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from channelmap.errors import quoted
+from channelmap.imports import in_words
+
 CONFIG = click.option(
     "--config",
     envvar="CHANNELMAP_CONFIG",
@@ -22,7 +25,17 @@ def prepare_imports(config: str) -> None:
     for directory in (str(Path(config).resolve().parent), str(Path.cwd())):
         if directory not in sys.path:
             sys.path.insert(0, directory)
-    if os.environ.get("DJANGO_SETTINGS_MODULE"):
+    settings = os.environ.get("DJANGO_SETTINGS_MODULE")
+    if settings:
+        _set_django_up(settings)
+
+
+def _set_django_up(settings: str) -> None:
+    try:
         import django
 
         django.setup()
+    except (Exception, SystemExit) as error:
+        # Settings and applications are the user's code, and may raise whatever they like.
+        message = f"DJANGO_SETTINGS_MODULE is {quoted(settings)}, and setting Django up raised {in_words(error)}"
+        raise click.UsageError(message) from error

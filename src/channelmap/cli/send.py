@@ -4,8 +4,8 @@ import asyncio
 import json
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -14,21 +14,16 @@ from rich.progress import track
 from channelmap.asgi import Event
 from channelmap.cli.exits import Exit
 from channelmap.cli.options import CONFIG, LAYER
-from channelmap.contract import Channel
+from channelmap.contract import Channel, Contract
 from channelmap.errors import ChannelFull, EventRejected
+from channelmap.layer import ChannelLayer
+from channelmap.layers.packing import pack
 from channelmap.loader import load
 from channelmap.sending import ContractLayer, open_contract_layer
+from channelmap.validation import RESERVED
 
 #: Events that go out in one step.
 _BATCH = 256
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """An event and where it stands, for messages."""
-
-    place: str
-    event: Event
 
 
 @click.command("send")
@@ -50,7 +45,7 @@ def command(channel: str, events: str, config: str, layer: str | None, skip_refu
     if complaints and not skip_refused:
         click.echo(f"nothing was sent: {len(complaints)} refused", err=True)
         return Exit.FINDINGS
-    sent = asyncio.run(_send(ContractLayer(contract, open_contract_layer(contract, layer)), channel, good))
+    sent = asyncio.run(_send(ContractLayer(contract, _opened(contract, layer)), channel, good))
     click.echo(f"sent {sent} of {len(good) + len(complaints)} events to '{channel}'", err=True)
     return Exit.FINDINGS if complaints or sent < len(good) else Exit.FINE
 
@@ -60,16 +55,18 @@ def _lines(events: str) -> list[tuple[str, str]]:
     if events.lstrip().startswith("{"):
         return [("event", events)]
     if events == "-":
-        return _numbered("stdin", sys.stdin.read())
+        return _numbered("stdin", sys.stdin.buffer.read())
     try:
-        return _numbered(events, Path(events).read_text(encoding="utf-8"))
+        return _numbered(events, Path(events).read_bytes())
     except OSError as error:
         raise click.UsageError(f"cannot read '{events}': {error.strerror}; an event starts with '{{'") from error
+
+
+def _numbered(name: str, data: bytes) -> list[tuple[str, str]]:
+    try:
+        text = data.decode()
     except UnicodeDecodeError as error:
-        raise click.UsageError(f"'{events}' is not UTF-8 text (byte {error.start})") from error
-
-
-def _numbered(name: str, text: str) -> list[tuple[str, str]]:
+        raise click.UsageError(f"'{name}' is not UTF-8 text (byte {error.start})") from error
     # Not str.splitlines: a JSON string may hold U+2028, which is no end of a line here.
     return [(f"{name}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
 
@@ -83,14 +80,38 @@ def _judged(channel: Channel, lines: Iterable[tuple[str, str]]) -> tuple[list[Ev
         except (ValueError, RecursionError) as error:
             complaints.append(f"{place}: not JSON: {error}")
             continue
-        rejected = (
-            channel.judge(event) if isinstance(event, dict) else EventRejected(channel.name, None, "missing-type")
-        )
-        if rejected is None or channel.validate != "enforce":
-            good.append(event)
+        objection = _objection(channel, event)
+        if objection:
+            complaints.append(f"{place}: {objection}")
         else:
-            complaints.append(f"{place}: {rejected}")
+            good.append(event)
     return good, complaints
+
+
+def _objection(channel: Channel, event: Any) -> str:
+    """Say why an event cannot go out, or nothing; what no layer takes is refused whatever `validate` says."""
+    if not isinstance(event, dict):
+        return "not an event: expected a JSON object"
+    rejected = channel.judge(event)
+    if rejected is None:
+        return ""
+    if channel.validate == "enforce" or RESERVED in event:
+        return str(rejected)
+    try:
+        pack(channel.name, event)
+    except EventRejected as unpacked:
+        return str(unpacked)
+    return ""
+
+
+def _opened(contract: Contract, url: str | None) -> ChannelLayer:
+    layer = open_contract_layer(contract, url)
+    # By their names: to import Channels is for those who have it.
+    kinds = {kind.__name__ for kind in type(getattr(layer, "inner", layer)).__mro__}
+    if kinds & {"MemoryChannelLayer", "InMemoryChannelLayer"}:
+        message = f"{layer.url}: nothing was sent: events in memory are this process's own, and would end with it"
+        raise click.UsageError(f"{message}; send to a layer that a worker shares, such as sqlite:///channels.db")
+    return layer
 
 
 async def _send(layer: ContractLayer, channel: str, events: list[Event]) -> int:

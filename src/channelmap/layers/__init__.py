@@ -1,8 +1,8 @@
 """Those who keep the promise of `layer.py`; each is imported only when its URL asks for it."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from channelmap.errors import LayerUnavailable, did_you_mean, quoted
 from channelmap.imports import ImportProblem, import_dotted
@@ -12,7 +12,8 @@ from channelmap.layer import ChannelLayer
 def open_layer(url: str, **options: Any) -> ChannelLayer:
     """Make the layer that a URL names; nothing is opened before it is first used.
 
-    ``memory://`` lives in this process, ``sqlite:///relative.db`` and ``sqlite:////absolute.db`` in a file.
+    ``memory://`` lives in this process, ``sqlite:///relative.db`` and ``sqlite:////absolute.db`` in a file;
+    ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` and ``redis+cluster://`` name servers.
 
     Args:
         url: which layer, and where.
@@ -22,13 +23,18 @@ def open_layer(url: str, **options: Any) -> ChannelLayer:
         LayerUnavailable: there is no such kind of layer, or the URL lacks what its kind needs.
 
     """
-    scheme = urlsplit(url).scheme
+    # Not urlsplit, which raises on what is no URL of any layer.
+    match = _SCHEME.match(url)
+    scheme = match[1].lower() if match else ""
     if scheme not in _OPENERS:
         hint = did_you_mean(scheme, _OPENERS)
         known = ", ".join(f"{name}://" for name in _OPENERS)
         reason = f"unknown scheme {quoted(scheme)}; expected one of {known}"
         raise LayerUnavailable(_without_password(url), f"{reason}; {hint}" if hint else reason)
-    return _OPENERS[scheme](url, options)
+    try:
+        return _OPENERS[scheme](url, options)
+    except (TypeError, ValueError, AssertionError) as error:
+        raise LayerUnavailable(_without_password(url), f"cannot be made: {error}") from error
 
 
 def open_backend(dotted_path: str, config: Mapping[str, Any]) -> ChannelLayer:
@@ -40,13 +46,27 @@ def open_backend(dotted_path: str, config: Mapping[str, Any]) -> ChannelLayer:
     """
     try:
         layer = import_dotted(dotted_path)(**config)
-    except (ImportProblem, TypeError, ValueError) as error:
+        _require_layer(layer)
+    except ImportProblem as error:
         raise LayerUnavailable(dotted_path, f"cannot be made: {error}") from error
+    except Exception as error:
+        # Another's constructor: whatever it raises, it is about this configuration.
+        raise LayerUnavailable(dotted_path, f"cannot be made: {type(error).__name__}: {error}") from error
     if isinstance(layer, ChannelLayer):
         return layer
     from channelmap.layers.foreign import ForeignChannelLayer
 
     return ForeignChannelLayer(layer)
+
+
+def _require_layer(layer: Any) -> None:
+    """Refuse what would only be stumbled over when the first event is sent: Channels' layers store what they get."""
+    if not (hasattr(layer, "send") and hasattr(layer, "receive")):
+        raise TypeError(f"expected a Channels layer, got {type(layer).__name__}")
+    for name in ("capacity", "expiry"):
+        value = getattr(layer, name, None)
+        if not isinstance(value, int | float | None):
+            raise TypeError(f"expected a number as {quoted(name)}, got {type(value).__name__}")
 
 
 def _open_memory(url: str, options: dict[str, Any]) -> ChannelLayer:
@@ -61,13 +81,26 @@ def _open_sqlite(url: str, options: dict[str, Any]) -> ChannelLayer:
     return SQLiteChannelLayer(url, **options)
 
 
+def _open_redis(url: str, options: dict[str, Any]) -> ChannelLayer:
+    from channelmap.layers.redis import RedisChannelLayer
+
+    return RedisChannelLayer([url], **options)
+
+
+#: What stands before the rest of a URL, with as many of the slashes as there are.
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?://)?")
+
 _OPENERS: dict[str, Callable[[str, dict[str, Any]], ChannelLayer]] = {
     "memory": _open_memory,
     "sqlite": _open_sqlite,
+    **dict.fromkeys(
+        ["redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"], _open_redis
+    ),
 }
 
 
 def _without_password(url: str) -> str:
-    head, separator, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    return head + separator + authority.rpartition("@")[2] + slash + path
+    """Cut whatever may be one: before the last `@`, for a password may hold any character, and in the query."""
+    match = _SCHEME.match(url)
+    scheme = match[0] if match else ""
+    return scheme + url[len(scheme) :].rpartition("@")[2].partition("?")[0]

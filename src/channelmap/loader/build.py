@@ -88,8 +88,12 @@ def _layer(setting: Any, root: Path) -> LayerSetting:
     if isinstance(setting, str):
         return LayerSetting(url=_absolute(setting, root))
     if "url" in setting:
-        return LayerSetting(url=_absolute(setting["url"], root), options=setting.get("options", {}))
+        return LayerSetting(url=_absolute(setting["url"], root), options=_options(setting.get("options", {})))
     return LayerSetting(backend=setting["backend"], config=setting.get("config", {}))
+
+
+def _options(options: dict[str, Any]) -> dict[str, Any]:
+    return options | _chosen(options, {"capacity": int, "dead_letters": int, "random_prefix_length": int})
 
 
 def _absolute(url: str, root: Path) -> str:

@@ -81,6 +81,8 @@ def _wrong_shape(data: Any, mismatch: Mismatch, schema: dict[str, Any]) -> str:
         return f"{subject} must not be empty"
     if mismatch.keyword == "oneOf":
         return f"{subject} needs either 'url' or 'backend'"
+    if "symmetric_encryption_keys" in mismatch.pointer[:-1]:
+        return f"{subject} expected text in quotes"
     got = _found(_follow(data, mismatch.pointer), secret=mismatch.pointer[:1] == ("layer",))
     return f"{subject} expected {_expectation(owner, schema)}, got {got}"
 

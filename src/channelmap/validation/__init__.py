@@ -14,17 +14,19 @@ from channelmap.validation.engine import (
     schema_mismatches,
     with_type,
 )
-from channelmap.validation.guard import unsupported
+from channelmap.validation.guard import RESERVED, is_plain, unsupported
 from channelmap.validation.wording import Mismatch
 
 __all__ = [
     "BASE_URI",
     "DIALECTS",
+    "RESERVED",
     "Mismatch",
     "Schema",
     "SchemaSet",
     "SchemaUnusable",
     "Validator",
+    "is_plain",
     "schema_mismatches",
     "unsupported",
     "with_type",

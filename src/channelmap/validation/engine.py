@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema_rs
 
 from channelmap.errors import Violation
-from channelmap.validation.guard import is_supported, unsupported
+from channelmap.validation.guard import is_plain, unsupported
 from channelmap.validation.recursion import EXPLAINED_DEPTH, has_recursive_alternatives, is_deeper
 from channelmap.validation.second import opinion
 from channelmap.validation.wording import Mismatch, mismatches
@@ -98,7 +98,7 @@ class Validator:
     def is_valid(self, event: dict[str, Any]) -> bool:
         """Whether an event consists of JSON values and fits the schema."""
         try:
-            return is_supported(event) and self._engine_accepts(event)
+            return (is_plain(event) or unsupported(event) is None) and self._engine_accepts(event)
         except _ENGINE_FAILURES:
             return False
 
@@ -109,7 +109,7 @@ class Validator:
         never finish, formats, which it does not assert, and what the guard refuses.
         """
         schemas = json.dumps([self._schema, *self._others.values()])
-        if any(f'"{keyword}' in schemas for keyword in ("pattern", "format", "content")) or not is_supported(event):
+        if any(f'"{keyword}' in schemas for keyword in ("pattern", "format", "content")) or unsupported(event):
             return None
         return opinion(self._schema, self._uri, self._others, event)
 

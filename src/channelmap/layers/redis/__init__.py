@@ -1,0 +1,284 @@
+"""Events in Redis or Valkey, byte for byte as channels_redis 4.3 keeps them: senders and takers of both mix freely.
+
+`places` says where the servers are, `wire` and `plain` speak with them, `scripts` say what is done there, each in one
+step. `links` holds the connections of an event loop, `blocking` and `watching` wait over them, `loops` keeps it all.
+"""
+# ruff: noqa: D102  (`ChannelLayer` says what each method promises)
+
+import asyncio
+import math
+import re
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from channelmap.asgi import Event
+from channelmap.errors import ChannelFull, LayerUnavailable
+from channelmap.layer import ChannelLayer, DeadLetter, Delivery
+from channelmap.layers.redis import leases
+from channelmap.layers.redis.codec import ADDRESS, Codec
+from channelmap.layers.redis.groups import Groups
+from channelmap.layers.redis.hosts import read_hosts
+from channelmap.layers.redis.letters import Letters
+from channelmap.layers.redis.loops import InLoop
+from channelmap.layers.redis.outbox import CHUNK, terms_of
+from channelmap.layers.redis.plain import Plain
+from channelmap.layers.redis.private import PrivateChannels
+from channelmap.layers.redis.ring import Ring
+from channelmap.layers.redis.scripts import ADOPT, SEND
+from channelmap.terms import Limits
+
+_UNLIMITED = 2**53
+
+
+class RedisChannelLayer(ChannelLayer):
+    """A layer on one or several servers, on what Sentinel watches over, or on a Cluster.
+
+    Capacity and expiry are channels_redis' by default, not channelmap's, because its peers on the same keys have them.
+
+    Args:
+        hosts: what channels_redis takes, or URLs; `None` for a server on this machine.
+        prefix: what all keys begin with.
+        expiry: seconds after which a waiting event is dropped; `None` for never.
+        group_expiry: seconds after which a member drops out of its group.
+        capacity: events that may wait on a channel for which nothing else is said.
+        channel_capacity: capacities by name, as in `ChannelLayer`.
+        symmetric_encryption_keys: the first encrypts, any decrypts.
+        random_prefix_length: random bytes that each member begins with; as its peers have it.
+        serializer_format: `msgpack` or `json`; as its peers have it.
+        dead_letters: how many dead letters are kept per channel.
+        limits: exact limits by channel name.
+
+    Raises:
+        ValueError: `hosts` is no list, or serializer or encryption are none.
+        LayerUnavailable: a host cannot be read.
+
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917  (channels_redis' arguments)
+        self,
+        hosts: Sequence[Any] | None = None,
+        prefix: str = "asgi",
+        expiry: float | None = 60,
+        group_expiry: float = 86_400,
+        capacity: int = 100,
+        channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
+        symmetric_encryption_keys: Sequence[str | bytes] | None = None,
+        random_prefix_length: int = 12,
+        serializer_format: str = "msgpack",
+        *,
+        dead_letters: int = 1_000,
+        limits: Mapping[str, Limits] | None = None,
+    ) -> None:
+        super().__init__(
+            capacity=capacity,
+            expiry=expiry,
+            channel_capacity=channel_capacity,
+            group_expiry=group_expiry,
+            dead_letters=dead_letters,
+            limits=limits,
+        )
+        assert isinstance(prefix, str), "Prefix must be unicode"
+        self.prefix = prefix
+        self._ring = Ring(read_hosts(hosts), prefix)
+        self.url = ",".join(place.url for place in self._ring.places)
+        self.client_prefix = uuid.uuid4().hex
+        self._codec = Codec(serializer_format, random_prefix_length, symmetric_encryption_keys, expiry)
+        self._plain = Plain()
+        self._loops: dict[asyncio.AbstractEventLoop, InLoop] = {}
+        self._private = PrivateChannels(self._ring, self._codec, self.client_prefix, self.limits_of)
+        self._groups = Groups(self._ring, self._codec, group_expiry, self.limits_of)
+        self._letters = Letters(self._ring, self._codec, self.url, self.limits_of)
+        #: Queues that were looked through for what readers have left that crashed.
+        self._adopted: set[object] = set()
+        self._leasing: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.url})"
+
+    # Sending.
+
+    async def send(self, channel: str, event: Event) -> None:
+        limits = self.limits_of(channel)
+        (place, key), body = self._ring.destination(channel), self._body(channel, event)
+        here = self._loops.get(asyncio.get_running_loop()) or await self._here()
+        if not await here.outbox.send(place, key, terms_of(limits), self._codec.stamped([body])):
+            raise ChannelFull(self.url, channel, limits.capacity)
+
+    def send_sync(self, channel: str, event: Event) -> None:
+        limits = self.limits_of(channel)
+        (place, key), body = self._ring.destination(channel), self._body(channel, event)
+        if not self._plain.run(place, SEND, [key], *terms_of(limits), 1, *self._codec.stamped([body])):
+            raise ChannelFull(self.url, channel, limits.capacity)
+
+    async def send_many(self, channel: str, events: Sequence[Event]) -> None:
+        """Send several events, one trip for every 500, all to one host.
+
+        The first trip asks for room for all of them. If the server is lost between two trips, what the first ones
+        carried is sent and the rest is not.
+        """
+        limits = self.limits_of(channel)
+        (place, key), bodies = self._ring.destination(channel), [self._body(channel, event) for event in events]
+        here = await self._here()
+        for start in range(0, len(bodies), CHUNK):
+            stamped = self._codec.stamped(bodies[start : start + CHUNK])
+            # What has had its room checked is not to be refused half-way.
+            terms = terms_of(limits) if start == 0 else terms_of(replace(limits, capacity=_UNLIMITED))
+            if not await here.links.run(place, SEND, [key], *terms, len(bodies), *stamped):
+                raise ChannelFull(self.url, channel, limits.capacity)
+
+    def _body(self, channel: str, event: Event) -> bytes:
+        self.require_valid_event(event)
+        return self._codec.body(channel, {**event, ADDRESS: channel} if "!" in channel else event)
+
+    # Groups.
+
+    async def new_channel(self, prefix: str = "specific") -> str:
+        return f"{prefix}.{self.client_prefix}!{uuid.uuid4().hex}"
+
+    async def group_add(self, group: str, channel: str) -> None:
+        self.require_valid_group_name(group)
+        self.require_valid_channel_name(channel)
+        await self._groups.add(await self._here(), group, channel)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        self.require_valid_group_name(group)
+        self.require_valid_channel_name(channel)
+        await self._groups.discard(await self._here(), group, channel)
+
+    async def group_send(self, group: str, event: Event) -> None:
+        self.require_valid_group_name(group)
+        self.require_valid_event(event)
+        await self._groups.send(await self._here(), group, event)
+
+    # Taking.
+
+    async def take(self, channel: str, limit: int, *, lease: float | None = None, wait: bool = True) -> list[Delivery]:
+        limits = self.limits_of(channel)
+        here = await self._here()
+        if "!" in channel:
+            return await self._private.take(here, channel, limit, wait=wait)
+        spots = self._ring.spots(channel)
+        await self._adopt(here, channel)
+        if lease is not None:
+            self._leasing.add(channel)
+        if channel in self._leasing:
+            wish = leases.Wish(limit, lambda: terms_of(limits)[0], lease, terms_of(limits)[1])
+            return [self._leased(channel, taken) for taken in await leases.take(here, spots, wish, wait=wait)]
+        while True:
+            rows = await here.pop(spots, limit, terms_of(limits)[1], wait=wait)
+            deliveries = self._deliveries(channel, rows, limits)
+            if deliveries or not rows:
+                return deliveries
+
+    async def _adopt(self, here: InLoop, channel: str) -> None:
+        """Take over, once, what readers that crashed have left: channels_redis' in hand, ours under a lease."""
+        for place, key in self._ring.spots(channel):
+            if (place, key) not in self._adopted:
+                # Of a place that is lost, the taking itself tells.
+                with suppress(LayerUnavailable):
+                    keys = [key, f"{key}$inflight", f"{key}$leases"]
+                    if await here.links.run(place, ADOPT, keys):
+                        self._leasing.add(channel)
+                    self._adopted.add((place, key))
+
+    def _deliveries(self, channel: str, rows: Sequence[tuple[bytes, float]], limits: Limits) -> list[Delivery]:
+        oldest = -math.inf if limits.expiry is None else time.time() - limits.expiry
+        deliveries = []
+        for member, sent in rows:
+            if sent >= oldest:
+                body, event, problem = self._codec.open(member)
+                deliveries.append(Delivery(channel, event, body, sent, 1, problem))
+        return deliveries
+
+    def _leased(self, channel: str, taken: leases.Taken) -> Delivery:
+        body, event, problem = self._codec.open(taken.member, leased=taken.attempt > 1)
+        return Delivery(channel, event, body, taken.sent, taken.attempt, problem, taken.lease)
+
+    # What becomes of deliveries.
+
+    async def settle(self, deliveries: Sequence[Delivery]) -> None:
+        await leases.settle((await self._here()).links, deliveries)
+
+    async def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        links = (await self._here()).links
+        by_channel: dict[str, list[Delivery]] = {}
+        for delivery in deliveries:
+            by_channel.setdefault(delivery.channel, []).append(delivery)
+        for channel, given in by_channel.items():
+            ttl = terms_of(self.limits_of(channel))[1]
+            if "!" in channel:
+                self._private.mailroom.deliver(given[::-1], front=True)
+                continue
+            await leases.release(links, given, ttl)
+            rows = [(self._codec.member(one.body), one.sent) for one in given if one.ticket is None]
+            if rows:
+                await links.put_back(*self._ring.destination(channel), rows, ttl)
+
+    async def retry(self, delivery: Delivery, delay: float) -> None:
+        await self.renew([delivery], delay)
+
+    async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
+        await leases.postpone((await self._here()).links, self.url, deliveries, lease)
+
+    async def waiting(self, channel: str) -> int | None:
+        self.require_valid_channel_name(channel)
+        if "!" in channel:
+            return None
+        links = (await self._here()).links
+        counts: list[int] = [await links.call(place, key, "ZCARD", key) for place, key in self._ring.spots(channel)]
+        return sum(counts)
+
+    # Dead letters.
+
+    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+        await self._letters.keep((await self._here()).links, delivery, letter)
+
+    async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
+        return await self._letters.read_all((await self._here()).links, channel)
+
+    async def replay(self, id: str) -> None:  # noqa: A002
+        await self._letters.replay((await self._here()).links, id)
+
+    async def drop(self, id: str) -> None:  # noqa: A002
+        await self._letters.drop((await self._here()).links, id)
+
+    # The end.
+
+    async def flush(self) -> None:
+        """Delete everything whose key begins with the prefix, step by step: no server stands still for it."""
+        self._private.mailroom.clear()
+        links = (await self._here()).links
+        for place in self._ring.places:
+            await links.delete_all(place, self.prefix)
+
+    async def close(self) -> None:
+        self._plain.close()
+        here = asyncio.get_running_loop()
+        for loop, open_there in list(self._loops.items()):
+            self._loops.pop(loop, None)
+            if loop is here:
+                await open_there.close()
+            else:
+                with suppress(RuntimeError):  # a loop that is closed has closed what was open in it
+                    loop.call_soon_threadsafe(open_there.close_soon)
+
+    async def close_pools(self) -> None:
+        """Let go of what is open: channels_redis' name for `close`."""
+        await self.close()
+
+    async def wait_received(self) -> None:
+        """Do nothing: what was received leaves nothing behind that would have to be waited for."""
+
+    async def _here(self) -> InLoop:
+        loop = asyncio.get_running_loop()
+        here = self._loops.get(loop)
+        if here is None:
+            for other in [other for other in list(self._loops) if other.is_closed()]:
+                self._loops.pop(other, None)
+            here = self._loops[loop] = InLoop(self.prefix, self.url)
+            await here.enter()
+        return here

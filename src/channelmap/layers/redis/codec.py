@@ -1,0 +1,142 @@
+"""What a member of a queue is made of, byte for byte as channels_redis 4.3 writes it.
+
+Random bytes, which only make it unique, and then the event: packed, and encrypted where there are keys.
+"""
+
+import base64
+import hashlib
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from channelmap.asgi import Event
+from channelmap.errors import EventRejected, Violation
+from channelmap.layers.packing import pack, unpack
+
+#: The key under which a message carries the name of its private channel, or those of a group's members.
+ADDRESS = "__asgi_channel__"
+
+#: Seconds beyond the expiry for which channels_redis trusts an encrypted message.
+_GRACE_SECS = 10
+
+
+class Codec:
+    """Turns events into members of a queue, and back.
+
+    Args:
+        serializer: `msgpack` or `json`.
+        prefix_length: how many random bytes a member begins with.
+        keys: keys of the encryption: the first encrypts, any decrypts; none for no encryption.
+        expiry: seconds after which an event is too old; `None` for never.
+
+    Raises:
+        ValueError: there is no such serializer, or the encryption cannot be set up.
+
+    """
+
+    def __init__(
+        self, serializer: str, prefix_length: int, keys: Sequence[str | bytes] | None, expiry: float | None
+    ) -> None:
+        if serializer not in ("msgpack", "json"):
+            raise ValueError(f"unknown serializer_format '{serializer}'; expected msgpack or json")
+        self.body = _pack_json if serializer == "json" else pack
+        #: As `read`, with the names of the channels that it is addressed to, in `ADDRESS`.
+        self.read_addressed = _unpack_json if serializer == "json" else unpack
+        self._prefix_length = max(0, prefix_length)
+        self._fernet: Any = _fernet(keys) if keys else None
+        self._trusted_secs = None if expiry is None else int(expiry) + _GRACE_SECS
+
+        self._lock = threading.Lock()
+        self._last_score = 0.0
+
+    def score(self) -> float:
+        """Return the time, later than ever before: scores of one sender never tie, or the order would be lost."""
+        with self._lock:
+            self._last_score = max(time.time(), math.nextafter(self._last_score, math.inf))
+            return self._last_score
+
+    def stamped(self, bodies: Sequence[bytes]) -> list[Any]:
+        """Make score and member of each, as ZADD takes them."""
+        return [part for body in bodies for part in (repr(self.score()), self.member(body))]
+
+    def read(self, body: bytes) -> tuple[Event | None, str]:
+        """Return the event and no problem, or None and what is wrong with the body."""
+        event, problem = self.read_addressed(body)
+        if event is not None:
+            event.pop(ADDRESS, None)
+        return event, problem
+
+    def seal(self, body: bytes) -> bytes:
+        """Encrypt, where there are keys."""
+        return body if self._fernet is None else bytes(self._fernet.encrypt(body))
+
+    def unseal(self, sealed: bytes) -> bytes:
+        """Decrypt what was kept, however old; what is not ours stays as it is."""
+        return sealed if self._fernet is None else self._decrypted(sealed, None) or sealed
+
+    def member(self, body: bytes) -> bytes:
+        """Make the member of a queue that carries a body."""
+        return os.urandom(self._prefix_length) + self.seal(body)
+
+    def open(self, member: bytes, *, leased: bool = False) -> tuple[bytes, Event | None, str]:
+        """Return the body, the event and no problem, or the bytes, None and what is wrong with them.
+
+        Args:
+            member: as it lay in the queue.
+            leased: it was delivered before, and may be of any age.
+
+        """
+        body = member[self._prefix_length :] or member
+        if self._fernet is not None:
+            opened = self._decrypted(body, None if leased else self._trusted_secs)
+            if opened is None:
+                return body, None, "the bytes cannot be decrypted: another key, or too old"
+            body = opened
+        event, problem = self.read(body)
+        return body, event, problem
+
+    def _decrypted(self, sealed: bytes, ttl: int | None) -> bytes | None:
+        from cryptography.fernet import InvalidToken
+
+        try:
+            return bytes(self._fernet.decrypt(sealed, ttl))
+        except InvalidToken:
+            return None
+
+
+def _fernet(keys: Sequence[str | bytes]) -> Any:
+    if isinstance(keys, str | bytes):
+        raise ValueError("symmetric_encryption_keys must be a list of possible keys")  # noqa: TRY004  (Channels')
+    try:
+        from cryptography.fernet import Fernet, MultiFernet
+    except ImportError:
+        reason = "symmetric_encryption_keys need the package cryptography: pip install 'channelmap[encryption]'"
+        raise ValueError(reason) from None
+    as_bytes = [key.encode() if isinstance(key, str) else key for key in keys]
+    return MultiFernet([Fernet(base64.urlsafe_b64encode(hashlib.sha256(key).digest())) for key in as_bytes])
+
+
+def _pack_json(channel: str, event: Event) -> bytes:
+    try:
+        return json.dumps(event).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        complaint = "is nested too deeply"
+        if isinstance(error, TypeError):
+            complaint = "holds a value of a type that JSON has not (such as bytes, a date, a set)"
+        named = event.get("type") if isinstance(event.get("type"), str) else None
+        violation = Violation("$", "json", complaint)
+        raise EventRejected(channel, named, "unsupported-value", [violation]) from None
+
+
+def _unpack_json(body: bytes) -> tuple[Event | None, str]:
+    try:
+        event: Any = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        return None, f"the bytes are not JSON ({type(error).__name__})"
+    if not isinstance(event, dict):
+        return None, f"the bytes are a {type(event).__name__}, not an event"
+    return event, ""

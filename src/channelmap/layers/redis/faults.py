@@ -1,0 +1,90 @@
+"""Puts into words what can go wrong between us and a server."""
+
+import ssl
+
+import hiredis
+
+from channelmap.errors import LayerUnavailable, quoted
+from channelmap.layers.redis.places import Place
+
+#: Why nothing works any more when we ourselves have ended it.
+CLOSED = "the layer was closed"
+
+#: What a server's refusal begins with, and what it means to the user. What it says besides may hold names of
+#: keys and users: only its first word is told on.
+_REFUSALS = {
+    "WRONGPASS": "the server refused user name and password; check them in the URL",
+    "NOAUTH": "the server asks for a password; put it into the URL: redis://:PASSWORD@host",
+    "NOPERM": "the user may not do this; allow it all commands on all keys with the layer's prefix (ACL SETUSER)",
+    "OOM": "the server is out of memory (maxmemory); nothing was written",
+    "READONLY": "the server is a read-only replica; name the primary, or use redis+sentinel://",
+    "WRONGTYPE": "a key of the layer holds something else; delete it, or give the layer a prefix of its own",
+    "LOADING": "the server is still loading its data",
+    "BUSY": "the server is busy with a script",
+    "MISCONF": "the server cannot save its data to disk and takes no writes; see its log",
+    "NOREPLICAS": "the server has too few replicas to take writes (min-replicas-to-write)",
+    "MASTERDOWN": "the server has lost its primary",
+    "CLUSTERDOWN": "the Cluster is down: a part of its slots has no node",
+    "MOVED": "the server is part of a Cluster; use redis+cluster://",
+    "UNBLOCKED": "the server has become a replica",
+    "NOPROTO": "the server is too old; Redis 7 or later, or Valkey, is needed",
+}
+_UNKNOWN_COMMAND = "the server does not know a command; Redis 7 or later, or Valkey, is needed"
+
+#: Refusals after which a place that moves is looked up again: nothing was done.
+_ASK_AGAIN = ("MOVED", "ASK", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED")
+
+
+class Lost(Exception):
+    """The connection ended, or is taken for dead; what was under way may have been done or not."""
+
+
+class Unreached(Exception):
+    """There is no connection to be had, for the reason in `__cause__`; nothing was sent."""
+
+
+def worth_another_try(place: Place, error: BaseException) -> bool:
+    """Note that a server failed; whether nothing was done there, and another one may have the key by now."""
+    refused = isinstance(error, hiredis.ReplyError)
+    elsewhere = refused and str(error).startswith(_ASK_AGAIN)
+    if elsewhere or not refused:
+        place.forget()
+    return place.moves and (elsewhere or isinstance(error, Unreached))
+
+
+def of_one_key(error: BaseException) -> bool:
+    """Whether a server refused for one key what it may well do for another."""
+    return isinstance(error, hiredis.ReplyError) and str(error).startswith(("WRONGTYPE", "NOPERM"))
+
+
+def unavailable(place: Place, error: BaseException, key: str = "") -> LayerUnavailable:
+    """Say what an error means to the user; `key` for which key it was, if for one."""
+    reason = _reason(error)
+    return LayerUnavailable(place.url, f"{reason} (key {quoted(key, 200)})" if key and of_one_key(error) else reason)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, Unreached):
+        error = error.__cause__ or error
+    if isinstance(error, hiredis.ReplyError):
+        return _refusal(str(error))
+    if isinstance(error, TimeoutError):
+        return "the server cannot be reached: no answer"
+    if isinstance(error, ssl.SSLError):
+        return f"no encrypted connection can be made ({error.reason or 'TLS failed'}); check the certificates"
+    if isinstance(error, FileNotFoundError):
+        return "there is no such socket; is the server running?"
+    if isinstance(error, ConnectionRefusedError) or (isinstance(error, OSError) and "refused" in str(error)):
+        return "the connection was refused; is the server running?"
+    return str(error) or type(error).__name__
+
+
+def _refusal(text: str) -> str:
+    word = text.partition(" ")[0]
+    if word in _REFUSALS:
+        return _REFUSALS[word]
+    if "unknown command" in text:
+        return _UNKNOWN_COMMAND
+    if "without any password configured" in text:
+        return "the server has no password, but the URL gives one"
+    return f"the server refused ({word}: {text.partition(' ')[2][:80]})"

@@ -1,0 +1,113 @@
+"""Reads `hosts`, in all the forms that channels_redis knows, and the URLs of Sentinel and Cluster besides."""
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from channelmap.errors import LayerUnavailable
+from channelmap.layers.redis.places import Address, Cluster, Place, Server, Watched
+
+_DEFAULT = "redis://localhost:6379"
+_SENTINEL_PORT = 26_379
+_FORMS = (
+    "expected redis://host:port/db, rediss://…, unix:///path, redis+sentinel://host:port,host:port/service/db "
+    "or redis+cluster://host:port,host:port"
+)
+
+
+def read_hosts(hosts: Sequence[Any] | None) -> list[Place]:
+    """Make a place of each entry.
+
+    Raises:
+        ValueError: `hosts` is no list.
+        LayerUnavailable: an entry cannot be read.
+
+    """
+    if isinstance(hosts, str | bytes):
+        raise ValueError("You must pass a list of Redis hosts, even if there is only one.")  # noqa: TRY004  (Channels')
+    return [_place(entry) for entry in hosts or [_DEFAULT]]
+
+
+def _place(entry: Any) -> Place:
+    if isinstance(entry, tuple | list):
+        return _server({"host": entry[0], "port": entry[1]})
+    if not isinstance(entry, dict):
+        return _from_url(str(entry), {})
+    options = dict(entry)
+    if "address" in options:
+        return _from_url(str(options.pop("address")), options)
+    service = options.pop("master_name", None)
+    if service is None:
+        return _server(options)
+    sentinels = [_address(host, port) for host, port in options.pop("sentinels")]
+    return _watched("redis+sentinel", service, sentinels, options, options.pop("sentinel_kwargs", None) or {})
+
+
+def _from_url(url: str, options: dict[str, Any]) -> Place:
+    scheme, _, rest = url.partition("://")
+    base, _, kind = scheme.partition("+")
+    try:
+        if kind not in ("sentinel", "cluster"):
+            return _server(_options(url) | options)
+        # redis-py reads no lists of hosts: it gets the rest of the URL.
+        authority, _, tail = rest.partition("/")
+        login, at, listed = authority.rpartition("@")
+        default = _SENTINEL_PORT if kind == "sentinel" else 6379
+        addresses = [_listed(one, default) for one in listed.split(",")]
+        service, _, database = tail.partition("?")[0].partition("/")
+        query = f"?{urlsplit(url).query}"
+        path = f"/{database if kind == 'sentinel' else ''}"
+        options = _options(f"{base}://{login}{at}{addresses[0]}{path}{query}") | options
+    except (ValueError, TypeError):
+        # The reason may quote what was taken for a port, and that may be a password.
+        raise LayerUnavailable(f"{scheme[:20]}://…", f"this URL cannot be read; {_FORMS}") from None
+    if kind == "cluster":
+        return Cluster(f"{scheme}://{','.join(map(str, addresses))}", options, addresses)
+    if not service:
+        raise LayerUnavailable(f"{scheme}://{listed}", f"the URL names no service; {_FORMS}")
+    return _watched(scheme, unquote(service), addresses, options, {})
+
+
+def _options(url: str) -> dict[str, Any]:
+    parts = urlsplit(url)
+    if parts.scheme == "redis" and not parts.query:
+        # The usual case, as redis-py reads it. To import that would cost each worker 10 MB.
+        login = {"username": parts.username, "password": parts.password}
+        options: dict[str, Any] = {name: unquote(value) for name, value in login.items() if value}
+        database = parts.path.strip("/")
+        return options | {"host": parts.hostname, "port": parts.port, "db": int(database or 0)}
+    from redis.connection import parse_url
+
+    return dict(parse_url(url))  # type: ignore[no-untyped-call]  # redis-py's own
+
+
+def _listed(text: str, default_port: int) -> Address:
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname:
+        raise ValueError(text)
+    return Address(parts.hostname, parts.port or default_port)
+
+
+def _address(host: Any, port: Any) -> Address:
+    return Address(str(host), int(port))
+
+
+def _server(options: dict[str, Any]) -> Server:
+    path = options.get("path") or options.get("unix_socket_path")
+    if path:
+        address = Address("", 0, str(path))
+        return Server(f"unix://{address}", options, address)
+    address = _address(options.get("host") or "localhost", options.get("port") or 6379)
+    place = Server(str(address), options, address)
+    place.url = f"redis{'s' if place.secure else ''}://{address}/{options.get('db') or 0}"
+    return place
+
+
+def _watched(
+    scheme: str, service: str, addresses: Sequence[Address], options: dict[str, Any], sentinel_options: dict[str, Any]
+) -> Watched:
+    url = f"{scheme}://{','.join(map(str, addresses))}/{service}/{options.get('db') or 0}"
+    # The TLS of the servers is that of their sentinels; user and password are the servers' alone.
+    shared = {name: value for name, value in options.items() if name.startswith("ssl") or name == "connection_class"}
+    sentinels = [Server(f"redis://{one}", shared | sentinel_options, one) for one in addresses]
+    return Watched(url, options, service, sentinels)

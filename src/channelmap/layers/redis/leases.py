@@ -1,0 +1,146 @@
+"""Taking under a lease, and what becomes of it."""
+
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from channelmap.errors import LayerError, LayerUnavailable
+from channelmap.layer import Delivery
+from channelmap.layers.redis.links import Links
+from channelmap.layers.redis.loops import InLoop, Spots
+from channelmap.layers.redis.places import Place
+from channelmap.layers.redis.scripts import POSTPONE, RELEASE, SETTLE, TAKE, Script
+from channelmap.layers.redis.watching import WATCH_SECS
+
+
+class Lease(NamedTuple):
+    """The ticket of a leased delivery: where its event lies, which one it is, and whose lease it is."""
+
+    place: Place
+    key: str
+    member: bytes
+    ticket: str
+
+
+class Taken(NamedTuple):
+    """An event, when it was sent, which attempt this is, and its lease; None when it was taken for good."""
+
+    member: bytes
+    sent: float
+    attempt: int
+    lease: Lease | None
+
+
+class Wish(NamedTuple):
+    """What is to be taken: up to `limit` events not older than `oldest` says, for `lease` seconds or for good."""
+
+    limit: int
+    oldest: Callable[[], str]
+    lease: float | None
+    ttl: int | str
+
+
+async def take(here: InLoop, spots: Spots, wish: Wish, *, wait: bool) -> list[Taken]:
+    """Take events from the front, those first whose lease has run out.
+
+    Raises:
+        LayerUnavailable: a server is away, or refuses.
+
+    """
+    changes = None
+    while True:
+        taken, due = await _take_somewhere(here, spots, wish)
+        if taken or not wait:
+            return taken
+        if changes is None:
+            # And then look again: something may have come before we watched.
+            changes = [await here.watch(place, keys_of(key)[:2]) for place, key in spots]
+            continue
+        if not await here.changed(changes, max(0.0, due)) and due == WATCH_SECS:
+            for place, key in spots:
+                here.unwatch(place, keys_of(key)[:2])
+        changes = None
+
+
+async def _take_somewhere(here: InLoop, spots: Spots, wish: Wish) -> tuple[list[Taken], float]:
+    """Take from the first place that has something; and in how many seconds the next lease ends."""
+    due, problem = WATCH_SECS, None
+    for place, key in spots:
+        try:
+            taken, next_due = await _take_at_once(here, place, key, wish)
+        except LayerUnavailable as error:
+            # One that is lost must not hide the others.
+            problem = error
+            continue
+        if taken:
+            return taken, 0.0
+        due = min(due, next_due)
+    if problem:
+        raise problem
+    return [], due
+
+
+async def _take_at_once(here: InLoop, place: Place, key: str, wish: Wish) -> tuple[list[Taken], float]:
+    ticket = uuid.uuid4().hex
+    lease = "" if wish.lease is None else repr(float(wish.lease))
+
+    def read(reply: Any) -> list[Taken]:
+        return [
+            Taken(member, float(sent), attempt, Lease(place, key, member, ticket) if lease else None)
+            for member, sent, attempt in reply[0]
+        ]
+
+    async def back(reply: Any) -> None:
+        taken = read(reply)
+        if lease:
+            await _change(here.links, RELEASE, keys_of(key), [one.lease for one in taken if one.lease], wish.ttl)
+        elif taken:
+            await here.links.put_back(place, key, [(one.member, one.sent) for one in taken], wish.ttl)
+
+    taking = here.links.run(place, TAKE, keys_of(key), wish.limit, wish.oldest(), lease, ticket)
+    reply = await here.or_back(taking, back)
+    return read(reply), float(reply[1] or WATCH_SECS)
+
+
+async def settle(links: Links, deliveries: Sequence[Delivery]) -> None:
+    """Forget leased events: they were handled. As `take` raises."""
+    await _each(links, SETTLE, slice(1, 3), deliveries)
+
+
+async def postpone(links: Links, url: str, deliveries: Sequence[Delivery], delay: float) -> None:
+    """Let leases run out `delay` seconds from now.
+
+    Raises:
+        LayerError: something was taken for good.
+        LayerUnavailable: a server is away, or refuses.
+
+    """
+    if any(delivery.ticket is None for delivery in deliveries):
+        raise LayerError(url, "only what was taken with a lease can come again by itself")
+    await _each(links, POSTPONE, slice(1, 3), deliveries, repr(float(delay)))
+
+
+async def release(links: Links, deliveries: Sequence[Delivery], ttl: int | str) -> None:
+    """Put leased events to the front again, while they are still leased. As `take` raises."""
+    await _each(links, RELEASE, slice(0, 3), deliveries, ttl)
+
+
+def keys_of(key: str) -> list[str]:
+    """Name the keys that `TAKE` needs."""
+    return [key, f"{key}$leases", f"{key}$leased"]
+
+
+async def _each(links: Links, script: Script, keys: slice, deliveries: Sequence[Delivery], *arguments: Any) -> None:
+    by_spot: dict[tuple[Place, str], list[Lease]] = defaultdict(list)
+    for delivery in deliveries:
+        if delivery.ticket is not None:
+            by_spot[delivery.ticket.place, delivery.ticket.key].append(delivery.ticket)
+    for (_, key), leases in by_spot.items():
+        await _change(links, script, keys_of(key)[keys], leases, *arguments)
+
+
+async def _change(links: Links, script: Script, keys: list[str], leases: Sequence[Lease], *arguments: Any) -> None:
+    if leases:
+        pairs = [part for lease in leases for part in (lease.member, lease.ticket)]
+        await links.run(leases[0].place, script, keys, *arguments, *pairs)

@@ -1,0 +1,116 @@
+"""Dead letters: a stream for each channel, kept for 30 days and no more of them than the channel's limit."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import Any
+
+from channelmap.errors import ChannelFull
+from channelmap.layer import DeadLetter, Delivery
+from channelmap.layers.packing import pack, unpack
+from channelmap.layers.redis.codec import Codec
+from channelmap.layers.redis.leases import Lease, keys_of
+from channelmap.layers.redis.links import Links
+from channelmap.layers.redis.outbox import terms_of
+from channelmap.layers.redis.places import Place
+from channelmap.layers.redis.ring import Ring
+from channelmap.layers.redis.scripts import BURY, REPLAY
+from channelmap.terms import Limits
+
+KEPT_SECS = 30 * 86_400
+_DEAD = "$dead"
+#: A channel, a letter's number in the channel's stream, and which host has it, when it is not the first.
+_ID = re.compile(r"(?P<channel>[^:$]+):(?P<number>\d+-\d+)(?:@(?P<host>\d+))?")
+
+
+class Letters:
+    """The dead letters of a layer; each method raises as `Links.run`.
+
+    Args:
+        ring: where everything is.
+        codec: how events are written, and letters encrypted.
+        url: the layer's name in errors.
+        limits_of: how much of a channel is kept.
+
+    """
+
+    def __init__(self, ring: Ring, codec: Codec, url: str, limits_of: Callable[[str], Limits]) -> None:
+        self._ring = ring
+        self._codec = codec
+        self._url = url
+        self._limits_of = limits_of
+
+    async def keep(self, links: Links, delivery: Delivery, letter: DeadLetter) -> None:
+        """Keep a letter, forget the oldest beyond the limit, and end the lease of its event."""
+        body = letter.body or delivery.body or self._codec.body(letter.channel, letter.event or {})
+        fields = dataclasses.asdict(letter) | {"body": body, "kept": self._codec.score()}
+        del fields["id"], fields["event"]
+        # A traceback may quote a lone surrogate, which is no UTF-8.
+        for name in ("reason", "traceback"):
+            fields[name] = fields[name].encode("utf-8", "backslashreplace").decode()
+        document = self._codec.seal(pack(letter.channel, fields))
+        lease: Lease | None = delivery.ticket
+        place, key = (lease.place, lease.key) if lease else self._ring.home(letter.channel)
+        member, ticket = (lease.member, lease.ticket) if lease else ("", "")
+        limit = self._limits_of(letter.channel).dead_letters
+        keys = [key + _DEAD, *keys_of(key)[1:]]
+        await links.run(place, BURY, keys, limit, KEPT_SECS, document, member, ticket)
+
+    async def read_all(self, links: Links, channel: str | None) -> list[DeadLetter]:
+        """List the letters of one channel, or of all, oldest first."""
+        found: list[tuple[float, DeadLetter]] = []
+        for place in self._ring.places:
+            if channel is not None:
+                keys = [place.key(self._ring.prefix, channel)]
+            else:
+                ends = await links.keys(place, place.beginnings(self._ring.prefix)[0], _DEAD)
+                keys = [key.decode().removesuffix(_DEAD) for key in ends]
+            for key in keys:
+                letters = await self._read(links, place, key)
+                # Another layer may have a prefix that begins with ours: what it keeps is not ours.
+                found += [one for one in letters if place.key(self._ring.prefix, one[1].channel) == key]
+        return [letter for _, letter in sorted(found, key=lambda one: one[0])]
+
+    async def replay(self, links: Links, id_: str) -> None:
+        """Move a letter's event to the end of its channel.
+
+        Raises:
+            KeyError: there is no letter of that id.
+            ChannelFull: the channel is full; the letter stays.
+
+        """
+        place, channel, number = self._split(id_)
+        key, limits = place.key(self._ring.prefix, channel), self._limits_of(channel)
+        for _, letter in await self._read(links, place, key, number):
+            stamped = self._codec.stamped([letter.body])
+            done = await links.run(place, REPLAY, [key, key + _DEAD], *terms_of(limits), 1, *stamped, number)
+            if not done:
+                raise ChannelFull(self._url, channel, limits.capacity)
+            if done > 0:
+                return
+        raise KeyError(id_)
+
+    async def drop(self, links: Links, id_: str) -> None:
+        """Delete a letter; KeyError when there is none of that id."""
+        place, channel, number = self._split(id_)
+        key = place.key(self._ring.prefix, channel) + _DEAD
+        if not await links.call(place, key, "XDEL", key, number):
+            raise KeyError(id_)
+
+    def _split(self, id_: str) -> tuple[Place, str, str]:
+        found = _ID.fullmatch(id_)
+        if found is None or int(found["host"] or 0) >= len(self._ring.places):
+            raise KeyError(id_)
+        return self._ring.places[int(found["host"] or 0)], found["channel"], found["number"]
+
+    async def _read(self, links: Links, place: Place, key: str, number: str = "") -> list[tuple[float, DeadLetter]]:
+        """Read the letters of a channel, or the one of that number, each with when it was kept."""
+        entries = await links.call(place, key, "XRANGE", key + _DEAD, number or "-", number or "+")
+        host = self._ring.places.index(place)
+        return [self._letter(fields[1], f"{id_.decode()}{f'@{host}' if host else ''}") for id_, fields in entries]
+
+    def _letter(self, document: bytes, number: str) -> tuple[float, DeadLetter]:
+        fields: dict[str, Any] = unpack(self._codec.unseal(document))[0] or {}
+        kept: float = fields.pop("kept")
+        fields |= {"violations": tuple(fields["violations"]), "event": self._codec.read(fields["body"])[0]}
+        return kept, DeadLetter(**fields, id=f"{fields['channel']}:{number}")

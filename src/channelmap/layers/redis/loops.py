@@ -1,0 +1,183 @@
+"""What a layer has open in one event loop."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from channelmap.errors import LayerUnavailable
+from channelmap.layers.redis.blocking import Blocker, Taker
+from channelmap.layers.redis.faults import CLOSED, unavailable
+from channelmap.layers.redis.links import Links, Rows
+from channelmap.layers.redis.outbox import Outbox
+from channelmap.layers.redis.places import Place
+from channelmap.layers.redis.watching import Watcher
+
+T = TypeVar("T")
+
+#: Where a channel's queue is: in each of several places there may be a part of it.
+Spots = Sequence[tuple[Place, str]]
+
+
+class InLoop:
+    """The connections of one event loop, and those who wait over them.
+
+    Connections belong to their loop. They are closed when it shuts down, as `asyncio.run` and everything like it
+    does: an asynchronous generator that was left open is closed then, and to be that is the guard's whole purpose.
+    """
+
+    def __init__(self, prefix: str, url: str) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.links = Links(prefix)
+        self.outbox = Outbox(self.links)
+        self._url = url
+        self._blockers: dict[tuple[Place, str], Blocker] = {}
+        self._pumps: dict[str, asyncio.Task[None]] = {}
+        self._watchers: dict[Place, Watcher] = {}
+        self._leaving: asyncio.Task[None] | None = None
+        self._closing = self.loop.create_future()
+        self._turn = itertools.count()
+        self._guard = self._until_the_loop_ends()
+
+    async def enter(self) -> "InLoop":
+        """Begin to watch for the end of the loop."""
+        await anext(self._guard)
+        return self
+
+    async def _until_the_loop_ends(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Close everything; those who wait hear that the layer was closed."""
+        error = LayerUnavailable(self._url, CLOSED)
+        if not self._closing.done():
+            self._closing.set_result(None)
+        await asyncio.gather(*[blocker.close(error) for blocker in self._blockers.values()])
+        await asyncio.gather(*self._pumps.values(), return_exceptions=True)
+        await self.links.close()
+
+    def close_soon(self) -> None:
+        """Close everything; to be called in the loop's thread. If the loop ends meanwhile, the guard does the rest."""
+        self._leaving = self.loop.create_task(self.close())
+
+    async def pop(self, spots: Spots, limit: int, ttl: int | str, *, wait: bool) -> Rows:
+        """Take up to `limit` events from the front of a channel.
+
+        Raises:
+            LayerUnavailable: a server is away, or refuses.
+
+        """
+        if not (wait and len(spots) == 1 and self._blocker(*spots[0]).idle):
+            rows = await self._pop_at_once(spots, limit, ttl)
+            if rows or not wait:
+                return rows
+        taker = Taker(self.loop.create_future(), limit, ttl)
+        for place, key in spots:
+            self._blocker(place, key).join(key, taker)
+        try:
+            return (await taker.got).rows
+        except asyncio.CancelledError:
+            self._leave(spots, taker)
+            await asyncio.shield(self._undo(spots, taker))
+            raise
+        finally:
+            self._leave(spots, taker)
+
+    async def _pop_at_once(self, spots: Spots, limit: int, ttl: int | str) -> Rows:
+        # Each place has its turn: one that is never empty must not hide the others, nor may one that is lost.
+        first = next(self._turn) % len(spots)
+        problem = None
+        for place, key in [*spots[first:], *spots[:first]]:
+            try:
+                rows = await self._pop_one(place, key, limit, ttl)
+            except LayerUnavailable as error:
+                problem = error
+                continue
+            if rows:
+                return rows
+        if problem:
+            raise problem
+        return []
+
+    async def _pop_one(self, place: Place, key: str, limit: int, ttl: int | str) -> Rows:
+        async def back(found: Any) -> None:
+            if found is not None:
+                await self.links.put_back(place, key, found[1], ttl)
+
+        popping = self.links.call(place, key, "ZMPOP", 1, key, "MIN", "COUNT", limit)
+        found = await self.or_back(popping, back)
+        return [] if found is None else found[1]
+
+    async def or_back(self, taking: Awaitable[T], back: Callable[[T], Awaitable[None]]) -> T:
+        """Wait for what takes events; if we are cancelled meanwhile, they go back."""
+        task = asyncio.ensure_future(taking)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+
+            async def undo() -> None:
+                await back(await task)
+
+            await asyncio.shield(asyncio.ensure_future(undo()))
+            raise
+
+    async def watch(self, place: Place, keys: list[str]) -> "asyncio.Future[None]":
+        """Return a future that is done when one of the keys has changed since now; raises as `pop`."""
+        try:
+            return await self._watcher(place).watch(keys)
+        except Exception as error:
+            raise unavailable(place, error) from error
+
+    async def changed(self, changes: Sequence["asyncio.Future[None]"], secs: float) -> bool:
+        """Wait for one of the changes, but no longer than so; whether there was one.
+
+        Raises:
+            LayerUnavailable: the layer was closed meanwhile.
+
+        """
+        done, _ = await asyncio.wait([*changes, self._closing], timeout=secs, return_when=asyncio.FIRST_COMPLETED)
+        if self._closing in done:
+            raise LayerUnavailable(self._url, CLOSED)
+        return bool(done)
+
+    def unwatch(self, place: Place, keys: list[str]) -> None:
+        """Look at the keys anew next time."""
+        self._watcher(place).forget(keys)
+
+    async def pumped(self, queue: str, waiter: "asyncio.Future[None]", fetch: Callable[[], Awaitable[None]]) -> None:
+        """Wait for a future while a task of this loop fetches what is in a queue, over and over; raises as `fetch`."""
+        pump = self._pumps.get(queue)
+        if pump is None or pump.done():
+            pump = self._pumps[queue] = self.loop.create_task(_for_ever(fetch))
+        await asyncio.wait([waiter, pump], return_when=asyncio.FIRST_COMPLETED)
+        if pump.done():
+            pump.result()
+
+    def _watcher(self, place: Place) -> Watcher:
+        return self._watchers.setdefault(place, Watcher(self.links, place))
+
+    def _blocker(self, place: Place, key: str) -> Blocker:
+        among = (place, place.together(key))
+        blocker = self._blockers.get(among)
+        if blocker is None:
+            blocker = self._blockers[among] = Blocker(self.links, *among)
+        return blocker
+
+    def _leave(self, spots: Spots, taker: Taker) -> None:
+        for place, key in spots:
+            self._blocker(place, key).leave(key, taker)
+
+    async def _undo(self, spots: Spots, taker: Taker) -> None:
+        """Return when what had come for the taker, or was on its way, is back."""
+        if taker.got.done() and not taker.got.cancelled() and taker.got.exception() is None:
+            place, key, rows = taker.got.result()
+            await self.links.put_back(place, key, rows, taker.ttl)
+        await asyncio.gather(*[self._blocker(place, key).release(key) for place, key in spots])
+
+
+async def _for_ever(fetch: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await fetch()

@@ -1,0 +1,168 @@
+"""Connections that block, for code in no event loop: a few that threads take turns with, and one for a question."""
+
+import os
+import select
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hiredis
+
+from channelmap.layers.redis.faults import Lost, Unreached, unavailable, worth_another_try
+from channelmap.layers.redis.places import Address, Place
+from channelmap.layers.redis.scripts import Script
+
+_NOTHING = object()
+_ASK_SECS = 1.0
+
+
+class PlainWire:
+    """One connection, for one thread at a time.
+
+    Raises:
+        OSError, Lost, hiredis.ReplyError: it cannot be reached, or does not let us in.
+
+    """
+
+    def __init__(self, place: Place, address: Address, patience: tuple[float, float] | None = None) -> None:
+        connect_secs, answer_secs = patience or place.patience
+        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._socket = _open(place, address, connect_secs)
+        self._socket.settimeout(answer_secs)
+        self._watch = select.poll()
+        self._watch.register(self._socket, select.POLLIN)
+        try:
+            for command in place.greeting():
+                self.call(*command)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether nothing has come unasked, as the end of the connection does."""
+        return not self._watch.poll(0)
+
+    def call(self, *command: Any) -> Any:
+        """Send a command and wait for its reply."""
+        self._socket.sendall(hiredis.pack_command(command))
+        while (reply := self._reader.gets()) is _NOTHING:
+            data = self._socket.recv(65_536)
+            if not data:
+                raise Lost("the server closed the connection")
+            self._reader.feed(data)
+        if isinstance(reply, hiredis.ReplyError):
+            raise reply
+        return reply
+
+    def close(self) -> None:
+        """Close it."""
+        self._socket.close()
+
+
+def _open(place: Place, address: Address, connect_secs: float) -> socket.socket:
+    if address.path:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(connect_secs)
+        try:
+            connection.connect(address.path)
+        except OSError:
+            connection.close()
+            raise
+    else:
+        connection = socket.create_connection((address.host, address.port), connect_secs)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls := place.tls():
+            connection = tls.wrap_socket(connection, server_hostname=address.host)
+    return connection
+
+
+def ask(place: Place, address: Address, command: Sequence[Any]) -> Any:
+    """Ask a server one thing, over a connection of its own."""
+    wire = PlainWire(place, address, (_ASK_SECS, _ASK_SECS))
+    try:
+        return wire.call(*command)
+    finally:
+        wire.close()
+
+
+class Plain:
+    """The connections of one layer that no thread is using just now."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._idle: dict[tuple[Place, Address], deque[PlainWire]] = {}
+
+    def run(self, place: Place, script: Script, keys: Sequence[str], *arguments: Any) -> Any:
+        """Run a script.
+
+        Raises:
+            LayerUnavailable: the server is away, or refuses.
+
+        """
+        tail = (len(keys), *keys, *arguments)
+
+        def run(wire: PlainWire) -> Any:
+            try:
+                return wire.call("EVALSHA", script.sha, *tail)
+            except hiredis.ReplyError as error:
+                if not str(error).startswith("NOSCRIPT"):
+                    raise
+                return wire.call("EVAL", script.text, *tail)
+
+        return self._tried(place, keys[0], run)
+
+    def close(self) -> None:
+        """Close what is not in use."""
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().close()
+
+    def _tried(self, place: Place, key: str, use: Callable[[PlainWire], Any]) -> Any:
+        """Use a connection; where the key may have moved, look once more."""
+        try:
+            return self._once(place, key, use)
+        except Exception as error:
+            if not worth_another_try(place, error):
+                raise unavailable(place, error, key) from error
+        try:
+            return self._once(place, key, use)
+        except Exception as error:
+            raise unavailable(place, error, key) from error
+
+    def _once(self, place: Place, key: str, use: Callable[[PlainWire], Any]) -> Any:
+        try:
+            address = place.known(key) or place.find(key, ask)
+            idle = self._idle_at(place, address)
+            wire = _pick(idle) or PlainWire(place, address)
+        except OSError as error:
+            raise Unreached from error
+        try:
+            result = use(wire)
+        except hiredis.ReplyError:
+            idle.append(wire)
+            raise
+        except BaseException:
+            wire.close()
+            raise
+        idle.append(wire)
+        return result
+
+    def _idle_at(self, place: Place, address: Address) -> "deque[PlainWire]":
+        if self._pid != os.getpid():
+            # What a fork inherits is its parent's: two would read each other's replies.
+            self.close()
+            self._pid = os.getpid()
+        return self._idle.setdefault((place, address), deque())
+
+
+def _pick(idle: "deque[PlainWire]") -> PlainWire | None:
+    while True:
+        try:
+            wire = idle.pop()
+        except IndexError:
+            return None
+        if wire.alive:
+            return wire
+        wire.close()

@@ -1,0 +1,148 @@
+"""Private channels: all those of a process share one queue, and what comes there is sorted here by its address."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from channelmap.layer import Delivery
+from channelmap.layers.redis.codec import ADDRESS, Codec
+from channelmap.layers.redis.loops import InLoop
+from channelmap.layers.redis.outbox import terms_of
+from channelmap.layers.redis.ring import Ring, queue_of
+from channelmap.terms import Limits
+
+log = logging.getLogger("channelmap.layers.redis")
+
+#: Events that the shared queue is asked for at once.
+_BATCH = 100
+
+_Waiter = asyncio.Future[None]
+
+
+class PrivateChannels:
+    """The private channels of a layer object.
+
+    Args:
+        ring: where everything is.
+        codec: how events are written.
+        client_prefix: what the names of these channels have in common.
+        limits_of: how much of a channel is kept.
+
+    """
+
+    def __init__(self, ring: Ring, codec: Codec, client_prefix: str, limits_of: Callable[[str], Limits]) -> None:
+        self._ring = ring
+        self._codec = codec
+        self._mine = f"{client_prefix}!"
+        self._limits_of = limits_of
+        self.mailroom = Mailroom(lambda name: limits_of(name).capacity, limits_of(f"specific.{self._mine}").expiry or 0)
+
+    async def take(self, here: InLoop, channel: str, limit: int, *, wait: bool) -> list[Delivery]:
+        """Take up to `limit` events of one of them; raises as `InLoop.pop`."""
+        queue = queue_of(channel)
+        assert queue.endswith(self._mine), "Wrong client prefix"
+        while not (taken := self.mailroom.take(channel, limit)):
+            if not wait:
+                await self._fetch(here, queue, wait=False)
+                return self.mailroom.take(channel, limit)
+            waiter = self.mailroom.wait(channel)
+            try:
+                await here.pumped(queue, waiter, lambda: self._fetch(here, queue, wait=True))
+            finally:
+                self.mailroom.leave(channel, waiter)
+        return taken
+
+    async def _fetch(self, here: InLoop, queue: str, *, wait: bool) -> None:
+        """Sort what has come to a queue."""
+        terms = terms_of(self._limits_of(queue))
+        rows = await here.pop(self._ring.spots(queue), _BATCH, terms[1], wait=wait)
+        for member, sent in rows:
+            body, event, problem = self._codec.open(member)
+            if event is None:
+                log.error("dropped what came for a private channel: %s", problem)
+                continue
+            names = (self._codec.read_addressed(body)[0] or {}).get(ADDRESS, queue)
+            # Each gets an event of its own.
+            self.mailroom.deliver(
+                [
+                    Delivery(name, self._codec.read(body)[0], body, sent)
+                    for name in (names if isinstance(names, list) else [names])
+                ]
+            )
+
+
+class Mailroom:
+    """The boxes of a process's private channels.
+
+    Args:
+        capacity_of: how many events a box holds; beyond that the oldest goes, for whoever reads it has stopped.
+        secs: after so long without anything new, a box that nobody empties is thrown away.
+
+    """
+
+    def __init__(self, capacity_of: Callable[[str], int], secs: float) -> None:
+        self._capacity_of = capacity_of
+        self._secs = secs
+        self._lock = threading.RLock()
+        self._boxes: dict[str, deque[Delivery]] = {}
+        self._waiters: dict[str, set[_Waiter]] = defaultdict(set)
+        self._sweep_at = 0.0
+
+    def deliver(self, deliveries: list[Delivery], *, front: bool = False) -> None:
+        """Put deliveries into the boxes of their channels, and wake who waits for them."""
+        with self._lock:
+            for delivery in deliveries:
+                box = self._boxes.get(delivery.channel)
+                if box is None:
+                    box = self._boxes[delivery.channel] = deque(maxlen=self._capacity_of(delivery.channel))
+                (box.appendleft if front else box.append)(delivery)
+                for waiter in self._waiters.get(delivery.channel, ()):
+                    with suppress(RuntimeError):  # whoever closed a loop under a waiter has nothing left to wake
+                        waiter.get_loop().call_soon_threadsafe(_finish, waiter)
+            self._sweep()
+
+    def take(self, channel: str, limit: int) -> list[Delivery]:
+        """Take up to `limit` deliveries out of a box."""
+        with self._lock:
+            box = self._boxes.get(channel, deque())
+            taken = [box.popleft() for _ in range(min(limit, len(box)))]
+            if not box:
+                self._boxes.pop(channel, None)
+            return taken
+
+    def wait(self, channel: str) -> _Waiter:
+        """Return a future that is done when there is something in the box."""
+        waiter: _Waiter = asyncio.get_running_loop().create_future()
+        with self._lock:
+            self._waiters[channel].add(waiter)
+            if channel in self._boxes:
+                waiter.set_result(None)
+        return waiter
+
+    def leave(self, channel: str, waiter: _Waiter) -> None:
+        """Wait no longer."""
+        with self._lock:
+            self._waiters[channel].discard(waiter)
+            if not self._waiters[channel]:
+                del self._waiters[channel]
+
+    def clear(self) -> None:
+        """Throw everything away."""
+        with self._lock:
+            self._boxes.clear()
+
+    def _sweep(self) -> None:
+        now = time.time()
+        if now >= self._sweep_at:
+            self._sweep_at = now + self._secs
+            for channel in [name for name, box in self._boxes.items() if box[-1].sent < now - self._secs]:
+                del self._boxes[channel]
+
+
+def _finish(waiter: _Waiter) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

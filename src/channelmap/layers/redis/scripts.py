@@ -1,0 +1,157 @@
+"""What is done inside the server, each in one step.
+
+The keys of a channel, all from its queue's key K, to which `$` adds what no channel's name can contain:
+
+- K: the waiting events, sorted by the time at which they were sent. This and `K$inflight` are channels_redis'.
+- `K$leases`: the events under a lease, sorted by its end; never expires.
+- `K$leased`: for each of them `attempt ticket sent`: the number of this attempt, whose lease it is, when it was sent.
+- `K$dead`: the dead letters, a stream.
+
+Who comes too late has a ticket that is no longer there: it changes nothing. What was delivered before never goes
+back to K, where it would expire and lose count of its attempts: its lease ends at once instead.
+
+`allow-oom`: a server that is out of memory still lets events out, given back and settled.
+"""
+
+from dataclasses import dataclass, field
+from hashlib import sha1
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script, and the name under which the server keeps it."""
+
+    text: str
+    sha: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha", sha1(self.text.encode()).hexdigest())  # noqa: S324  (Redis' own naming)
+
+
+#: K; oldest score to keep or '', seconds to live or '', capacity, how many events need room at least, then score and
+#: member of each. How many were added, the first ones; none when there is too little room.
+SEND = Script("""#!lua
+if ARGV[1] ~= '' then redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1]) end
+local room = ARGV[3] - redis.call('ZCARD', KEYS[1])
+if room < tonumber(ARGV[4]) then return 0 end
+local added = math.min(room, (#ARGV - 4) / 2)
+for i = 5, 3 + 2 * added, 2 do redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1]) end
+if ARGV[2] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[2]) else redis.call('PERSIST', KEYS[1]) end
+return added
+""")
+
+#: K; seconds to live or '', then score and member of each.
+PUT_BACK = Script("""#!lua flags=allow-oom
+for i = 2, #ARGV, 2 do redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1]) end
+if ARGV[1] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[1]) else redis.call('PERSIST', KEYS[1]) end
+""")
+
+#: K, K$inflight, K$leases: moves back what a reader of channels_redis had in hand when it crashed; whether there are
+#: leases.
+ADOPT = Script("""#!lua flags=allow-oom
+local left = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
+for i = 1, #left, 2 do redis.call('ZADD', KEYS[1], left[i + 1], left[i]) end
+redis.call('DEL', KEYS[2])
+return redis.call('EXISTS', KEYS[3])
+""")
+
+#: K, K$leases, K$leased; limit, oldest score to keep or '', seconds of the lease or '' for good, ticket.
+#: What was taken as member, score and attempt each, and in how many seconds the next lease ends, or ''.
+TAKE = Script("""#!lua flags=allow-oom
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1e6
+local taken = {}
+local late = redis.call('ZRANGE', KEYS[2], '-inf', string.format('%.17g', now), 'BYSCORE', 'LIMIT', 0, ARGV[1])
+for _, member in ipairs(late) do
+    local attempt, sent = string.match(redis.call('HGET', KEYS[3], member), '^(%d+) %S+ (%S+)$')
+    taken[#taken + 1] = {member, sent, attempt + 1}
+end
+if #taken < tonumber(ARGV[1]) then
+    if ARGV[2] ~= '' then redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[2]) end
+    local fresh = redis.call('ZPOPMIN', KEYS[1], ARGV[1] - #taken)
+    for i = 1, #fresh, 2 do taken[#taken + 1] = {fresh[i], fresh[i + 1], 1} end
+end
+for i, event in ipairs(taken) do
+    if ARGV[3] == '' then
+        redis.call('ZREM', KEYS[2], event[1])
+        redis.call('HDEL', KEYS[3], event[1])
+    else
+        -- A little later each, so that what runs out together comes again in its order.
+        redis.call('ZADD', KEYS[2], string.format('%.17g', now + ARGV[3] + i * 1e-6), event[1])
+        redis.call('HSET', KEYS[3], event[1], event[3] .. ' ' .. ARGV[4] .. ' ' .. event[2])
+    end
+end
+local next = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+return {taken, next[2] and string.format('%.6f', next[2] - now) or ''}
+""")
+
+#: K$leases, K$leased; then member and ticket of each.
+SETTLE = Script("""#!lua flags=allow-oom
+for i = 1, #ARGV, 2 do
+    local lease = redis.call('HGET', KEYS[2], ARGV[i])
+    if lease and string.match(lease, '^%d+ (%S+)') == ARGV[i + 1] then
+        redis.call('HDEL', KEYS[2], ARGV[i])
+        redis.call('ZREM', KEYS[1], ARGV[i])
+    end
+end
+""")
+
+#: K$leases, K$leased; seconds from now at which the leases end, then member and ticket of each.
+POSTPONE = Script("""#!lua flags=allow-oom
+local time = redis.call('TIME')
+for i = 2, #ARGV, 2 do
+    local lease = redis.call('HGET', KEYS[2], ARGV[i])
+    if lease and string.match(lease, '^%d+ (%S+)') == ARGV[i + 1] then
+        local ends = time[1] + time[2] / 1e6 + ARGV[1] + i * 1e-6
+        redis.call('ZADD', KEYS[1], string.format('%.17g', ends), ARGV[i])
+    end
+end
+""")
+
+#: K, K$leases, K$leased; seconds to live or '', then member and ticket of each.
+RELEASE = Script("""#!lua flags=allow-oom
+for i = 2, #ARGV, 2 do
+    local member = ARGV[i]
+    local lease = redis.call('HGET', KEYS[3], member)
+    local attempt, ticket, sent = string.match(lease or '', '^(%d+) (%S+) (%S+)$')
+    if ticket == ARGV[i + 1] then
+        if attempt == '1' then
+            redis.call('HDEL', KEYS[3], member)
+            redis.call('ZREM', KEYS[2], member)
+            redis.call('ZADD', KEYS[1], sent, member)
+            if ARGV[1] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[1]) else redis.call('PERSIST', KEYS[1]) end
+        else
+            -- Over since it was sent: at once, in the order of sending, and without counting as an attempt.
+            redis.call('ZADD', KEYS[2], sent, member)
+            redis.call('HSET', KEYS[3], member, (attempt - 1) .. ' - ' .. sent)
+        end
+    end
+end
+""")
+
+#: K$dead, K$leases, K$leased; letters to keep, seconds to keep them, the letter, member and ticket of its event
+#: ('' each for one that was taken for good).
+BURY = Script("""#!lua flags=allow-oom
+local lease = redis.call('HGET', KEYS[3], ARGV[4])
+if lease and string.match(lease, '^%d+ (%S+)') == ARGV[5] then
+    redis.call('HDEL', KEYS[3], ARGV[4])
+    redis.call('ZREM', KEYS[2], ARGV[4])
+end
+if tonumber(ARGV[1]) > 0 then
+    redis.call('XADD', KEYS[1], 'MAXLEN', '=', ARGV[1], '*', 'letter', ARGV[3])
+    redis.call('XTRIM', KEYS[1], 'MINID', string.format('%d000', redis.call('TIME')[1] - ARGV[2]))
+    redis.call('EXPIRE', KEYS[1], ARGV[2])
+end
+""")
+
+#: K, K$dead; as SEND, and the letter's id as the last. -1 when there is no such letter.
+REPLAY = Script("""#!lua
+local id = ARGV[#ARGV]
+if #redis.call('XRANGE', KEYS[2], id, id) == 0 then return -1 end
+if ARGV[1] ~= '' then redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1]) end
+if redis.call('ZCARD', KEYS[1]) + 1 > tonumber(ARGV[3]) then return 0 end
+redis.call('ZADD', KEYS[1], ARGV[5], ARGV[6])
+if ARGV[2] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[2]) else redis.call('PERSIST', KEYS[1]) end
+redis.call('XDEL', KEYS[2], id)
+return 1
+""")

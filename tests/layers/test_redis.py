@@ -1,0 +1,53 @@
+"""The layer in Redis keeps the whole promise: on one server, behind Sentinel, in a Cluster, in both serializers."""
+
+from typing import Any
+
+import pytest
+
+from channelmap.layer import ChannelLayer
+from channelmap.layers import open_layer
+from channelmap.layers.redis import RedisChannelLayer
+
+from .conformance import Everything
+from .redis_servers import Cluster, Sentinels, Server
+
+
+class TestOneServer(Everything):
+    @pytest.fixture(autouse=True)
+    def _url(self, server: Server) -> None:
+        self.url = server.url
+
+    def open(self, **options: Any) -> ChannelLayer:
+        return open_layer(self.url, **options)
+
+
+class TestSentinel(TestOneServer):
+    @pytest.fixture(autouse=True)
+    def _url(self, sentinels: Sentinels) -> None:
+        self.url = sentinels.url
+
+
+class TestCluster(TestOneServer):
+    @pytest.fixture(autouse=True)
+    def _url(self, cluster: Cluster) -> None:
+        self.url = cluster.url
+
+
+class TestEncrypted(TestOneServer):
+    def open(self, **options: Any) -> ChannelLayer:
+        return RedisChannelLayer([self.url], symmetric_encryption_keys=["secret", "older"], **options)
+
+
+class TestJSON(TestOneServer):
+    """The other serializer carries less."""
+
+    def open(self, **options: Any) -> ChannelLayer:
+        return RedisChannelLayer([self.url], serializer_format="json", **options)
+
+    def test_values_come_out_as_msgpack_carries_them(self) -> None:
+        sent = {"type": "a", "pair": (1, 2), "deep": {"list": [None, True, 1.5, "ü"]}, "big": 2**63}
+        assert self.run(lambda layer: self._through(layer, sent)) == {**sent, "pair": [1, 2]}
+
+    @pytest.mark.parametrize(("value", "complaint"), [(b"x", "type"), ({1, 2}, "type"), ("nest", "nested")])
+    def test_a_value_that_cannot_be_sent_is_refused_and_not_quoted(self, value: Any, complaint: str) -> None:
+        super().test_a_value_that_cannot_be_sent_is_refused_and_not_quoted(value, complaint)
