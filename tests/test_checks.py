@@ -59,7 +59,11 @@ def test_every_bad_contract_has_its_expectation() -> None:
     assert bad == {path.stem for path in CHECK.glob("err/*.out")}
 
 
-@pytest.mark.parametrize("directory", sorted(path for path in CHECK.glob("*/*") if path.is_dir()), ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "directory",
+    sorted(path for kind in ("err", "ok") for path in CHECK.glob(f"{kind}/*") if path.is_dir()),
+    ids=lambda p: p.name,
+)
 def test_the_command_prints_what_is_found_and_says_so_by_its_exit_code(
     directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

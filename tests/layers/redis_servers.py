@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 import redis
@@ -72,7 +73,7 @@ class Server:
         directory.mkdir(parents=True)
         self.directory = directory
         self.port = free_port()
-        self.socket = f"/tmp/channelmap-{self.port}.sock"  # a path in a directory of pytest's may be too long
+        self.socket = f"{gettempdir()}/channelmap-{self.port}.sock"  # a path in a directory of pytest's may be too long
         self.password = password
         self._command = [
             binary, *arguments, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(directory),

@@ -7,6 +7,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from channelmap.source.document import Builder, Document, decode, number
 
 _TOKEN = re.compile(r'["{}\[\]]|[^\s",:{}\[\]]+')
+_COMMA = "not JSON: a comma with nothing behind it; take it out"
 _WORDS = {"null": None, "true": True, "false": False}
 
 
@@ -29,7 +30,8 @@ def read_json(path: str, data: bytes) -> Document:
         # Only for the syntax: numbers are left as text, since `int` has a limit of its own.
         json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
     except json.JSONDecodeError as error:
-        raise builder.stop(error.pos, "json-syntax", _in_words(error)) from None
+        place, words = _in_words(error)
+        raise builder.stop(place, "json-syntax", words) from None
     except RecursionError:
         pass  # deeper than is allowed here: `_scan` says where
     _scan(text, builder)
@@ -56,8 +58,13 @@ def _scan(text: str, builder: Builder) -> None:
                 builder.value(_WORDS[word] if word in _WORDS else number(builder, word, start), start)
 
 
-def _in_words(error: json.JSONDecodeError) -> str:
-    found = error.doc[error.pos : error.pos + 1]
+def _in_words(error: json.JSONDecodeError) -> tuple[int, str]:
+    """Say where a text stops being JSON, and why; each Python words it in its own way."""
+    before, found = error.doc[: error.pos].rstrip(), error.doc[error.pos : error.pos + 1]
     if not found:
-        return "the JSON text ends too early"
-    return f"not JSON: {error.msg[0].lower()}{error.msg[1:]}"
+        return error.pos, "the JSON text ends too early"
+    if found in "}]" and before.endswith(","):
+        return len(before) - 1, _COMMA
+    if error.msg.startswith("Illegal trailing comma"):
+        return error.pos, _COMMA
+    return error.pos, f"not JSON: {error.msg[0].lower()}{error.msg[1:]}"
