@@ -7,13 +7,15 @@ step. `links` holds the connections of an event loop, `blocking` and `watching` 
 
 import asyncio
 import math
+import os
 import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakSet
 
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerUnavailable
@@ -23,8 +25,10 @@ from channelmap.layers.redis.codec import ADDRESS, Codec
 from channelmap.layers.redis.groups import Groups
 from channelmap.layers.redis.hosts import read_hosts
 from channelmap.layers.redis.letters import Letters
+from channelmap.layers.redis.links import Links
 from channelmap.layers.redis.loops import InLoop
 from channelmap.layers.redis.outbox import CHUNK, terms_of
+from channelmap.layers.redis.places import Place
 from channelmap.layers.redis.plain import Plain
 from channelmap.layers.redis.private import PrivateChannels
 from channelmap.layers.redis.ring import Ring
@@ -32,6 +36,20 @@ from channelmap.layers.redis.scripts import ADOPT, SEND
 from channelmap.terms import Limits
 
 _UNLIMITED = 2**53
+
+#: Deliveries that are remembered at most because giving them back failed.
+_RETURNING = 10_000
+
+
+@dataclass(slots=True)
+class _Returning:
+    """A delivery on its way back: where to and as what, so that the same once more changes nothing."""
+
+    delivery: Delivery
+    place: Place
+    key: str
+    member: bytes
+    done: bool = False
 
 
 class RedisChannelLayer(ChannelLayer):
@@ -85,16 +103,23 @@ class RedisChannelLayer(ChannelLayer):
         self.prefix = prefix
         self._ring = Ring(read_hosts(hosts), prefix)
         self.url = ",".join(place.url for place in self._ring.places)
-        self.client_prefix = uuid.uuid4().hex
         self._codec = Codec(serializer_format, random_prefix_length, symmetric_encryption_keys, expiry)
         self._plain = Plain()
         self._loops: dict[asyncio.AbstractEventLoop, InLoop] = {}
-        self._private = PrivateChannels(self._ring, self._codec, self.client_prefix, self.limits_of)
+        self._own_private_channels()
+        _layers.add(self)
         self._groups = Groups(self._ring, self._codec, group_expiry, self.limits_of)
         self._letters = Letters(self._ring, self._codec, self.url, self.limits_of)
         #: Queues that were looked through for what readers have left that crashed.
         self._adopted: set[object] = set()
         self._leasing: set[str] = set()
+        #: What was to be given back when something failed, by identity: the same call comes again.
+        self._returning: dict[int, _Returning] = {}
+
+    def _own_private_channels(self) -> None:
+        """Begin with private channels that no other process shares: a forked one must not take its parent's events."""
+        self.client_prefix = uuid.uuid4().hex
+        self._private = PrivateChannels(self._ring, self._codec, self.client_prefix, self.limits_of)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url})"
@@ -179,7 +204,7 @@ class RedisChannelLayer(ChannelLayer):
         for place, key in self._ring.spots(channel):
             if (place, key) not in self._adopted:
                 # Of a place that is lost, the taking itself tells.
-                with suppress(LayerUnavailable):
+                with suppress(LayerUnavailable), here.asking(place, shun=True):
                     keys = [key, f"{key}$inflight", f"{key}$leases"]
                     if await here.links.run(place, ADOPT, keys):
                         self._leasing.add(channel)
@@ -195,7 +220,7 @@ class RedisChannelLayer(ChannelLayer):
         return deliveries
 
     def _leased(self, channel: str, taken: leases.Taken) -> Delivery:
-        body, event, problem = self._codec.open(taken.member, leased=taken.attempt > 1)
+        body, event, problem = self._codec.open(taken.member)
         return Delivery(channel, event, body, taken.sent, taken.attempt, problem, taken.lease)
 
     # What becomes of deliveries.
@@ -204,19 +229,49 @@ class RedisChannelLayer(ChannelLayer):
         await leases.settle((await self._here()).links, deliveries)
 
     async def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Put events to the front again.
+
+        When one channel fails, the others have theirs back all the same; the same call may come again, and then
+        brings back only what is missing.
+        """
         links = (await self._here()).links
+        while len(self._returning) > _RETURNING:
+            del self._returning[next(iter(self._returning))]
         by_channel: dict[str, list[Delivery]] = {}
         for delivery in deliveries:
             by_channel.setdefault(delivery.channel, []).append(delivery)
+        problem = None
         for channel, given in by_channel.items():
-            ttl = terms_of(self.limits_of(channel))[1]
+            try:
+                await self._give_back(links, channel, given)
+            except LayerUnavailable as error:
+                problem = error
+        if problem is not None:
+            raise problem
+        for delivery in deliveries:
+            self._returning.pop(id(delivery), None)
+
+    async def _give_back(self, links: Links, channel: str, given: Sequence[Delivery]) -> None:
+        ttl = terms_of(self.limits_of(channel))[1]
+        await leases.release(links, given, ttl)
+        place, key = self._ring.destination(channel)
+        for one in given:
+            if one.ticket is None and id(one) not in self._returning:
+                member = b"" if "!" in channel else self._codec.member(one.body)
+                self._returning[id(one)] = _Returning(one, place, key, member)
+        missing: dict[tuple[Place, str], list[_Returning]] = {}
+        for one in given:
+            returning = self._returning.get(id(one))
+            if returning is not None and not returning.done:
+                missing.setdefault((returning.place, returning.key), []).append(returning)
+        for (there, its_key), some in missing.items():
             if "!" in channel:
-                self._private.mailroom.deliver(given[::-1], front=True)
-                continue
-            await leases.release(links, given, ttl)
-            rows = [(self._codec.member(one.body), one.sent) for one in given if one.ticket is None]
-            if rows:
-                await links.put_back(*self._ring.destination(channel), rows, ttl)
+                # Other objects: whoever takes them may give them back in his turn.
+                self._private.mailroom.deliver([replace(one.delivery) for one in reversed(some)], front=True)
+            else:
+                await links.put_back(there, its_key, [(one.member, one.delivery.sent) for one in some], ttl)
+            for returning in some:
+                returning.done = True
 
     async def retry(self, delivery: Delivery, delay: float) -> None:
         await self.renew([delivery], delay)
@@ -282,3 +337,16 @@ class RedisChannelLayer(ChannelLayer):
             here = self._loops[loop] = InLoop(self.prefix, self.url)
             await here.enter()
         return here
+
+
+#: All layers of this process.
+_layers: "WeakSet[RedisChannelLayer]" = WeakSet()
+
+
+def _after_fork() -> None:
+    for layer in list(_layers):
+        layer._own_private_channels()  # noqa: SLF001  (our own)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

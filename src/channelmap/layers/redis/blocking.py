@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from channelmap.errors import LayerUnavailable
-from channelmap.layers.redis.faults import of_one_key, unavailable, worth_another_try
+from channelmap.layers.redis.faults import CLOSED, of_one_key, unavailable, worth_another_try
 from channelmap.layers.redis.links import Links, Rows
 from channelmap.layers.redis.places import Place
 from channelmap.layers.redis.scripts import PUT_BACK
@@ -71,8 +71,10 @@ class Blocker:
         #: What the pop under way names, with each key's time to live; empty when there is none.
         self._named: dict[str, int | str] = {}
         self._round: asyncio.Future[None] | None = None
-        #: What has come for nobody: key, events, the key's time to live.
-        self._rest: tuple[str, Rows, int | str] = ("", [], "")
+        #: What has come for nobody and is not back yet: key, events, the key's time to live.
+        self._rest: deque[tuple[str, Rows, int | str]] = deque()
+        self._returning: asyncio.Task[None] | None = None
+        self._closed: LayerUnavailable | None = None
 
     @property
     def idle(self) -> bool:
@@ -81,6 +83,9 @@ class Blocker:
 
     def join(self, key: str, taker: Taker) -> None:
         """Wait for events on the key."""
+        if self._closed is not None:
+            _tell(taker, self._closed)
+            return
         self._takers.setdefault(key, deque()).append(taker)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
@@ -106,18 +111,19 @@ class Blocker:
         """Tell those who wait for a key, or for any, that there is no use in it."""
         for failed in list(self._takers) if key is None else [key]:
             for taker in self._takers.pop(failed, ()):
-                if not taker.got.done():
-                    taker.got.set_exception(error)
-                    # Whoever was cancelled meanwhile does not look.
-                    taker.got.exception()
+                _tell(taker, error)
 
     async def close(self, error: LayerUnavailable) -> None:
         """End it; what has just come goes back."""
+        self._closed = error
         self.fail(error)
         tasks = [task for task in (self._task, self._ringing) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(Exception):
+            async with asyncio.timeout(_LAST_SECS):
+                await self._return_rest()
 
     async def _run(self) -> None:
         failed = False
@@ -133,6 +139,8 @@ class Blocker:
                     failed = True
         finally:
             self._task = None
+            # Left over only when we were cancelled: nobody else would tell them.
+            self.fail(self._closed or LayerUnavailable(self._place.url, CLOSED))
 
     async def _sort_out(self) -> bool:
         """Tell those whose key it was that the server refused, and let the others wait on; whether there were any."""
@@ -148,6 +156,10 @@ class Blocker:
 
     async def _pop(self) -> None:
         """Wait until one key has events, and hand them out."""
+        # What could not go back last time comes before anything new.
+        await self._return_rest()
+        if not self._takers:
+            return
         key = next(iter(self._takers))
         wire = await self._links.line(self._place, key, self._purpose, blocks=BLOCK_SECS)
         if not self._takers:
@@ -187,15 +199,32 @@ class Blocker:
                 rows = rows[taker.limit :]
         if not takers:
             self._takers.pop(key, None)
-        self._rest = (key, rows, self._named[key])
+        if rows:
+            self._rest.append((key, rows, self._named[key]))
         self._named = {}
 
     async def _return_rest(self) -> None:
-        """Put back what came for takers that are gone."""
-        key, rows, ttl = self._rest
-        if rows:
-            await self._links.put_back(self._place, key, rows, ttl)
-            self._rest = ("", [], "")
+        """Put back what came for takers that are gone; whoever is cancelled here does not begin it anew."""
+        if self._rest and self._returning is None:
+            self._returning = asyncio.get_running_loop().create_task(self._put_back())
+            self._returning.add_done_callback(_look_at)
+        if self._returning is not None:
+            await asyncio.shield(self._returning)
+
+    async def _put_back(self) -> None:
+        try:
+            while self._rest:
+                key, rows, ttl = self._rest[0]
+                try:
+                    await self._links.put_back(self._place, key, rows, ttl)
+                except LayerUnavailable as error:
+                    if error.__cause__ is None or not of_one_key(error.__cause__):
+                        raise
+                    # It would stand in the way of all other keys for ever.
+                    log.error("lost %d events that cannot be put back: %s", len(rows), error)  # noqa: TRY400
+                self._rest.popleft()
+        finally:
+            self._returning = None
 
     async def _abandon(self, reply: "asyncio.Future[Any]") -> None:
         """End the pop that is under way; what it brings goes back."""
@@ -221,3 +250,16 @@ class Blocker:
         except asyncio.CancelledError:
             self._rung = False
             raise
+
+
+def _tell(taker: Taker, error: LayerUnavailable) -> None:
+    if not taker.got.done():
+        taker.got.set_exception(error)
+        # Whoever was cancelled meanwhile does not look.
+        taker.got.exception()
+
+
+def _look_at(task: "asyncio.Task[None]") -> None:
+    """Take note of how it ended: whoever was cancelled meanwhile does not look."""
+    if not task.cancelled():
+        task.exception()

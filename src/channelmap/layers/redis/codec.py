@@ -20,9 +20,6 @@ from channelmap.layers.packing import pack, unpack
 #: The key under which a message carries the name of its private channel, or those of a group's members.
 ADDRESS = "__asgi_channel__"
 
-#: Seconds beyond the expiry for which channels_redis trusts an encrypted message.
-_GRACE_SECS = 10
-
 
 class Codec:
     """Turns events into members of a queue, and back.
@@ -31,7 +28,7 @@ class Codec:
         serializer: `msgpack` or `json`.
         prefix_length: how many random bytes a member begins with.
         keys: keys of the encryption: the first encrypts, any decrypts; none for no encryption.
-        expiry: seconds after which an event is too old; `None` for never.
+        expiry: of no use here: how old an event may be is each channel's own affair, and judged by its score.
 
     Raises:
         ValueError: there is no such serializer, or the encryption cannot be set up.
@@ -39,7 +36,11 @@ class Codec:
     """
 
     def __init__(
-        self, serializer: str, prefix_length: int, keys: Sequence[str | bytes] | None, expiry: float | None
+        self,
+        serializer: str,
+        prefix_length: int,
+        keys: Sequence[str | bytes] | None,
+        expiry: float | None = None,  # noqa: ARG002
     ) -> None:
         if serializer not in ("msgpack", "json"):
             raise ValueError(f"unknown serializer_format '{serializer}'; expected msgpack or json")
@@ -48,7 +49,6 @@ class Codec:
         self.read_addressed = _unpack_json if serializer == "json" else unpack
         self._prefix_length = max(0, prefix_length)
         self._fernet: Any = _fernet(keys) if keys else None
-        self._trusted_secs = None if expiry is None else int(expiry) + _GRACE_SECS
 
         self._lock = threading.Lock()
         self._last_score = 0.0
@@ -75,35 +75,29 @@ class Codec:
         return body if self._fernet is None else bytes(self._fernet.encrypt(body))
 
     def unseal(self, sealed: bytes) -> bytes:
-        """Decrypt what was kept, however old; what is not ours stays as it is."""
-        return sealed if self._fernet is None else self._decrypted(sealed, None) or sealed
+        """Decrypt what was kept; what is not ours stays as it is."""
+        return sealed if self._fernet is None else self._decrypted(sealed) or sealed
 
     def member(self, body: bytes) -> bytes:
         """Make the member of a queue that carries a body."""
         return os.urandom(self._prefix_length) + self.seal(body)
 
-    def open(self, member: bytes, *, leased: bool = False) -> tuple[bytes, Event | None, str]:
-        """Return the body, the event and no problem, or the bytes, None and what is wrong with them.
-
-        Args:
-            member: as it lay in the queue.
-            leased: it was delivered before, and may be of any age.
-
-        """
+    def open(self, member: bytes) -> tuple[bytes, Event | None, str]:
+        """Return a member's body, the event and no problem, or the bytes, None and what is wrong with them."""
         body = member[self._prefix_length :] or member
         if self._fernet is not None:
-            opened = self._decrypted(body, None if leased else self._trusted_secs)
+            opened = self._decrypted(body)
             if opened is None:
-                return body, None, "the bytes cannot be decrypted: another key, or too old"
+                return body, None, "the bytes cannot be decrypted: another key"
             body = opened
         event, problem = self.read(body)
         return body, event, problem
 
-    def _decrypted(self, sealed: bytes, ttl: int | None) -> bytes | None:
+    def _decrypted(self, sealed: bytes) -> bytes | None:
         from cryptography.fernet import InvalidToken
 
         try:
-            return bytes(self._fernet.decrypt(sealed, ttl))
+            return bytes(self._fernet.decrypt(sealed))
         except InvalidToken:
             return None
 

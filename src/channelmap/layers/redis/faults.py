@@ -5,7 +5,7 @@ import ssl
 import hiredis
 
 from channelmap.errors import LayerUnavailable, quoted
-from channelmap.layers.redis.places import Place
+from channelmap.layers.redis.places import Address, Place
 
 #: Why nothing works any more when we ourselves have ended it.
 CLOSED = "the layer was closed"
@@ -26,6 +26,8 @@ _REFUSALS = {
     "MASTERDOWN": "the server has lost its primary",
     "CLUSTERDOWN": "the Cluster is down: a part of its slots has no node",
     "MOVED": "the server is part of a Cluster; use redis+cluster://",
+    "ASK": "the Cluster is just moving the key to another node",
+    "TRYAGAIN": "the Cluster is just moving the keys to another node",
     "UNBLOCKED": "the server has become a replica",
     "NOPROTO": "the server is too old; Redis 7 or later, or Valkey, is needed",
 }
@@ -47,9 +49,30 @@ def worth_another_try(place: Place, error: BaseException) -> bool:
     """Note that a server failed; whether nothing was done there, and another one may have the key by now."""
     refused = isinstance(error, hiredis.ReplyError)
     elsewhere = refused and str(error).startswith(_ASK_AGAIN)
-    if elsewhere or not refused:
+    # Until a slot has moved as a whole, it is where it was.
+    if (elsewhere or not refused) and not str(error).startswith("ASK "):
         place.forget()
     return place.moves and (elsewhere or isinstance(error, Unreached))
+
+
+def asked_instead(place: Place, key: str, error: BaseException) -> Address | None:
+    """Return the node that is to be asked this once, ASKING first, where a Cluster is just moving the key to it."""
+    if not (isinstance(error, hiredis.ReplyError) and str(error).startswith("ASK ")):
+        return None
+    host, _, port = str(error).rpartition(" ")[2].rpartition(":")
+    known = place.known(key)
+    # A node without a name is where the one is that names it.
+    return Address(host or (known.host if known else ""), int(port))
+
+
+def discreet(error: hiredis.ReplyError) -> hiredis.ReplyError:
+    """Leave out of a refusal what it repeats of the command: in a greeting that is the password."""
+    return hiredis.ReplyError(str(error).partition(", with args")[0])
+
+
+def fit_to_show(error: BaseException) -> BaseException | None:
+    """Return the error where it may stand in a traceback: a refusal may quote keys, users and values."""
+    return None if isinstance(error, hiredis.ReplyError) else error
 
 
 def of_one_key(error: BaseException) -> bool:

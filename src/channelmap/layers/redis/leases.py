@@ -66,9 +66,10 @@ async def take(here: InLoop, spots: Spots, wish: Wish, *, wait: bool) -> list[Ta
 async def _take_somewhere(here: InLoop, spots: Spots, wish: Wish) -> tuple[list[Taken], float]:
     """Take from the first place that has something; and in how many seconds the next lease ends."""
     due, problem = WATCH_SECS, None
-    for place, key in spots:
+    for place, key in here.by_turns(spots):
         try:
-            taken, next_due = await _take_at_once(here, place, key, wish)
+            with here.asking(place, shun=len(spots) > 1):
+                taken, next_due = await _take_at_once(here, place, key, wish)
         except LayerUnavailable as error:
             # One that is lost must not hide the others.
             problem = error

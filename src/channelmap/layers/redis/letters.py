@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from channelmap.errors import ChannelFull
+from channelmap.errors import ChannelFull, LayerError
 from channelmap.layer import DeadLetter, Delivery
 from channelmap.layers.packing import pack, unpack
 from channelmap.layers.redis.codec import Codec
@@ -19,6 +19,8 @@ from channelmap.terms import Limits
 
 KEPT_SECS = 30 * 86_400
 _DEAD = "$dead"
+#: The reason that stands for a letter which somebody has encrypted with another key.
+_UNREADABLE = "cannot be read: another key"
 #: A channel, a letter's number in the channel's stream, and which host has it, when it is not the first.
 _ID = re.compile(r"(?P<channel>[^:$]+):(?P<number>\d+-\d+)(?:@(?P<host>\d+))?")
 
@@ -77,11 +79,14 @@ class Letters:
         Raises:
             KeyError: there is no letter of that id.
             ChannelFull: the channel is full; the letter stays.
+            LayerError: the letter cannot be read; it stays.
 
         """
         place, channel, number = self._split(id_)
         key, limits = place.key(self._ring.prefix, channel), self._limits_of(channel)
         for _, letter in await self._read(links, place, key, number):
+            if letter.reason == _UNREADABLE:
+                raise LayerError(self._url, f"the dead letter {id_} {_UNREADABLE}")
             stamped = self._codec.stamped([letter.body])
             done = await links.run(place, REPLAY, [key, key + _DEAD], *terms_of(limits), 1, *stamped, number)
             if not done:
@@ -107,10 +112,19 @@ class Letters:
         """Read the letters of a channel, or the one of that number, each with when it was kept."""
         entries = await links.call(place, key, "XRANGE", key + _DEAD, number or "-", number or "+")
         host = self._ring.places.index(place)
-        return [self._letter(fields[1], f"{id_.decode()}{f'@{host}' if host else ''}") for id_, fields in entries]
+        channel = key.removeprefix(place.together(key) or self._ring.prefix)
+        letters = [
+            self._letter(channel, fields[1], f"{id_.decode()}{f'@{host}' if host else ''}") for id_, fields in entries
+        ]
+        # Without a channel's name in it, it is another layer's whose prefix begins with ours.
+        return [one for one in letters if _ID.fullmatch(one[1].id)]
 
-    def _letter(self, document: bytes, number: str) -> tuple[float, DeadLetter]:
+    def _letter(self, channel: str, document: bytes, number: str) -> tuple[float, DeadLetter]:
         fields: dict[str, Any] = unpack(self._codec.unseal(document))[0] or {}
+        if "kept" not in fields:
+            died = int(number.partition("-")[0]) / 1_000
+            letter = DeadLetter(channel, "unreadable", _UNREADABLE, None, document, died=died, id=f"{channel}:{number}")
+            return died, letter
         kept: float = fields.pop("kept")
         fields |= {"violations": tuple(fields["violations"]), "event": self._codec.read(fields["body"])[0]}
         return kept, DeadLetter(**fields, id=f"{fields['channel']}:{number}")

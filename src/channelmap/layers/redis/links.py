@@ -2,12 +2,22 @@
 
 import asyncio
 import re
+import threading
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import hiredis
 
-from channelmap.layers.redis.faults import CLOSED, Lost, Unreached, unavailable, worth_another_try
+from channelmap.layers.redis.faults import (
+    CLOSED,
+    Lost,
+    Unreached,
+    asked_instead,
+    fit_to_show,
+    unavailable,
+    worth_another_try,
+)
 from channelmap.layers.redis.places import Address, Place
 from channelmap.layers.redis.plain import ask
 from channelmap.layers.redis.scripts import PUT_BACK, Script
@@ -16,7 +26,12 @@ from channelmap.layers.redis.wire import Wire, connect
 #: Where a connection goes to and what it is for: '' for commands, else what it waits for.
 _Line = tuple[Place, Address, str]
 
+#: Gives a command to a server; the future has the reply.
+_Call = Callable[..., "asyncio.Future[Any]"]
+
 _SCAN_COUNT = 1_000
+
+T = TypeVar("T")
 
 #: Member and score of each event.
 Rows = list[tuple[bytes, float]]
@@ -35,6 +50,7 @@ class Links:
         self._loop = asyncio.get_running_loop()
         self._wires: dict[_Line, Wire] = {}
         self._connecting: dict[_Line, asyncio.Task[Wire]] = {}
+        self._finding: dict[Place, asyncio.Future[Address]] = {}
         self._closed = False
 
     async def run(self, place: Place, script: Script, keys: Sequence[str], *arguments: Any) -> Any:
@@ -46,26 +62,26 @@ class Links:
         """
         tail = (len(keys), *keys, *arguments)
 
-        async def use(wire: Wire) -> Any:
+        async def use(call: _Call) -> Any:
             try:
-                return await wire.call("EVALSHA", script.sha, *tail)
+                return await call("EVALSHA", script.sha, *tail)
             except hiredis.ReplyError as error:
                 if not str(error).startswith("NOSCRIPT"):
                     raise
-                return await wire.call("EVAL", script.text, *tail)
+                return await call("EVAL", script.text, *tail)
 
         return await self._tried(place, keys[0], use)
 
     async def call(self, place: Place, key: str, *command: Any) -> Any:
         """Give a command to the server that has the key; raises as `run`."""
-        return await self._tried(place, key, lambda wire: wire.call(*command))
+        return await self._tried(place, key, lambda call: call(*command))
 
     async def keys(self, place: Place, beginning: str, end: str = "") -> list[bytes]:
         """Name all keys of a place that begin and end so; raises as `run`."""
         pattern = f"{_glob(beginning)}*{_glob(end)}"
         found: list[bytes] = []
         try:
-            for address in await asyncio.to_thread(place.everywhere, ask):
+            for address in await _apart(place.everywhere, ask):
                 wire = await self._line_to(place, address, "")
                 cursor = b"0"
                 while True:
@@ -73,16 +89,20 @@ class Links:
                     found += some
                     if cursor == b"0":
                         break
-        except Exception as error:
-            raise unavailable(place, error) from error
-        return found
+        except Exception as error:  # noqa: BLE001  (raised below)
+            problem = error
+        else:
+            return found
+        raise unavailable(place, problem) from fit_to_show(problem)
 
     async def delete_all(self, place: Place, prefix: str) -> None:
         """Delete all keys of a layer; raises as `run`."""
         for beginning in place.beginnings(prefix):
             keys = await self.keys(place, beginning)
             # One by one: in a Cluster no command names keys of several slots.
-            await asyncio.gather(*[self.call(place, key.decode(errors="replace"), "UNLINK", key) for key in keys])
+            for start in range(0, len(keys), _SCAN_COUNT):
+                some = keys[start : start + _SCAN_COUNT]
+                await asyncio.gather(*[self.call(place, key.decode(errors="replace"), "UNLINK", key) for key in some])
 
     async def put_back(self, place: Place, key: str, rows: Rows, ttl: int | str) -> None:
         """Put events to the front again; raises as `run`."""
@@ -99,7 +119,7 @@ class Links:
         address = place.known(key)
         if address is None:
             try:
-                address = await asyncio.to_thread(place.find, key, ask)
+                address = await self._find(place, key)
             except OSError as error:
                 raise Unreached from error
         return await self._line_to(place, address, purpose, **options)
@@ -107,6 +127,9 @@ class Links:
     async def close(self) -> None:
         """Close all connections for good, and return when they are closed."""
         self._closed = True
+        for finding in self._finding.values():
+            if not finding.done():
+                finding.set_exception(Lost(CLOSED))
         for task in self._connecting.values():
             task.cancel()
         await asyncio.gather(*self._connecting.values(), return_exceptions=True)
@@ -115,24 +138,51 @@ class Links:
         for wire in self._wires.values():
             await wire.closed()
 
-    async def _tried(self, place: Place, key: str, use: Callable[[Wire], Awaitable[Any]]) -> Any:
+    async def _find(self, place: Place, key: str) -> Address:
+        """Look up where a key is; those who ask at the same time share what is found out."""
+        while True:
+            if self._closed:
+                raise Lost(CLOSED)
+            finding = self._finding.get(place)
+            ours = finding is None
+            if finding is None:
+                finding = self._finding[place] = _apart(place.find, key, ask)
+                finding.add_done_callback(_look_at)
+                finding.add_done_callback(lambda _: self._finding.pop(place))
+            try:
+                found = await asyncio.shield(finding)
+            except Exception:
+                # What was in vain for another's key may have found ours.
+                if known := place.known(key):
+                    return known
+                raise
+            if ours:
+                return found
+            if known := place.known(key):
+                return known
+
+    async def _tried(self, place: Place, key: str, use: Callable[[_Call], Awaitable[Any]]) -> Any:
         """Use a connection; where the key may have moved, look once more."""
         try:
             return await self._once(place, key, use)
-        except Exception as error:
-            if not worth_another_try(place, error):
-                raise unavailable(place, error, key) from error
-        try:
-            return await self._once(place, key, use)
-        except Exception as error:
-            raise unavailable(place, error, key) from error
+        except Exception as error:  # noqa: BLE001  (raised below, where what is not fit to be shown is no context)
+            problem = error
+        if worth_another_try(place, problem):
+            asked = asked_instead(place, key, problem)
+            try:
+                if asked is None:
+                    return await self._once(place, key, use)
+                return await use(_asking(await self._line_to(place, asked, "")))
+            except Exception as error:  # noqa: BLE001
+                problem = error
+        raise unavailable(place, problem, key) from fit_to_show(problem)
 
-    async def _once(self, place: Place, key: str, use: Callable[[Wire], Awaitable[Any]]) -> Any:
+    async def _once(self, place: Place, key: str, use: Callable[[_Call], Awaitable[Any]]) -> Any:
         address = place.known(key)
         wire = None if address is None else self._wires.get((place, address, ""))
         if wire is None or wire.lost:
             wire = await self.line(place, key)
-        return await use(wire)
+        return await use(wire.call)
 
     async def _line_to(self, place: Place, address: Address, purpose: str, **options: Any) -> Wire:
         if self._closed:
@@ -161,6 +211,44 @@ class Links:
             return self._wires[line]
         finally:
             del self._connecting[line]
+
+
+def _asking(wire: Wire) -> _Call:
+    """Say ASKING before each command, which is good for one; both go out together."""
+
+    def call(*command: Any) -> "asyncio.Future[Any]":
+        wire.call("ASKING").add_done_callback(_look_at)
+        return wire.call(*command)
+
+    return call
+
+
+def _look_at(future: "asyncio.Future[Any]") -> None:
+    """Take note of an error that may be nobody's."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _apart(function: Callable[..., T], *arguments: Any) -> "asyncio.Future[T]":
+    """Run what blocks in a thread of its own: those of the event loop are the user's, and not for silent servers."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def finish(result: Any, error: Exception | None) -> None:
+        if not future.done():
+            future.set_result(result) if error is None else future.set_exception(error)
+
+    def run() -> None:
+        result, problem = None, None
+        try:
+            result = function(*arguments)
+        except Exception as error:  # noqa: BLE001  (for whoever waits)
+            problem = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(finish, result, problem)
+
+    threading.Thread(target=run, name="channelmap look-up", daemon=True).start()
+    return future
 
 
 def _glob(text: str) -> str:

@@ -2,7 +2,9 @@
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from channelmap.errors import LayerUnavailable
@@ -14,6 +16,13 @@ from channelmap.layers.redis.places import Place
 from channelmap.layers.redis.watching import Watcher
 
 T = TypeVar("T")
+
+log = logging.getLogger("channelmap.layers.redis")
+
+#: Seconds for which one who was cancelled waits until what he took is back; the rest is done behind his back.
+_UNDO_SECS = 1.0
+#: For how many times as long as it let us wait in vain a place is passed over.
+_SHUN_TIMES = 4
 
 #: Where a channel's queue is: in each of several places there may be a part of it.
 Spots = Sequence[tuple[Place, str]]
@@ -37,6 +46,9 @@ class InLoop:
         self._leaving: asyncio.Task[None] | None = None
         self._closing = self.loop.create_future()
         self._turn = itertools.count()
+        self._undoing: set[asyncio.Task[None]] = set()
+        #: Places that let us wait in vain: until when they are passed over, and what was wrong.
+        self._shunned: dict[Place, tuple[float, LayerUnavailable]] = {}
         self._guard = self._until_the_loop_ends()
 
     async def enter(self) -> "InLoop":
@@ -56,7 +68,11 @@ class InLoop:
         if not self._closing.done():
             self._closing.set_result(None)
         await asyncio.gather(*[blocker.close(error) for blocker in self._blockers.values()])
+        for pump in self._pumps.values():
+            pump.cancel()
         await asyncio.gather(*self._pumps.values(), return_exceptions=True)
+        if self._undoing:
+            await asyncio.wait(self._undoing, timeout=_UNDO_SECS)
         await self.links.close()
 
     def close_soon(self) -> None:
@@ -74,6 +90,8 @@ class InLoop:
             rows = await self._pop_at_once(spots, limit, ttl)
             if rows or not wait:
                 return rows
+        if self._closing.done():
+            raise LayerUnavailable(self._url, CLOSED)
         taker = Taker(self.loop.create_future(), limit, ttl)
         for place, key in spots:
             self._blocker(place, key).join(key, taker)
@@ -81,18 +99,18 @@ class InLoop:
             return (await taker.got).rows
         except asyncio.CancelledError:
             self._leave(spots, taker)
-            await asyncio.shield(self._undo(spots, taker))
+            await self._undone(lambda: self._undo(spots, taker))
             raise
         finally:
             self._leave(spots, taker)
 
     async def _pop_at_once(self, spots: Spots, limit: int, ttl: int | str) -> Rows:
         # Each place has its turn: one that is never empty must not hide the others, nor may one that is lost.
-        first = next(self._turn) % len(spots)
         problem = None
-        for place, key in [*spots[first:], *spots[:first]]:
+        for place, key in self.by_turns(spots):
             try:
-                rows = await self._pop_one(place, key, limit, ttl)
+                with self.asking(place, shun=len(spots) > 1):
+                    rows = await self._pop_one(place, key, limit, ttl)
             except LayerUnavailable as error:
                 problem = error
                 continue
@@ -101,6 +119,34 @@ class InLoop:
         if problem:
             raise problem
         return []
+
+    def by_turns(self, spots: Spots) -> Spots:
+        """Let each place be the first one in its turn."""
+        first = next(self._turn) % len(spots)
+        return [*spots[first:], *spots[:first]]
+
+    @contextmanager
+    def asking(self, place: Place, *, shun: bool) -> Iterator[None]:
+        """Ask a place something that it may be too dead to answer.
+
+        One that let us wait in vain is passed over for several times as long, if it is to be shunned: others must not
+        be hidden by it. One that fails at once costs nothing, and is asked each time.
+
+        Raises:
+            LayerUnavailable: the place failed, now or a moment ago.
+
+        """
+        until, problem = self._shunned.get(place, (0.0, None))
+        if shun and problem is not None and self.loop.time() < until:
+            raise LayerUnavailable(problem.url, problem.reason)
+        start = self.loop.time()
+        try:
+            yield
+        except LayerUnavailable as error:
+            end = self.loop.time()
+            self._shunned[place] = (end + _SHUN_TIMES * (end - start), error)
+            raise
+        self._shunned.pop(place, None)
 
     async def _pop_one(self, place: Place, key: str, limit: int, ttl: int | str) -> Rows:
         async def back(found: Any) -> None:
@@ -119,10 +165,26 @@ class InLoop:
         except asyncio.CancelledError:
 
             async def undo() -> None:
-                await back(await task)
+                with suppress(LayerUnavailable):  # nothing was taken
+                    taken = await task
+                    await self._logged(lambda: back(taken))
 
-            await asyncio.shield(asyncio.ensure_future(undo()))
+            await self._undone(undo)
             raise
+
+    async def _undone(self, undo: Callable[[], Awaitable[None]]) -> None:
+        """Wait a moment for what brings events back; whatever happens to it, a cancel stays a cancel."""
+        task = self.loop.create_task(self._logged(undo))
+        self._undoing.add(task)
+        task.add_done_callback(self._undoing.discard)
+        await asyncio.wait([task], timeout=_UNDO_SECS)
+
+    @staticmethod
+    async def _logged(undo: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await undo()
+        except Exception as error:  # noqa: BLE001  (whoever was cancelled must not get it)
+            log.warning("cannot put back what was taken, it may be lost: %s", error)
 
     async def watch(self, place: Place, keys: list[str]) -> "asyncio.Future[None]":
         """Return a future that is done when one of the keys has changed since now; raises as `pop`."""
@@ -154,6 +216,8 @@ class InLoop:
             pump = self._pumps[queue] = self.loop.create_task(_for_ever(fetch))
         await asyncio.wait([waiter, pump], return_when=asyncio.FIRST_COMPLETED)
         if pump.done():
+            if pump.cancelled():
+                raise LayerUnavailable(self._url, CLOSED)
             pump.result()
 
     def _watcher(self, place: Place) -> Watcher:

@@ -162,8 +162,7 @@ class Watched(Place):
             if found:
                 self._master = Address(_text(found[0]), int(found[1]))
                 # The one that answered is asked first next time.
-                self._sentinels.remove(sentinel)
-                self._sentinels.insert(0, sentinel)
+                self._sentinels = [sentinel, *(one for one in self._sentinels if one is not sentinel)]
                 return self._master
         raise problem
 
@@ -204,19 +203,17 @@ class Cluster(Place):
         return next((address for first, last, address in self._ranges if first <= slot <= last), None)
 
     def find(self, key: str, ask: Ask) -> Address:  # noqa: D102
-        self._look_around(ask)
-        if found := self.known(key):
-            return found
-        raise ConnectionError("the Cluster has no node for the slot")
+        return self._look_around(ask, key)
 
     def forget(self) -> None:  # noqa: D102
         self._ranges = []
 
     def everywhere(self, ask: Ask) -> list[Address]:  # noqa: D102
-        self._look_around(ask)
+        self._look_around(ask, None)
         return list({address: None for _, _, address in self._ranges})
 
-    def _look_around(self, ask: Ask) -> None:
+    def _look_around(self, ask: Ask, key: str | None) -> Address:
+        """Ask one node after the other until one knows who has the key, or any: one that was removed knows nothing."""
         problem: Exception = ConnectionError("no node of the Cluster answers")
         for seed in list(self._seeds):
             try:
@@ -225,11 +222,16 @@ class Cluster(Place):
                 problem = error
                 continue
             # A node that knows no name for itself means the one under which it was asked.
-            self._ranges = [
+            ranges = [
                 (first, last, Address(_text(master[0]) or seed.host, master[1])) for first, last, master, *_ in slots
             ]
-            self._seeds = list({address: None for _, _, address in self._ranges} | dict.fromkeys(self._seeds))
-            return
+            problem = ConnectionError("the Cluster has no node for the slot")
+            if not ranges:
+                continue
+            self._ranges = ranges
+            if found := ranges[0][2] if key is None else self.known(key):
+                self._seeds = list({address: None for _, _, address in ranges} | dict.fromkeys(self._seeds))
+                return found
         raise problem
 
 

@@ -9,12 +9,23 @@ from typing import Any
 
 import hiredis
 
-from channelmap.layers.redis.faults import Lost, Unreached, unavailable, worth_another_try
+from channelmap.layers.redis.faults import (
+    Lost,
+    Unreached,
+    asked_instead,
+    discreet,
+    fit_to_show,
+    unavailable,
+    worth_another_try,
+)
 from channelmap.layers.redis.places import Address, Place
 from channelmap.layers.redis.scripts import Script
 
 _NOTHING = object()
 _ASK_SECS = 1.0
+
+#: Gives a command to a server, and returns its reply.
+_Call = Callable[..., Any]
 
 
 class PlainWire:
@@ -32,12 +43,19 @@ class PlainWire:
         self._socket.settimeout(answer_secs)
         self._watch = select.poll()
         self._watch.register(self._socket, select.POLLIN)
+        refusal = None
         try:
             for command in place.greeting():
                 self.call(*command)
+        except hiredis.ReplyError as error:
+            refusal = discreet(error)
+            self.close()
         except BaseException:
             self.close()
             raise
+        if refusal is not None:
+            # Out here, or the raw one would be its context.
+            raise refusal
 
     @property
     def alive(self) -> bool:
@@ -103,13 +121,13 @@ class Plain:
         """
         tail = (len(keys), *keys, *arguments)
 
-        def run(wire: PlainWire) -> Any:
+        def run(call: _Call) -> Any:
             try:
-                return wire.call("EVALSHA", script.sha, *tail)
+                return call("EVALSHA", script.sha, *tail)
             except hiredis.ReplyError as error:
                 if not str(error).startswith("NOSCRIPT"):
                     raise
-                return wire.call("EVAL", script.text, *tail)
+                return call("EVAL", script.text, *tail)
 
         return self._tried(place, keys[0], run)
 
@@ -119,27 +137,28 @@ class Plain:
             while idle:
                 idle.pop().close()
 
-    def _tried(self, place: Place, key: str, use: Callable[[PlainWire], Any]) -> Any:
+    def _tried(self, place: Place, key: str, use: Callable[[_Call], Any]) -> Any:
         """Use a connection; where the key may have moved, look once more."""
         try:
             return self._once(place, key, use)
-        except Exception as error:
-            if not worth_another_try(place, error):
-                raise unavailable(place, error, key) from error
-        try:
-            return self._once(place, key, use)
-        except Exception as error:
-            raise unavailable(place, error, key) from error
+        except Exception as error:  # noqa: BLE001  (raised below, where what is not fit to be shown is no context)
+            problem = error
+        if worth_another_try(place, problem):
+            try:
+                return self._once(place, key, use, asked_instead(place, key, problem))
+            except Exception as error:  # noqa: BLE001
+                problem = error
+        raise unavailable(place, problem, key) from fit_to_show(problem)
 
-    def _once(self, place: Place, key: str, use: Callable[[PlainWire], Any]) -> Any:
+    def _once(self, place: Place, key: str, use: Callable[[_Call], Any], asked: Address | None = None) -> Any:
         try:
-            address = place.known(key) or place.find(key, ask)
+            address = asked or place.known(key) or place.find(key, ask)
             idle = self._idle_at(place, address)
             wire = _pick(idle) or PlainWire(place, address)
         except OSError as error:
             raise Unreached from error
         try:
-            result = use(wire)
+            result = use(wire.call if asked is None else _asking(wire))
         except hiredis.ReplyError:
             idle.append(wire)
             raise
@@ -155,6 +174,16 @@ class Plain:
             self.close()
             self._pid = os.getpid()
         return self._idle.setdefault((place, address), deque())
+
+
+def _asking(wire: PlainWire) -> _Call:
+    """Say ASKING before each command, which is good for one."""
+
+    def call(*command: Any) -> Any:
+        wire.call("ASKING")
+        return wire.call(*command)
+
+    return call
 
 
 def _pick(idle: "deque[PlainWire]") -> PlainWire | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections import defaultdict, deque
@@ -39,7 +40,9 @@ class PrivateChannels:
         self._codec = codec
         self._mine = f"{client_prefix}!"
         self._limits_of = limits_of
-        self.mailroom = Mailroom(lambda name: limits_of(name).capacity, limits_of(f"specific.{self._mine}").expiry or 0)
+        self.mailroom = Mailroom(
+            lambda name: limits_of(name).capacity, limits_of(f"specific.{self._mine}").expiry or math.inf
+        )
 
     async def take(self, here: InLoop, channel: str, limit: int, *, wait: bool) -> list[Delivery]:
         """Take up to `limit` events of one of them; raises as `InLoop.pop`."""
@@ -80,7 +83,7 @@ class Mailroom:
 
     Args:
         capacity_of: how many events a box holds; beyond that the oldest goes, for whoever reads it has stopped.
-        secs: after so long without anything new, a box that nobody empties is thrown away.
+        secs: after so long an event is dropped, and with its newest a box that nobody empties.
 
     """
 
@@ -96,10 +99,14 @@ class Mailroom:
         """Put deliveries into the boxes of their channels, and wake who waits for them."""
         with self._lock:
             for delivery in deliveries:
-                box = self._boxes.get(delivery.channel)
-                if box is None:
-                    box = self._boxes[delivery.channel] = deque(maxlen=self._capacity_of(delivery.channel))
-                (box.appendleft if front else box.append)(delivery)
+                box = self._boxes.setdefault(delivery.channel, deque())
+                if front:
+                    # However full: what comes back to the front must not cost the newest.
+                    box.appendleft(delivery)
+                else:
+                    box.append(delivery)
+                    while len(box) > self._capacity_of(delivery.channel):
+                        box.popleft()
                 for waiter in self._waiters.get(delivery.channel, ()):
                     with suppress(RuntimeError):  # whoever closed a loop under a waiter has nothing left to wake
                         waiter.get_loop().call_soon_threadsafe(_finish, waiter)
@@ -109,7 +116,12 @@ class Mailroom:
         """Take up to `limit` deliveries out of a box."""
         with self._lock:
             box = self._boxes.get(channel, deque())
-            taken = [box.popleft() for _ in range(min(limit, len(box)))]
+            oldest = time.time() - self._secs
+            taken: list[Delivery] = []
+            while box and len(taken) < limit:
+                delivery = box.popleft()
+                if delivery.sent >= oldest:
+                    taken.append(delivery)
             if not box:
                 self._boxes.pop(channel, None)
             return taken

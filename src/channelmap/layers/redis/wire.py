@@ -11,7 +11,7 @@ from typing import Any
 
 import hiredis
 
-from channelmap.layers.redis.faults import CLOSED, Lost
+from channelmap.layers.redis.faults import CLOSED, Lost, discreet
 from channelmap.layers.redis.places import Address, Place
 
 _NOTHING = object()
@@ -35,6 +35,7 @@ class Wire(asyncio.Protocol):
         self._unsent: list[bytes] = []
         self._corked = False
         self._patience = patience
+        self._heard = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._told = told
         self._transport: asyncio.Transport | None = None
@@ -75,6 +76,7 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand out the replies that are complete."""
+        self._heard = self._loop.time()
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not _NOTHING:
@@ -122,7 +124,8 @@ class Wire(asyncio.Protocol):
         self._timer = None
         if not self._pending:
             return
-        left = self._pending[0][1] + self._patience - self._loop.time()
+        # However long the line of those who wait: a server that answers one after the other is not dead.
+        left = max(self._pending[0][1], self._heard) + self._patience - self._loop.time()
         if left > 0:
             self._timer = self._loop.call_later(left, self._look_at_the_clock)
         else:
@@ -155,10 +158,16 @@ async def connect(
             await loop.create_connection(
                 lambda: wire, address.host, address.port, ssl=tls, server_hostname=address.host if tls else None
             )
+        refusal = None
         try:
-            for reply in [wire.call(*command) for command in [*place.greeting(), *then]]:
-                await reply
+            await asyncio.gather(*[wire.call(*command) for command in [*place.greeting(), *then]])
+        except hiredis.ReplyError as error:
+            refusal = discreet(error)
+            wire.close()
         except BaseException:
             wire.close()
             raise
+    if refusal is not None:
+        # Out here, or the raw one would be its context.
+        raise refusal
     return wire
