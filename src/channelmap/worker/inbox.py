@@ -7,6 +7,7 @@ measured: hundreds of events for a fast handler, which then pays one trip for al
 import asyncio
 import logging
 import random
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -148,9 +149,13 @@ class Inbox:
         """Do something with the layer, for ever if need be: it may be away, and the worker outlives that."""
         delay = FIRST_DELAY
         while True:
+            begun = time.monotonic()
             try:
                 result = await call()
             except Exception as error:  # whatever a layer's client raises, the worker goes on
+                if time.monotonic() - begun > delay:
+                    # The layer was there, and was lost anew: a take that waits has no other way to show it.
+                    delay = FIRST_DELAY
                 known = isinstance(error, LayerError)
                 log.error(  # noqa: TRY400  (a traceback only for what is not understood)
                     "channel '%s': cannot %s, next try in %.1f s: %s",
