@@ -103,7 +103,7 @@ class RedisChannelLayer(ChannelLayer):
         self.prefix = prefix
         self._ring = Ring(read_hosts(hosts), prefix)
         self.url = ",".join(place.url for place in self._ring.places)
-        self._codec = Codec(serializer_format, random_prefix_length, symmetric_encryption_keys, expiry)
+        self._codec = Codec(serializer_format, random_prefix_length, symmetric_encryption_keys)
         self._plain = Plain()
         self._loops: dict[asyncio.AbstractEventLoop, InLoop] = {}
         self._own_private_channels()
@@ -130,7 +130,7 @@ class RedisChannelLayer(ChannelLayer):
         limits = self.limits_of(channel)
         (place, key), body = self._ring.destination(channel), self._body(channel, event)
         here = self._loops.get(asyncio.get_running_loop()) or await self._here()
-        if not await here.outbox.send(place, key, terms_of(limits), self._codec.stamped([body])):
+        if not await here.outbox.send(place, key, limits, body):
             raise ChannelFull(self.url, channel, limits.capacity)
 
     def send_sync(self, channel: str, event: Event) -> None:
@@ -334,7 +334,7 @@ class RedisChannelLayer(ChannelLayer):
         if here is None:
             for other in [other for other in list(self._loops) if other.is_closed()]:
                 self._loops.pop(other, None)
-            here = self._loops[loop] = InLoop(self.prefix, self.url)
+            here = self._loops[loop] = InLoop(self.prefix, self.url, self._codec.stamped)
             await here.enter()
         return here
 

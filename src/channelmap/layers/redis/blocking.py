@@ -168,15 +168,12 @@ class Blocker:
         count = min(taker.limit for takers in self._takers.values() for taker in takers)
         self._named = {key: takers[0].ttl for key, takers in self._takers.items()}
         keys = (self._bell, *self._named)
-        reply = wire.call("BZMPOP", BLOCK_SECS, len(keys), *keys, "MIN", "COUNT", count)
         self._round = asyncio.get_running_loop().create_future()
         self._rung = False
-        # In this order: we are through with this round before a taker that asks for more comes along. And not by us,
-        # whose turn comes later: what has come is handed out at once.
-        answered = asyncio.shield(reply)
-        reply.add_done_callback(self._hand_out)
+        # Handed out by the connection itself: our own turn comes later.
+        reply = wire.call("BZMPOP", BLOCK_SECS, len(keys), *keys, "MIN", "COUNT", count, at_once=self._hand_out)
         try:
-            await answered
+            await asyncio.shield(reply)
             await self._return_rest()
         except asyncio.CancelledError:
             await self._abandon(reply)
@@ -186,8 +183,7 @@ class Blocker:
             self._round.set_result(None)
             self._round = None
 
-    def _hand_out(self, reply: "asyncio.Future[Any]") -> None:
-        found = None if reply.cancelled() or reply.exception() else reply.result()
+    def _hand_out(self, found: Any) -> None:
         if found is None or found[0].decode() == self._bell:
             return
         key, rows = found[0].decode(), found[1]

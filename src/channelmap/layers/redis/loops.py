@@ -35,10 +35,10 @@ class InLoop:
     does: an asynchronous generator that was left open is closed then, and to be that is the guard's whole purpose.
     """
 
-    def __init__(self, prefix: str, url: str) -> None:
+    def __init__(self, prefix: str, url: str, stamp: Callable[[Sequence[bytes]], list[Any]]) -> None:
         self.loop = asyncio.get_running_loop()
         self.links = Links(prefix)
-        self.outbox = Outbox(self.links)
+        self.outbox = Outbox(self.links, stamp)
         self._url = url
         self._blockers: dict[tuple[Place, str], Blocker] = {}
         self._pumps: dict[str, asyncio.Task[None]] = {}

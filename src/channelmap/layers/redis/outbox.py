@@ -6,7 +6,7 @@ The first of a turn goes at once, for it may be the only one.
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from channelmap.errors import LayerUnavailable
@@ -34,44 +34,54 @@ def whole(seconds: float) -> int:
     return max(1, math.ceil(seconds))
 
 
-_Letter = tuple["asyncio.Future[bool]", Sequence[Any]]
+_Letter = tuple["asyncio.Future[bool]", bytes]
 
 
 class Outbox:
-    """What is sent in one event loop."""
+    """What is sent in one event loop.
 
-    def __init__(self, links: Links) -> None:
+    Args:
+        links: the connections to send over.
+        stamp: makes score and member of each body; called when they go, so once for many.
+
+    """
+
+    def __init__(self, links: Links, stamp: Callable[[Sequence[bytes]], list[Any]]) -> None:
         self._links = links
+        self._stamp = stamp
         self._loop = asyncio.get_running_loop()
         self._open = False
-        self._letters: dict[tuple[Place, str], tuple[Terms, list[_Letter]]] = {}
+        self._letters: dict[tuple[Place, str], tuple[Limits, list[_Letter]]] = {}
         self._posting: set[asyncio.Task[None]] = set()
 
-    async def send(self, place: Place, key: str, terms: Terms, stamped: Sequence[Any]) -> bool:
-        """Send one event, given as score and member; False when the queue is full. Raises as `Links.run`."""
+    async def send(self, place: Place, key: str, limits: Limits, body: bytes) -> bool:
+        """Send one event; False when the queue is full. Raises as `Links.run`."""
         if not self._open:
             self._open = True
             self._loop.call_soon(self._post)
-            return bool(await self._links.run(place, SEND, [key], *terms, 1, *stamped))
+            return bool(await self._links.run(place, SEND, [key], *terms_of(limits), 1, *self._stamp([body])))
         posted: asyncio.Future[bool] = self._loop.create_future()
-        self._letters.setdefault((place, key), (terms, []))[1].append((posted, stamped))
+        letters = self._letters.get((place, key))
+        if letters is None:
+            letters = self._letters[place, key] = (limits, [])
+        letters[1].append((posted, body))
         return await posted
 
     def _post(self) -> None:
         self._open = False
         letters, self._letters = self._letters, {}
-        for (place, key), (terms, of_key) in letters.items():
+        for (place, key), (limits, of_key) in letters.items():
             for start in range(0, len(of_key), CHUNK):
-                task = self._loop.create_task(self._send(place, key, terms, of_key[start : start + CHUNK]))
+                task = self._loop.create_task(self._send(place, key, limits, of_key[start : start + CHUNK]))
                 self._posting.add(task)
                 task.add_done_callback(self._posting.discard)
 
-    async def _send(self, place: Place, key: str, terms: Terms, letters: list[_Letter]) -> None:
+    async def _send(self, place: Place, key: str, limits: Limits, letters: list[_Letter]) -> None:
         # Whoever was cancelled meanwhile has sent nothing.
         letters = [letter for letter in letters if not letter[0].done()]
-        parts = [part for _, stamped in letters for part in stamped]
+        parts = self._stamp([body for _, body in letters])
         try:
-            added = await self._links.run(place, SEND, [key], *terms, 1, *parts)
+            added = await self._links.run(place, SEND, [key], *terms_of(limits), 1, *parts)
         except LayerUnavailable as error:
             for posted, _ in letters:
                 if not posted.done():

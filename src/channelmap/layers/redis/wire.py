@@ -31,7 +31,7 @@ class Wire(asyncio.Protocol):
     def __init__(self, patience: float, told: Callable[[Any], None] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(notEnoughData=_NOTHING)
-        self._pending: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._pending: deque[tuple[asyncio.Future[Any], float, Callable[[Any], None] | None]] = deque()
         self._unsent: list[bytes] = []
         self._corked = False
         self._patience = patience
@@ -42,12 +42,16 @@ class Wire(asyncio.Protocol):
         self._ended = self._loop.create_future()
         self.lost = False
 
-    def call(self, *command: Any) -> "asyncio.Future[Any]":
-        """Send a command; the future has the reply, `hiredis.ReplyError` or `Lost`."""
+    def call(self, *command: Any, at_once: Callable[[Any], None] | None = None) -> "asyncio.Future[Any]":
+        """Send a command; the future has the reply, `hiredis.ReplyError` or `Lost`.
+
+        `at_once` is called with the reply, if it is no error, a turn of the event loop before anybody who waits for
+        the future can have it; not when the future was cancelled.
+        """
         if self.lost or self._transport is None:
             raise Lost("the connection was lost")
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._pending.append((future, self._loop.time()))
+        self._pending.append((future, self._loop.time(), at_once))
         if self._timer is None:
             self._timer = self._loop.call_later(self._patience, self._look_at_the_clock)
         data = hiredis.pack_command(command)
@@ -84,13 +88,15 @@ class Wire(asyncio.Protocol):
                     if self._told is not None:
                         self._told(reply)
                     continue
-                future, _ = self._pending.popleft()
+                future, _, at_once = self._pending.popleft()
                 if future.done():
                     continue
                 if isinstance(reply, hiredis.ReplyError):
                     future.set_exception(reply)
-                else:
-                    future.set_result(reply)
+                    continue
+                future.set_result(reply)
+                if at_once is not None:
+                    at_once(reply)
         except (hiredis.ProtocolError, IndexError):
             self.close("what answers speaks no Redis protocol")
 
@@ -110,7 +116,7 @@ class Wire(asyncio.Protocol):
         self.lost = True
         if self._timer is not None:
             self._timer.cancel()
-        for future, _ in self._pending:
+        for future, _, _ in self._pending:
             if not future.done():
                 future.set_exception(Lost(reason))
                 # Whoever was cancelled meanwhile does not look.
