@@ -2,6 +2,93 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
+
+Code = Literal[
+    # The file can be read.
+    "file-missing",
+    "file-unreadable",
+    "file-empty",
+    "file-too-large",
+    "not-utf-8",
+    "yaml-syntax",
+    "yaml-unsupported",
+    "json-syntax",
+    "duplicate-key",
+    "too-deep",
+    "unsupported-number",
+    "unsupported-text",
+    "variable-malformed",
+    "unset-variable",
+    # The file says what it should.
+    "unknown-key",
+    "missing-key",
+    "wrong-shape",
+    "channel-name-invalid",
+    "event-type-invalid",
+    "handler-collision",
+    "retry-at-most-once",
+    "names-alike",
+    "ignore-unused",
+    "ignore-expired",
+    # Schemas and files of examples.
+    "schema-missing",
+    "schema-syntax",
+    "examples-missing",
+    "examples-syntax",
+    "path-outside-root",
+    "schema-invalid",
+    "schema-dialect",
+    "schema-unresolvable-ref",
+    "ref-outside-root",
+    "remote-ref",
+    "file-unused",
+    "schema-accepts-nothing",
+    "schema-dead-part",
+    "schema-example-refused",
+    "required-undeclared",
+    "keyword-unknown",
+    "keyword-of-other-dialect",
+    "keyword-without-effect",
+    "format-unknown",
+    "pattern-ambiguous",
+    # Examples and consumers.
+    "accepts-refused",
+    "rejects-accepted",
+    "engines-disagree",
+    "consumer-module-missing",
+    "consumer-import-failed",
+    "consumer-not-found",
+    "not-a-consumer",
+    "handler-missing",
+    "handler-reserved",
+    "handler-not-async",
+    "handler-not-sync",
+    "handler-wrong-arguments",
+    "handler-unreached",
+    # Senders.
+    "sender-unknown-channel",
+    "sender-unknown-type",
+    "sender-missing-type",
+    "sender-event-refused",
+    "sender-unreadable",
+    # Compared with what is released.
+    "channel-removed",
+    "channel-added",
+    "event-type-removed",
+    "event-type-added",
+    "breaks-senders",
+    "breaks-consumers",
+    "likely-breaks-senders",
+    "likely-breaks-consumers",
+    "compatibility-undecided",
+    "property-dropped",
+    "deploy-order",
+    # What waits in a layer.
+    "waiting-refused",
+    "dead-letter-refused",
+]
+"""What can be wrong: stable names, each with its page in `channelmap.pages`."""
 
 
 class Severity(StrEnum):
@@ -28,18 +115,39 @@ class Location:
 
 
 @dataclass(frozen=True, slots=True)
+class Related:
+    """A second place that belongs to a diagnostic, and what is there."""
+
+    location: Location
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnostic:
     """One thing wrong in a file.
 
-    `code` is a stable kebab-case name that says what is wrong and is documented in `docs/checks.md`;
-    `message` names subject, fault, what was expected and what was found; `hint` is the likely remedy.
+    Attributes:
+        location: the smallest right place; what is wrong is the word that begins there.
+        code: says what is wrong.
+        message: names subject, fault, what was expected and what was found.
+        hint: the likely remedy.
+        severity: how much it weighs.
+        related: other places that belong to it.
+        channel: the channel that it is about; empty where it is about none.
+        event_type: the event type that it is about.
+        witness: an event that proves it, as JSON.
+
     """
 
     location: Location
-    code: str
+    code: Code
     message: str
     hint: str = ""
     severity: Severity = Severity.ERROR
+    related: tuple[Related, ...] = ()
+    channel: str = ""
+    event_type: str = ""
+    witness: str = ""
 
     def __str__(self) -> str:
         text = f"{self.location}: {self.severity}[{self.code}] {self.message}"

@@ -64,8 +64,8 @@ class Supervisor:
             change = self._change
             pid, code = await self._run_once(lifeline)
             if self._stopping.is_set():
-                # One that was still starting had nothing to finish.
-                return 0 if code == -signal.SIGTERM else code
+                # One that was still starting had nothing to finish. What was killed ends as shells call it.
+                return 0 if code == -signal.SIGTERM else code if code >= 0 else 128 - code
             if change.is_set():
                 continue
             if code == 0:
@@ -102,7 +102,9 @@ class Supervisor:
     def _stop(self) -> None:
         """Let the children finish; told a second time, let them leave at once."""
         if self._stopping.is_set():
-            self._terminate()
+            for child in self._children:
+                with suppress(ProcessLookupError):
+                    child.kill()
         self._stopping.set()
         self._change.set()
         # Not by a signal: who stops a whole process group has sent them one already, and a second is an order to leave.
@@ -112,11 +114,6 @@ class Supervisor:
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
-
-    def _terminate(self) -> None:
-        for child in self._children:
-            with suppress(ProcessLookupError):
-                child.terminate()
 
     async def _watch(self) -> None:
         if not self._watched:
@@ -131,7 +128,9 @@ class Supervisor:
             log.info("%s changed: starting anew", Path(next(iter(changes))[1]).name)
             self._change.set()
             self._change = asyncio.Event()
-            self._terminate()
+            for child in self._children:
+                with suppress(ProcessLookupError):
+                    child.terminate()
 
 
 def command_line(arguments: Sequence[str]) -> list[str]:

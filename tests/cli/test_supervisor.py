@@ -116,6 +116,21 @@ def test_a_signal_to_the_whole_group_of_processes_lets_handlers_finish_too(
     assert handled(served) == [-1]
 
 
+def test_a_second_signal_to_the_supervisor_ends_all_processes_at_once(
+    served: Path, start: Start, wait_until: Wait
+) -> None:
+    send(served, "slow")
+    supervisor = start("runworker", "--processes", "2")
+    wait_until((served / "begun").exists, "the slow handler")
+
+    supervisor.signal(signal.SIGTERM)
+    wait_until(lambda: "finishing what was begun" in supervisor.errors, "the workers to notice")
+    supervisor.signal(signal.SIGTERM)
+
+    assert supervisor.wait() == 128 + signal.SIGKILL, supervisor.errors
+    assert handled(served) == []
+
+
 def test_a_worker_that_crashes_is_replaced(served: Path, start: Start, wait_until: Wait) -> None:
     supervisor = start("runworker", "--processes", "2")
     wait_until(lambda: ready(supervisor) == 2, "two workers")

@@ -118,7 +118,8 @@ class _Stopper:
     def __init__(self, worker: Worker, drain_timeout: float) -> None:
         self._worker = worker
         self._drain_timeout = drain_timeout
-        self._asked = False
+        self._stopping = False
+        self._signalled_before = False
 
     def listen(self) -> None:
         """Listen to signals, and to the end of a supervisor."""
@@ -131,21 +132,23 @@ class _Stopper:
             loop.add_reader(lifeline, self._cut_loose, lifeline)
 
     def _signalled(self, signum: int) -> None:
-        if self._asked:
+        if self._signalled_before:
             log.warning("second signal: leaving at once")
             logging.shutdown()
             os._exit(128 + signum)
+        self._signalled_before = True
         self._stop(signal.Signals(signum).name)
 
     def _cut_loose(self, lifeline: int) -> None:
+        # No signal: who stops a whole process group reaches us by both ways, in either order.
         asyncio.get_running_loop().remove_reader(lifeline)
-        if not self._asked:
-            self._stop("told by the supervisor, or left by it")
+        self._stop("told by the supervisor, or left by it")
 
     def _stop(self, why: str) -> None:
-        self._asked = True
-        log.info("%s: finishing what was begun", why)
-        self._worker.stop(self._drain_timeout)
+        if not self._stopping:
+            self._stopping = True
+            log.info("%s: finishing what was begun", why)
+            self._worker.stop(self._drain_timeout)
 
 
 def _run(main: Coroutine[Any, Any, Worker]) -> Worker:

@@ -2,10 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import Literal
 
-from channelmap.diagnostics import Diagnostic, Location
+from channelmap.diagnostics import Code, Diagnostic, Location
 from channelmap.errors import ContractError, quoted
 from channelmap.source import Document, near_names, read_document
+
+Kind = Literal["schema", "examples"]
+_MISSING: dict[Kind, Code] = {"schema": "schema-missing", "examples": "examples-missing"}
+_SYNTAX: dict[Kind, Code] = {"schema": "schema-syntax", "examples": "examples-syntax"}
 
 
 def label_of(path: Path) -> str:
@@ -32,13 +37,13 @@ class Files:
         self._resolved_root = root.resolve()
         self._documents: dict[Path, Document | None] = {}
 
-    def read(self, name: str, mention: Location, kind: str) -> Document | None:
+    def read(self, name: str, mention: Location, kind: Kind) -> Document | None:
         """Read the file of that relative name, or note what is wrong with it and return None.
 
         Args:
             name: the path, relative to the root, with slashes.
             mention: where the file is named.
-            kind: what it is for, ``schema`` or ``examples``: the first word of the codes.
+            kind: what it is for.
 
         """
         try:
@@ -49,24 +54,24 @@ class Files:
             self._note(mention, "path-outside-root", message, "move the file below that directory")
             return None
         if not path.exists():
-            self._note(mention, f"{kind}-missing", f"there is no file {quoted(name)}", near_names(path))
+            self._note(mention, _MISSING[kind], f"there is no file {quoted(name)}", near_names(path))
             return None
         if path not in self._documents:
             self._documents[path] = self._read(path, name, kind)
         return self._documents[path]
 
-    def _read(self, path: Path, name: str, kind: str) -> Document | None:
+    def _read(self, path: Path, name: str, kind: Kind) -> Document | None:
         try:
             return read_document(path, label_of(self.root / name))
         except ContractError as error:
             self.found.extend(_as_kind(diagnostic, kind) for diagnostic in error.diagnostics)
             return None
 
-    def _note(self, location: Location, code: str, message: str, hint: str) -> None:
+    def _note(self, location: Location, code: Code, message: str, hint: str) -> None:
         self.found.append(Diagnostic(location, code, message, hint))
 
 
-def _as_kind(diagnostic: Diagnostic, kind: str) -> Diagnostic:
+def _as_kind(diagnostic: Diagnostic, kind: Kind) -> Diagnostic:
     """Call an error of syntax by the file that it is in: what it is a syntax of, the file's name says."""
-    code = f"{kind}-syntax" if diagnostic.code in {"yaml-syntax", "json-syntax"} else diagnostic.code
+    code = _SYNTAX[kind] if diagnostic.code in {"yaml-syntax", "json-syntax"} else diagnostic.code
     return Diagnostic(diagnostic.location, code, diagnostic.message, diagnostic.hint)

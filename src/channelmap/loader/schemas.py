@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
-from channelmap.diagnostics import Diagnostic
+from channelmap.diagnostics import Code, Diagnostic
 from channelmap.errors import quoted
 from channelmap.loader.files import Files
 from channelmap.loader.references import Outline, Reference, outline
@@ -123,10 +123,12 @@ class Schemas:
     def _refuse_far(self, source: Source, reference: Reference) -> None:
         root = BASE_URI.removesuffix("schemas/")
         if reference.uri.startswith((root, "file:")):
-            code, message = "ref-outside-root", "is outside the directory of the contract"
+            code: Code = "ref-outside-root"
+            message = "is outside the directory of the contract"
             hint = "move the file below that directory"
         else:
-            code, message = "remote-ref", "is not a local file, and nothing is fetched from elsewhere"
+            code = "remote-ref"
+            message = "is not a local file, and nothing is fetched from elsewhere"
             hint = "keep a copy and refer to its relative path"
         self._note(source, reference.pointer, code, f"{quoted(reference.text)} {message}", hint)
 
@@ -155,7 +157,7 @@ class Schemas:
             except SchemaUnusable as error:
                 self._note(source, (), "schema-invalid", f"the schema cannot be used: {error.reason}")
 
-    def _note(self, source: Source, pointer: Pointer, code: str, message: str, hint: str = "") -> None:
+    def _note(self, source: Source, pointer: Pointer, code: Code, message: str, hint: str = "") -> None:
         location = source.document.locate((*source.pointer, *pointer))
         self.found.append(Diagnostic(location, code, message, hint))
 
@@ -180,5 +182,5 @@ def _without_id(schema: Any) -> Any:
 
 
 def _of_reference(found: Diagnostic) -> Diagnostic:
-    codes = {"schema-missing": "schema-unresolvable-ref", "path-outside-root": "ref-outside-root"}
+    codes: dict[Code, Code] = {"schema-missing": "schema-unresolvable-ref", "path-outside-root": "ref-outside-root"}
     return Diagnostic(found.location, codes.get(found.code, found.code), found.message, found.hint)

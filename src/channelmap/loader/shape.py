@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
 
-from channelmap.diagnostics import Diagnostic
+from channelmap.diagnostics import Code, Diagnostic
 from channelmap.errors import did_you_mean, quoted
 from channelmap.source import Document, Pointer
 from channelmap.validation import Mismatch, Validator
@@ -66,7 +66,7 @@ def _instead(name: str, known: dict[str, Any]) -> str:
     return did_you_mean(name, known) or f"expected one of {', '.join(map(quoted, known))}"
 
 
-def _bad_name(pointer: Pointer, name: str) -> tuple[str, str, str]:
+def _bad_name(pointer: Pointer, name: str) -> tuple[Code, str, str]:
     if pointer == ("channels",):
         hint = "expected 1 to 99 ASCII letters, digits, hyphens, underscores and periods"
         return "channel-name-invalid", f"{quoted(name)} cannot be the name of a channel", hint

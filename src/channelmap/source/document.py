@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from channelmap.diagnostics import Diagnostic, Location
+from channelmap.diagnostics import Code, Diagnostic, Location
 from channelmap.errors import ContractError, quoted
 
 Pointer = tuple[str | int, ...]
@@ -36,7 +36,7 @@ class Text:
         line = bisect_right(self._line_starts, offset)
         return Location(self.path, line, offset - self._line_starts[line - 1] + 1)
 
-    def error(self, offset: int, code: str, message: str, hint: str = "") -> Diagnostic:
+    def error(self, offset: int, code: Code, message: str, hint: str = "") -> Diagnostic:
         """Return a diagnostic for that place."""
         return Diagnostic(self.at(offset), code, message, hint)
 
@@ -153,13 +153,13 @@ class Builder:
         self._key = None
         return place
 
-    def report(self, offset: int, code: str, message: str, hint: str = "") -> None:
+    def report(self, offset: int, code: Code, message: str, hint: str = "") -> None:
         """Note something wrong and go on, unless there is too much of it."""
         self.found.append(self.text.error(offset, code, message, hint))
         if len(self.found) == MAX_FINDINGS:
             raise ContractError(self.found)
 
-    def stop(self, offset: int, code: str, message: str, hint: str = "") -> ContractError:
+    def stop(self, offset: int, code: Code, message: str, hint: str = "") -> ContractError:
         """Return the error that ends the reading, with what was found before it."""
         self.report(offset, code, message, hint)
         return ContractError(self.found)

@@ -3,7 +3,7 @@
 import difflib
 from pathlib import Path
 
-from channelmap.diagnostics import Diagnostic, Location
+from channelmap.diagnostics import Code, Diagnostic, Location
 from channelmap.errors import ContractError, quoted
 from channelmap.source.document import MAX_BYTES
 
@@ -39,5 +39,5 @@ def near_names(path: Path) -> str:
     return f"did you mean {quoted(near[0])}?" if near else ""
 
 
-def _error(label: str, code: str, message: str, hint: str = "") -> ContractError:
+def _error(label: str, code: Code, message: str, hint: str = "") -> ContractError:
     return ContractError([Diagnostic(Location(label), code, message, hint)])

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from channelmap.diagnostics import Code
 from channelmap.source.document import Builder, Document, Text, decode, number
 from channelmap.source.variables import fill
 
@@ -138,7 +139,7 @@ class _Reader:
         return text
 
 
-def _in_words(error: Any, text: Text) -> tuple[int, str, str, str]:
+def _in_words(error: Any, text: Text) -> tuple[int, Code, str, str]:
     """Say the same, and at the same place, for both scanners: offset, code, message, hint."""
     problem = error.problem or ""
     end = error.problem_mark.index if error.problem_mark is not None else len(text.text)

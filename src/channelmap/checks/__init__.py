@@ -12,7 +12,7 @@ from asgiref.sync import iscoroutinefunction
 
 from channelmap.consumers import handler_name, handlers_of
 from channelmap.contract import Channel, Contract, EventType
-from channelmap.diagnostics import Diagnostic, Location, Severity, in_order
+from channelmap.diagnostics import Code, Diagnostic, Location, Severity, in_order
 from channelmap.errors import did_you_mean, quoted
 from channelmap.imports import AttributeMissing, ImportProblem, ModuleBroken, import_dotted
 
@@ -95,7 +95,7 @@ def _refusal(channel: Channel, event_type: EventType, event: Any) -> str:
     return "" if event["type"] == event_type.name else "it is of another type"
 
 
-def _import_code(problem: ImportProblem) -> str:
+def _import_code(problem: ImportProblem) -> Code:
     match problem:
         case AttributeMissing():
             return "consumer-not-found"
