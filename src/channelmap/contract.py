@@ -6,11 +6,13 @@ Reads no file, imports no user code, knows no transport.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
 from typing import Any, Literal
 
 from channelmap.diagnostics import Location
 from channelmap.errors import EventRejected, UnknownChannel, did_you_mean
-from channelmap.source import Document
+from channelmap.source import Document, Pointer
 from channelmap.terms import Limits, Service
 from channelmap.validation import Schema, Validator, is_plain, unsupported
 
@@ -26,12 +28,25 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Written:
+    """Where something of a contract was written: a file, and the way to it in the file."""
+
+    document: Document
+    pointer: Pointer = ()
+
+    def locate(self, pointer: Pointer = (), *, key: bool = False) -> Location:
+        """Return the place of a value below, or of its key."""
+        return self.document.locate((*self.pointer, *pointer), key=key)
+
+
+@dataclass(frozen=True, slots=True)
 class EventType:
     """One type of event on one channel.
 
     Attributes:
         name: what the event's `type` says.
         schema: the JSON Schema of the whole event as it was written; `True` where there is none.
+        written: where the schema was written; `None` where there is none.
         validator: judges by it; `None` where there is no schema: then an event of this type may hold anything that
             JSON has, and bytes.
         description: for people.
@@ -42,6 +57,7 @@ class EventType:
 
     name: str
     schema: Schema = True
+    written: Written | None = field(default=None, repr=False, compare=False)
     validator: Validator | None = field(default=None, repr=False, compare=False)
     description: str = ""
     accepts: tuple[Example, ...] = ()
@@ -110,6 +126,28 @@ class LayerSetting:
 
 
 @dataclass(frozen=True, slots=True)
+class Exemption:
+    """A finding that the file declares to be intended, and why.
+
+    Attributes:
+        code: of the finding.
+        reason: why it is no fault here.
+        channel: only where the finding is about this channel; empty for all.
+        event_type: only where it is about this event type; empty for all.
+        until: the last day on which it counts; `None` for ever.
+        location: where it stands.
+
+    """
+
+    code: str
+    reason: str
+    channel: str = ""
+    event_type: str = ""
+    until: date | None = None
+    location: Location = field(default_factory=lambda: Location(""), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Contract:
     """What a file promises: its channels, and the layer between their senders and consumers.
 
@@ -118,6 +156,10 @@ class Contract:
         layer: where events travel.
         channels: by name, in the order of the file.
         document: the file itself, to find the place of anything in it.
+        root: the directory of the file: what it names is below.
+        files: the schemas and files of examples that were read for it, resolved.
+        exemptions: findings that are no faults here.
+        warn: codes of findings that only warn here.
 
     """
 
@@ -125,6 +167,10 @@ class Contract:
     layer: LayerSetting
     channels: Mapping[str, Channel]
     document: Document = field(repr=False, compare=False)
+    root: Path = field(default_factory=Path, repr=False, compare=False)
+    files: frozenset[Path] = field(default=frozenset(), repr=False, compare=False)
+    exemptions: tuple[Exemption, ...] = field(default=(), repr=False, compare=False)
+    warn: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
     def channel(self, name: str) -> Channel:
         """Return the channel of that name; UnknownChannel, with the names there are, when there is none."""

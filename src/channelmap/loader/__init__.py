@@ -38,4 +38,4 @@ def load(path: str | Path = "channels.yaml", *, env: Mapping[str, str] | None = 
     found = [*check_shape(document), *schemas.found, *files.found]
     if found:
         raise ContractError(found)
-    return build(document, schemas, examples, files.root)
+    return build(document, schemas, examples, files)

@@ -1,10 +1,13 @@
 """Data of the right shape to the model; nothing is wrong any more."""
 
 from collections.abc import Callable, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-from channelmap.contract import Channel, Contract, EventType, Example, LayerSetting
+from channelmap.contract import Channel, Contract, EventType, Example, Exemption, LayerSetting
+from channelmap.diagnostics import Location
+from channelmap.loader.files import Files
 from channelmap.loader.schemas import Schemas
 from channelmap.source import Document, Pointer
 from channelmap.terms import Limits, Retry, Service
@@ -14,14 +17,14 @@ DEFAULT_LAYER = "sqlite:///channels.db"
 Examples = dict[Pointer, tuple[Example, ...]]
 
 
-def build(document: Document, schemas: Schemas, examples: Examples, root: Path) -> Contract:
+def build(document: Document, schemas: Schemas, examples: Examples, files: Files) -> Contract:
     """Make the contract.
 
     Args:
         document: the contract file.
         schemas: its schemas, compiled.
         examples: its examples, by their pointer.
-        root: what a relative path in the layer's URL is relative to.
+        files: the directory that it is in, and what was read there.
 
     """
     defaults = document.data.get("defaults", {})
@@ -29,8 +32,32 @@ def build(document: Document, schemas: Schemas, examples: Examples, root: Path) 
         name: _channel(name, {**defaults, **settings, "retry": _retry(defaults, settings)}, schemas, examples)
         for name, settings in document.data["channels"].items()
     }
-    layer = _layer(document.data.get("layer", DEFAULT_LAYER), root)
-    return Contract(document.path, layer, channels, document)
+    layer = _layer(document.data.get("layer", DEFAULT_LAYER), files.root)
+    check = document.data.get("check", {})
+    return Contract(
+        path=document.path,
+        layer=layer,
+        channels=channels,
+        document=document,
+        root=files.root,
+        files=files.paths,
+        exemptions=tuple(
+            _exemption(entry, document.locate(("check", "ignore", index)))
+            for index, entry in enumerate(check.get("ignore", ()))
+        ),
+        warn=frozenset(check.get("warn", ())),
+    )
+
+
+def _exemption(entry: dict[str, str], location: Location) -> Exemption:
+    return Exemption(
+        code=entry["code"],
+        reason=entry["reason"],
+        channel=entry.get("channel", ""),
+        event_type=entry.get("event", ""),
+        until=date.fromisoformat(entry["until"]) if "until" in entry else None,
+        location=location,
+    )
 
 
 def _channel(name: str, settings: dict[str, Any], schemas: Schemas, examples: Examples) -> Channel:
@@ -53,6 +80,7 @@ def _event_type(pointer: Pointer, declared: Any, schemas: Schemas, examples: Exa
     return EventType(
         name=str(pointer[-1]),
         schema=schemas.schema(pointer),
+        written=schemas.written(pointer),
         validator=schemas.validator(pointer),
         description=declared.get("description", "") if isinstance(declared, dict) else "",
         accepts=examples.get((*pointer, "accepts"), ()),

@@ -37,6 +37,11 @@ class Files:
         self._resolved_root = root.resolve()
         self._documents: dict[Path, Document | None] = {}
 
+    @property
+    def paths(self) -> frozenset[Path]:
+        """The files that were read, resolved."""
+        return frozenset(self._documents)
+
     def read(self, name: str, mention: Location, kind: Kind) -> Document | None:
         """Read the file of that relative name, or note what is wrong with it and return None.
 

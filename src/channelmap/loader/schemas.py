@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
+from channelmap.contract import Written
 from channelmap.diagnostics import Code, Diagnostic
 from channelmap.errors import quoted
 from channelmap.loader.files import Files
@@ -64,6 +65,11 @@ class Schemas:
         """Return the schema of the event type at that pointer as it was written; True when it has none."""
         source = self._sources.get(event_type)
         return True if source is None else source.schema
+
+    def written(self, event_type: Pointer) -> Written | None:
+        """Return where that schema was written."""
+        source = self._sources.get(event_type)
+        return None if source is None else Written(source.document, source.pointer)
 
     def validator(self, event_type: Pointer) -> Validator | None:
         """Return the compiled schema of the event type at that pointer; None when it has none."""
