@@ -10,11 +10,11 @@ READY := $(VENV)/.ready
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format types rooms check bench clean
+.PHONY: help setup run test lint format types rooms contract renew check bench clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## install everything into .venv; again only when pyproject.toml has changed
 
@@ -46,11 +46,18 @@ types: $(READY) ## check the types
 rooms: $(READY) ## check which room imports which
 	@$(RUN) $(VENV)/bin/lint-imports --no-logo
 
-check: lint types rooms test ## everything that CI does
+contract: $(READY) ## check the example's contract, consumers and senders
+	@$(RUN) -m channelmap check --senders examples --fail-on warning
+
+renew: $(READY) ## write docs/checks.md and docs/check.svg anew, after a change of what check says
+	@RENEW=1 $(RUN) -m pytest -q tests/docs/test_pages.py tests/report/test_picture.py
+
+check: lint types rooms contract test ## everything that CI does
 
 bench: $(READY) ## measure, as ratios against the bare operation
 	@$(RUN) benchmarks/embedded.py
 	@$(RUN) benchmarks/redis_layer.py $(ARGS)
+	@$(RUN) benchmarks/check.py
 
 clean: ## delete everything that was installed, built or cached
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -65,7 +65,7 @@ def test_every_key_reaches_the_model() -> None:
     images = loaded.channel("images")
     assert loaded.layer == LayerSetting(url=f"sqlite:///{EVERY_KEY}/channels.db", options={"prefix": "test"})
     assert (images.name, images.consumer, images.description, images.owner, images.validate) == (
-        "images", "consumers.Good", "What happens to images.", "team-media", "warn",
+        "images", "consumers.Several", "What happens to images.", "team-media", "warn",
     )  # fmt: skip
     assert images.limits == Limits(capacity=500, expiry=3600.0, dead_letters=0)
     retry = Retry(attempts=3, delay=10.0, backoff=1.5, max_delay=60.0)

@@ -46,22 +46,22 @@ class EventType:
     Attributes:
         name: what the event's `type` says.
         schema: the JSON Schema of the whole event as it was written; `True` where there is none.
-        written: where the schema was written; `None` where there is none.
         validator: judges by it; `None` where there is no schema: then an event of this type may hold anything that
             JSON has, and bytes.
         description: for people.
         accepts: events that the schema must accept.
         rejects: events that it must reject.
+        written: where the schema was written; `None` where there is none.
 
     """
 
     name: str
     schema: Schema = True
-    written: Written | None = field(default=None, repr=False, compare=False)
     validator: Validator | None = field(default=None, repr=False, compare=False)
     description: str = ""
     accepts: tuple[Example, ...] = ()
     rejects: tuple[Example, ...] = ()
+    written: Written | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,6 +90,18 @@ Code = Literal[
 ]
 """What can be wrong: stable names, each with its page in `channelmap.pages`."""
 
+BREAKS: frozenset[Code] = frozenset(
+    {
+        "channel-removed",
+        "event-type-removed",
+        "breaks-senders",
+        "breaks-consumers",
+        "likely-breaks-senders",
+        "likely-breaks-consumers",
+    }
+)
+"""What does not go together with a release; to intend it for ever would be to stop comparing."""
+
 
 class Severity(StrEnum):
     """How much a diagnostic weighs: only an error stops a file from being loaded."""

@@ -14,7 +14,7 @@ import re
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -240,6 +240,22 @@ class ChannelLayer(ABC):
     @abstractmethod
     async def waiting(self, channel: str) -> int | None:
         """Count the events that wait on the channel, at the same cost however many; `None` if it cannot tell."""
+
+    # What those call who look and touch nothing.
+
+    @abstractmethod
+    def look(self, channel: str) -> AsyncIterator[Delivery]:
+        """Show what lies on the channel and take nothing: those under a lease, then those that wait, oldest first.
+
+        Nothing in the layer changes, and no more than a batch of it is held here. What has expired is not shown, nor
+        is anything on a private channel. What stays where it is meanwhile is shown once; what others take, settle or
+        give back may be missing or shown twice. None of it is taken, so none of it can be settled.
+
+        Raises:
+            LayerError: a layer of this kind cannot show it.
+            LayerUnavailable: the transport is away.
+
+        """
 
     # What those who look after dead letters call.
 

@@ -1,6 +1,5 @@
-"""The reference pages name every key, every default and every code, and nothing that is not there."""
+"""The reference pages name every key, every default and every code of a rejected event, and nothing else."""
 
-import ast
 import json
 import re
 from collections.abc import Iterator
@@ -12,12 +11,6 @@ SOURCE = ROOT / "src" / "channelmap"
 SCHEMA = json.loads((SOURCE / "channels.schema.json").read_text(encoding="utf-8"))
 KEYS_PAGE = (ROOT / "docs" / "channels-yaml.md").read_text(encoding="utf-8")
 CODES_PAGE = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
-
-_CODE = re.compile(r"[a-z]+(-[a-z0-9]+)+")
-#: Written like codes, and none: what `delivery` may say, and the names of encodings.
-_NO_CODES = {"at-least-once", "at-most-once", "utf-8", "utf-8-sig"}
-#: Codes that are put together from what a file is for.
-_MADE = {f"{kind}-{fault}" for kind in ("schema", "examples") for fault in ("missing", "syntax")}
 
 
 def keys_of(schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -46,15 +39,6 @@ def documented_keys() -> dict[str, list[str]]:
     return found
 
 
-def codes_in_source() -> set[str]:
-    found = set()
-    for path in [*(SOURCE / "source").glob("*.py"), *(SOURCE / "loader").glob("*.py"), SOURCE / "checks.py"]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and _CODE.fullmatch(node.value):
-                found.add(node.value)
-    return found - _NO_CODES | _MADE
-
-
 def test_every_key_of_channels_yaml_is_documented_and_no_other() -> None:
     assert set(documented_keys()) == {name for name, _ in keys_of(SCHEMA)}
 
@@ -69,7 +53,7 @@ def test_every_default_of_channels_yaml_is_documented_as_it_is() -> None:
         assert f"`{written}`" in documented[name], f"the default of '{name}' is {written}"
 
 
-def test_every_code_of_a_diagnostic_is_documented_and_no_other() -> None:
-    documented = {code for row in rows_of(CODES_PAGE) for code in re.findall(r"`([^`]+)`", row[0])}
-    rejections = {"missing-type", "unknown-type", "schema-mismatch", "unsupported-value"}
-    assert documented == codes_in_source() | rejections
+def test_every_code_of_a_rejected_event_is_documented_and_no_other() -> None:
+    section = CODES_PAGE.partition("\n## One event\n")[2].partition("\n## ")[0]
+    documented = {code for row in rows_of(section) for code in re.findall(r"`([^`]+)`", row[0])}
+    assert documented == {"missing-type", "unknown-type", "schema-mismatch", "unsupported-value"}

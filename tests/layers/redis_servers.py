@@ -5,12 +5,15 @@ which starts again finds its port free, and nobody who knocks at a closed port i
 """
 
 import asyncio
+import atexit
+import functools
 import ipaddress
 import random
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +42,38 @@ SLOTS = 16_384
 VOLATILE = ("--save", "", "--appendonly", "no")
 #: What a server is started with that keeps all that it has acknowledged.
 DURABLE = ("--save", "", "--appendonly", "yes", "--appendfsync", "always")
+
+
+#: Is told the id of each server that starts, and once more when that has ended.
+_WATCHDOG = """
+import os, signal, sys
+from contextlib import suppress
+running = set()
+for line in sys.stdin:
+    running ^= {int(line)}
+for pid in running:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+"""
+
+
+@functools.cache
+def _watchdog() -> "subprocess.Popen[bytes]":
+    """Start what ends the servers when the tests are killed: they could not do it themselves.
+
+    A session of its own: what ends the tests' group of processes must not end it. (PR_SET_PDEATHSIG would end a server
+    with the thread that started it.)
+    """
+    command = [sys.executable, "-c", _WATCHDOG]
+    process = subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, start_new_session=True)
+    atexit.register(process.communicate)
+    return process
+
+
+def _tell_watchdog(pid: int) -> None:
+    stdin = _watchdog().stdin
+    assert stdin is not None
+    stdin.write(b"%d\n" % pid)
 
 
 def free_port() -> int:
@@ -106,6 +141,7 @@ class Server:
         """Start the process, and wait for nothing."""
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log, cwd=self.directory)
+        _tell_watchdog(self.process.pid)
 
     def start(self) -> "Server":
         self.launch()
@@ -117,6 +153,7 @@ class Server:
         if self.process is not None:
             self.process.kill()
             self.process.wait(20)
+            _tell_watchdog(self.process.pid)
             self.process = None
         self.client.connection_pool.disconnect()
 

@@ -65,5 +65,7 @@ class TestForeign(Groups, Queues):
             ):  # fmt: skip
                 with pytest.raises(LayerError, match="a Channels layer cannot"):
                     await call
+            with pytest.raises(LayerError, match="a Channels layer cannot show what waits"):
+                layer.look("jobs")
 
         self.run(scenario)

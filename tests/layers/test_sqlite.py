@@ -14,6 +14,7 @@ from channelmap.layer import ChannelLayer, Delivery
 from channelmap.layers import open_layer
 from channelmap.layers.packing import pack
 from channelmap.layers.sqlite import SQLiteChannelLayer, doorbell
+from channelmap.terms import Limits
 
 from .conformance import Everything, Suite, event, numbers, until_blocked
 
@@ -100,6 +101,42 @@ class TestFile(OnAFile):
         db.commit()
         db.close()
         assert self.run(count) == [0, 1]
+
+
+class TestLook(OnAFile):
+    def dump(self) -> list[str]:
+        db = sqlite3.connect(self.file)
+        lines = list(db.iterdump())
+        db.close()
+        return lines
+
+    def test_a_look_leaves_the_file_as_it_is(self) -> None:
+        async def scenario(layer: ChannelLayer) -> None:
+            await layer.send_many("jobs", [event(number) for number in range(5)])
+            await layer.take("jobs", 1, lease=0)
+            await layer.take("jobs", 2, lease=0)
+            layer._known["jobs"] = Limits(expiry=0)
+            before = self.dump()
+            assert numbers([delivery async for delivery in layer.look("jobs")]) == [0, 1]
+            assert self.dump() == before
+
+        self.run(scenario)
+
+    def test_a_look_half_way_holds_no_lock_and_waits_for_none(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[int]:
+            await layer.send_many("jobs", [event(number) for number in range(300)])
+            shown: list[Delivery] = []
+            async for delivery in layer.look("jobs"):
+                if not shown:
+                    other = sqlite3.connect(self.file, timeout=0, isolation_level=None)
+                    # The log is emptied only when nobody reads.
+                    assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() == (0, 0, 0)
+                    other.execute("BEGIN IMMEDIATE")
+                shown.append(delivery)
+            other.close()
+            return numbers(shown)
+
+        assert self.run(scenario) == list(range(300))
 
 
 class TestBusyFile(OnAFile):

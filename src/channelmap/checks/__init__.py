@@ -1,162 +1,106 @@
-"""What loading cannot know: whether the examples hold, the consumers import, and each type has its handler.
+"""What loading cannot know: whether schemas, examples, consumers and handlers are what they seem to be.
 
-One rule, one small function, one code; a channel's rules stand in the order in which one is pointless
-without the other. User code is imported here, through `imports`.
+One rule is one function with one code, in a module of what it is about, and stands in one of the tuples below;
+rules about consumers stand in the order in which one is pointless without the other. User code is imported here,
+through `imports`.
 """
 
-import inspect
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
-from asgiref.sync import iscoroutinefunction
-
-from channelmap.consumers import handler_name, handlers_of
+from channelmap.checks.consumers import consumer_of
+from channelmap.checks.documents import Part, SchemaDocument, schema_documents
+from channelmap.checks.emptiness import schema_accepts_nothing, schema_dead_part
+from channelmap.checks.examples import accepts_refused, engines_disagree, rejects_accepted
+from channelmap.checks.files import file_unused
+from channelmap.checks.handlers import handler_unreached, handlers
+from channelmap.checks.keywords import keyword_of_other_dialect, keyword_unknown, keyword_without_effect
+from channelmap.checks.names import names_alike
+from channelmap.checks.patterns import pattern_ambiguous
+from channelmap.checks.schemas import format_unknown, required_undeclared, schema_example_refused
 from channelmap.contract import Channel, Contract, EventType
-from channelmap.diagnostics import Code, Diagnostic, Location, Severity, in_order
-from channelmap.errors import did_you_mean, quoted
-from channelmap.imports import AttributeMissing, ImportProblem, ModuleBroken, import_dotted
+from channelmap.diagnostics import Diagnostic, in_order
 
-_TYPE_FAULTS = {"missing-type": "it has no type", "unknown-type": "its type is not declared"}
+_ContractRule = Callable[[Contract], Iterator[Diagnostic]]
+_EventTypeRule = Callable[[Channel, EventType], Iterator[Diagnostic]]
+_DocumentRule = Callable[[SchemaDocument], Iterator[Diagnostic]]
+_PartRule = Callable[[Part], Iterator[Diagnostic]]
+
+#: What would make a worker fail, or show that it refuses good events.
+_EXAMPLES: tuple[_EventTypeRule, ...] = (accepts_refused, rejects_accepted)
+_EVENT_TYPES: tuple[_EventTypeRule, ...] = (engines_disagree, schema_accepts_nothing)
+_DOCUMENTS: tuple[_DocumentRule, ...] = (schema_dead_part,)
+_PARTS: tuple[_PartRule, ...] = (
+    keyword_unknown,
+    keyword_of_other_dialect,
+    keyword_without_effect,
+    required_undeclared,
+    schema_example_refused,
+    format_unknown,
+    pattern_ambiguous,
+)
+_CONTRACT: tuple[_ContractRule, ...] = (names_alike, file_unused)
 
 
-def check(contract: Contract, channels: Iterable[str] = (), *, second_opinion: bool = True) -> tuple[Diagnostic, ...]:
-    """Find what is wrong with a contract that loads; the consumers are imported for it.
+def check(
+    contract: Contract, channels: Iterable[str] = (), *, imports: bool = True, thorough: bool = True
+) -> tuple[Diagnostic, ...]:
+    """Find what is wrong with a contract that loads.
 
-    They are looked for on the Python path as it is: who runs the check sees to it.
+    Consumers are looked for on the Python path as it is: who runs the check sees to it.
 
     Args:
         contract: the contract.
-        channels: only these; all of them when none is named.
-        second_opinion: ask the jsonschema package about the examples too, which only ever warns, and takes its time.
+        channels: only these; all of them, and what is between them, when none is named.
+        imports: import the consumers, and look at them and their handlers.
+        thorough: look for all that may be wrong, not only for what makes a worker fail.
 
     Raises:
         UnknownChannel: one of `channels` is not declared.
 
     """
-    chosen = [contract.channel(name) for name in channels] or contract.channels.values()
-    return in_order([finding for channel in chosen for finding in _check(contract, channel, second_opinion)])
+    names = list(channels)
+    chosen = [contract.channel(name) for name in names] or list(contract.channels.values())
+    found = [*_event_types(chosen, (*_EXAMPLES, *_EVENT_TYPES) if thorough else _EXAMPLES)]
+    if imports:
+        found += _consumers(contract, chosen, thorough=thorough)
+    if thorough:
+        found += _schemas(contract, chosen)
+    if thorough and not names:
+        found += [diagnostic for rule in _CONTRACT for diagnostic in rule(contract)]
+    return in_order(found)
 
 
-def _check(contract: Contract, channel: Channel, second_opinion: bool) -> Iterator[Diagnostic]:  # noqa: FBT001
-    for event_type in channel.events.values():
-        yield from _accepts_refused(channel, event_type)
-        yield from _rejects_accepted(channel, event_type)
-        if second_opinion:
-            yield from _engines_disagree(event_type)
-    place = contract.document.locate(("channels", channel.name, "consumer"))
-    try:
-        consumer = import_dotted(channel.consumer)
-    except ImportProblem as problem:
-        yield Diagnostic(place, _import_code(problem), problem.message, problem.hint)
-        return
-    if not _is_application(consumer):
-        yield _not_a_consumer(channel, consumer, place)
-        return
-    consumer = getattr(consumer, "consumer_class", consumer)
-    bases = _framework_bases(consumer)
-    for event_type in channel.events.values() if bases else ():
-        at = contract.document.locate(("channels", channel.name, "events", event_type.name), key=True)
-        yield from _handler(consumer, bases, event_type, at)
+def _event_types(channels: list[Channel], rules: tuple[_EventTypeRule, ...]) -> Iterator[Diagnostic]:
+    for channel in channels:
+        for event_type in channel.events.values():
+            for rule in rules:
+                yield from _about(rule(channel, event_type), channel.name, event_type.name)
 
 
-def _accepts_refused(channel: Channel, event_type: EventType) -> Iterator[Diagnostic]:
-    for example in event_type.accepts:
-        reason = _refusal(channel, event_type, example.event)
-        if reason:
-            message = f"{quoted(event_type.name)} refuses an example that it must accept: {reason}"
-            yield Diagnostic(example.location, "accepts-refused", message)
-
-
-def _rejects_accepted(channel: Channel, event_type: EventType) -> Iterator[Diagnostic]:
-    for example in event_type.rejects:
-        if not _refusal(channel, event_type, example.event):
-            message = f"{quoted(event_type.name)} accepts an example that it must reject"
-            yield Diagnostic(example.location, "rejects-accepted", message)
-
-
-def _engines_disagree(event_type: EventType) -> Iterator[Diagnostic]:
-    for example in (*event_type.accepts, *event_type.rejects):
-        if event_type.validator is None or not isinstance(example.event, dict):
+def _consumers(contract: Contract, channels: list[Channel], *, thorough: bool) -> Iterator[Diagnostic]:
+    consumers: dict[str, type] = {}
+    for channel in channels:
+        consumer, found = consumer_of(channel, contract.document.locate(("channels", channel.name, "consumer")))
+        yield from _about(found, channel.name)
+        if consumer is None:
             continue
-        ours = event_type.validator.is_valid(example.event)
-        other = event_type.validator.second_opinion(example.event)
-        if other is not None and other is not ours:
-            verdicts = ("accepted", "refused") if ours else ("refused", "accepted")
-            message = f"this example of {quoted(event_type.name)} is {verdicts[0]} here and {verdicts[1]} by jsonschema"
-            hint = "say more plainly in the schema what is meant: other tools will read it differently"
-            yield Diagnostic(example.location, "engines-disagree", message, hint, Severity.WARNING)
+        consumers[channel.consumer] = consumer
+        for event_type in channel.events.values():
+            place = contract.document.locate(("channels", channel.name, "events", event_type.name), key=True)
+            yield from _about(handlers(consumer, event_type, place), channel.name, event_type.name)
+    if thorough:
+        yield from handler_unreached(contract, channels, consumers)
 
 
-def _refusal(channel: Channel, event_type: EventType, event: Any) -> str:
-    """Say why an event is not accepted as one of that type, or nothing."""
-    rejected = channel.judge(event)
-    if rejected is not None:
-        return "; ".join(map(str, rejected.violations)) or _TYPE_FAULTS[rejected.code]
-    return "" if event["type"] == event_type.name else "it is of another type"
+def _schemas(contract: Contract, channels: list[Channel]) -> Iterator[Diagnostic]:
+    for document in schema_documents(contract, channels):
+        found = [diagnostic for rule in _DOCUMENTS for diagnostic in rule(document)]
+        for part in document.parts():
+            found += [diagnostic for rule in _PARTS for diagnostic in rule(part)]
+        yield from _about(found, document.channel, document.event_type.name)
 
 
-def _import_code(problem: ImportProblem) -> Code:
-    match problem:
-        case AttributeMissing():
-            return "consumer-not-found"
-        case ModuleBroken():
-            return "consumer-import-failed"
-    return "consumer-module-missing"
-
-
-def _is_application(consumer: Any) -> bool:
-    """Whether the worker can run it: an ASGI application, or a class that makes one with `as_asgi`."""
-    if isinstance(consumer, type):
-        return hasattr(consumer, "as_asgi")
-    call = inspect.getattr_static(type(consumer), "__call__", None)
-    if not (iscoroutinefunction(consumer) or iscoroutinefunction(call)):
-        return False
-    try:
-        # `as_asgi` wraps the application in the name of its class, whose signature is another one.
-        inspect.signature(consumer, follow_wrapped=False).bind("scope", "receive", "send")
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def _not_a_consumer(channel: Channel, consumer: Any, place: Location) -> Diagnostic:
-    is_class = isinstance(consumer, type)
-    kind = "a class without 'as_asgi'" if is_class else f"of type {quoted(type(consumer).__name__)}"
-    message = f"{quoted(channel.consumer)} is {kind}, not a consumer"
-    hint = "expected a consumer class, or an async application taking scope, receive and send"
-    return Diagnostic(place, "not-a-consumer", message, hint)
-
-
-def _framework_bases(consumer: Any) -> tuple[type, ...]:
-    """Return the classes of channelmap or Channels that a consumer derives from: these are understood."""
-    bases = consumer.__mro__ if isinstance(consumer, type) else ()
-    return tuple(
-        base
-        for base in bases
-        if base.__module__ == "channelmap.consumers" or base.__module__.partition(".")[0] == "channels"
-    )
-
-
-def _handler(consumer: type, bases: tuple[type, ...], event_type: EventType, place: Location) -> Iterator[Diagnostic]:
-    name = handler_name(event_type.name)
-    if any(hasattr(base, name) for base in bases):
-        message = f"event type {quoted(event_type.name)} would call {quoted(name)}, which every consumer has"
-        yield Diagnostic(place, "handler-reserved", message, "give the event type another name")
-    elif name not in handlers_of(consumer):
-        message = f"{consumer.__name__} has no method {quoted(name)} for event type {quoted(event_type.name)}"
-        yield Diagnostic(place, "handler-missing", message, did_you_mean(name, handlers_of(consumer)))
-    else:
-        yield from _handler_kind(consumer, bases, name, place)
-
-
-def _handler_kind(consumer: type, bases: tuple[type, ...], name: str, place: Location) -> Iterator[Diagnostic]:
-    handler = getattr(consumer, name)
-    subject = f"{consumer.__name__}.{name}"
-    if any(base.__name__ == "SyncConsumer" for base in bases):
-        if iscoroutinefunction(handler):
-            message = f"{subject} is async, but {consumer.__name__} is a SyncConsumer"
-            yield Diagnostic(place, "handler-not-sync", message, "write 'def', or derive from AsyncConsumer")
-    # A decorator's plain function may return the coroutine of the async one that it wraps.
-    elif not (iscoroutinefunction(handler) or iscoroutinefunction(inspect.unwrap(handler))):
-        message = f"{subject} is not async, but {consumer.__name__} is an AsyncConsumer"
-        yield Diagnostic(place, "handler-not-async", message, "write 'async def', or derive from SyncConsumer")
+def _about(found: Iterable[Diagnostic], channel: str, event_type: str = "") -> Iterator[Diagnostic]:
+    for diagnostic in found:
+        yield replace(diagnostic, channel=channel, event_type=event_type)

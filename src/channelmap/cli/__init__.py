@@ -13,6 +13,8 @@ from channelmap.cli.exits import run
 _COMMANDS = {
     "runworker": "channelmap.cli.runworker",
     "check": "channelmap.cli.check",
+    "explain": "channelmap.cli.explain",
+    "lock": "channelmap.cli.lock",
     "send": "channelmap.cli.send",
     "dead": "channelmap.cli.dead",
     "schema": "channelmap.cli.schema",

@@ -10,7 +10,7 @@ from channelmap.cli.schema import own_schema
 
 _FILES = {
     "channels.yaml": """\
-# yaml-language-server: $schema=./schemas/channels.schema.json
+# yaml-language-server: $schema=./channels.schema.json
 version: 1
 layer: ${CHANNELMAP_LAYER:-sqlite:///channels.db}
 
@@ -56,7 +56,7 @@ def command(directory: Path) -> None:
 
     Nothing that exists is overwritten.
     """
-    contents = {**_FILES, "schemas/channels.schema.json": own_schema()}
+    contents = {**_FILES, "channels.schema.json": own_schema()}
     existing = [name for name in contents if (directory / name).exists()]
     if existing:
         raise click.UsageError(f"{directory / existing[0]} exists already; nothing was written")

@@ -64,7 +64,7 @@ def command(ctx: click.Context, /, *, processes: int, reload: bool, **options: A
         return _supervise(ctx, processes, reload=reload)
     contract = load(options["config"])
     prepare_imports(options["config"])
-    findings = check(contract, options["channels"], second_opinion=False)
+    findings = check(contract, options["channels"], thorough=False)
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise ContractError(findings)
     router = load_router(contract, options["channels"])

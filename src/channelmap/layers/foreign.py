@@ -8,7 +8,7 @@ and dead letters are reported instead of kept.
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,7 +29,7 @@ class ForeignChannelLayer(ChannelLayer):
       there is any. When it is cancelled, the inner `receive` is, and loses what that loses.
     - `send_many` sends one by one: what went out before an error stays sent.
     - `give_back` puts events to the end.
-    - Leases, retries and the list of dead letters are not to be had: LayerError. Nor is a count.
+    - Leases, retries, a look and the list of dead letters are not to be had: LayerError. Nor is a count.
     - `bury` logs the letter at ERROR, without the event.
 
     Args:
@@ -118,6 +118,9 @@ class ForeignChannelLayer(ChannelLayer):
 
     async def waiting(self, channel: str) -> int | None:
         return None
+
+    def look(self, channel: str) -> AsyncIterator[Delivery]:
+        raise self._cannot("show what waits", "it gives events only for good")
 
     async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
         raise self._cannot("keep dead letters", "they are in the log")

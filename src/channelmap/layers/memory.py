@@ -6,10 +6,11 @@ They are packed all the same: what any other layer carries, changes or refuses, 
 
 import asyncio
 import itertools
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -85,12 +86,13 @@ class MemoryChannelLayer(ChannelLayer):
 
     def _expire(self, channel: str) -> None:
         expiry = self.limits_of(channel).expiry
-        queue = self._queues.get(channel)
-        if expiry is None or not queue:
-            return
-        oldest = time.time() - expiry
+        if expiry is not None and self._queues.get(channel):
+            self._queues[channel] = deque(self._unexpired(channel, expiry))
+
+    def _unexpired(self, channel: str, expiry: float | None) -> Iterable[_Item]:
+        oldest = -math.inf if expiry is None else time.time() - expiry
         # What was delivered before stays: its lease promised that it comes again, however late.
-        self._queues[channel] = deque(item for item in queue if item.sent >= oldest or item.attempt > 1)
+        return (item for item in self._queues.get(channel, ()) if item.sent >= oldest or item.attempt > 1)
 
     async def group_add(self, group: str, channel: str) -> None:
         self.require_valid_group_name(group)
@@ -176,8 +178,7 @@ class MemoryChannelLayer(ChannelLayer):
         if lease is not None:
             ticket = next(self._numbers)
             self._leases.setdefault(channel, {})[ticket] = _Lease(time.time() + lease, item)
-        event, problem = unpack(item.body)
-        return Delivery(channel, event, item.body, item.sent, item.attempt, problem, ticket)
+        return _shown(channel, item, ticket)
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
         with self._lock:
@@ -221,6 +222,17 @@ class MemoryChannelLayer(ChannelLayer):
     async def waiting(self, channel: str) -> int:
         return len(self._queues.get(channel, ()))
 
+    async def look(self, channel: str) -> AsyncIterator[Delivery]:
+        expiry = self.limits_of(channel).expiry
+        if "!" in channel:
+            return
+        with self._lock:
+            # References, no copies.
+            leased = [lease.item for lease in self._leases.get(channel, {}).values()]
+            items = [*leased, *self._unexpired(channel, expiry)]
+        for item in items:
+            yield _shown(channel, item)
+
     async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
         with self._lock:
             return [letter for letter in self._letters.values() if channel in {None, letter.channel}]
@@ -242,6 +254,11 @@ class MemoryChannelLayer(ChannelLayer):
                     # Whoever closed a loop under a waiter has nothing left to wake.
                     with suppress(RuntimeError):
                         waiter.get_loop().call_soon_threadsafe(_resolve, waiter)
+
+
+def _shown(channel: str, item: _Item, ticket: int | None = None) -> Delivery:
+    event, problem = unpack(item.body)
+    return Delivery(channel, event, item.body, item.sent, item.attempt, problem, ticket)
 
 
 def _resolve(waiter: _Waiter) -> None:

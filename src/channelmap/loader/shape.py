@@ -4,9 +4,9 @@ import functools
 import json
 from collections.abc import Iterator
 from importlib.resources import files
-from typing import Any
+from typing import Any, get_args
 
-from channelmap.diagnostics import Code, Diagnostic
+from channelmap.diagnostics import BREAKS, Code, Diagnostic
 from channelmap.errors import did_you_mean, quoted
 from channelmap.source import Document, Pointer
 from channelmap.validation import Mismatch, Validator
@@ -30,6 +30,7 @@ def check_shape(document: Document) -> list[Diagnostic]:
         for mismatch in validator.mismatches(document.data)
         for diagnostic in _diagnostics(document, mismatch, schema)
     ]
+    found += _exemptions(document)
     channels = document.data.get("channels") if isinstance(document.data, dict) else None
     for name, channel in channels.items() if isinstance(channels, dict) else ():
         if isinstance(channel, dict):
@@ -105,7 +106,7 @@ def _expectation(owner: dict[str, Any], schema: dict[str, Any]) -> str:
     if "enum" in owner:
         return f"one of {', '.join(map(quoted, owner['enum']))}"
     types = [owner["type"]] if isinstance(owner["type"], str) else owner["type"]
-    words = " or ".join(_TYPES[name] for name in types)
+    words = "a date such as 2027-03-31" if "format" in owner else " or ".join(_TYPES[name] for name in types)
     if "exclusiveMinimum" in owner:
         return f"{words} above {owner['exclusiveMinimum']}".replace(" or null above 0", " above 0 or null")
     return f"{words} of at least {owner['minimum']}" if "minimum" in owner else words
@@ -141,6 +142,22 @@ def _collisions(document: Document, pointer: Pointer, events: Any) -> Iterator[D
                 f"would both call {quoted(handler)}"
             )
             yield Diagnostic(document.locate((*pointer, event_type), key=True), "handler-collision", message)
+
+
+def _exemptions(document: Document) -> Iterator[Diagnostic]:
+    """Exemptions of what does not exist, and of breaks that would be forgotten."""
+    check = document.data.get("check") if isinstance(document.data, dict) else None
+    for key, entries in check.items() if isinstance(check, dict) else ():
+        for index, entry in enumerate(entries) if isinstance(entries, list) else ():
+            pointer: Pointer = ("check", key, index, "code") if isinstance(entry, dict) else ("check", key, index)
+            code = entry.get("code") if isinstance(entry, dict) else entry
+            if isinstance(code, str) and code not in get_args(Code):
+                message = f"there is no finding {quoted(code)}"
+                yield Diagnostic(document.locate(pointer), "wrong-shape", message, did_you_mean(code, get_args(Code)))
+            if isinstance(entry, dict) and code in BREAKS and "until" not in entry:
+                message = f"an exemption of {quoted(code)} lacks 'until'"
+                hint = "say until when the old senders or consumers may be there"
+                yield Diagnostic(document.locate(pointer[:-1]), "missing-key", message, hint)
 
 
 def _idle_retry(document: Document, pointer: Pointer, channel: dict[str, Any]) -> Iterator[Diagnostic]:

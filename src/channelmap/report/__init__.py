@@ -4,8 +4,13 @@ Knows diagnostics, not how they came about.
 """
 
 from dataclasses import dataclass
+from importlib import import_module
 
-from channelmap.diagnostics import Diagnostic
+from channelmap.diagnostics import Diagnostic, Severity
+from channelmap.errors import quoted
+
+FORMATS: tuple[str, ...] = ("full", "concise", "json", "github", "sarif", "junit", "gitlab", "markdown")
+"""The names of the formats; each is the name of its module, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,11 @@ class Checked:
     path: str
     cases: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def channels(self) -> int:
+        """How many channels it declares."""
+        return len({channel for channel, _ in self.cases})
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -28,3 +38,34 @@ class Report:
 
     checked: tuple[Checked, ...]
     diagnostics: tuple[Diagnostic, ...]
+
+    def count(self, severity: Severity) -> int:
+        """Say how many findings weigh that much."""
+        return sum(diagnostic.severity is severity for diagnostic in self.diagnostics)
+
+
+def render(report: Report, format: str, *, colour: bool = False) -> str:  # noqa: A002  (the option's word)
+    """Write a report in one of the `FORMATS`.
+
+    Files that findings point to are read again, for the lines that are shown; those that are gone are not missed.
+
+    Args:
+        report: what was found.
+        format: one of `FORMATS`.
+        colour: with the colours of a terminal, where the format has any.
+
+    Returns:
+        Text that ends in one newline, or is empty.
+
+    Raises:
+        ValueError: there is no such format.
+
+    """
+    if format not in FORMATS:
+        raise ValueError(f"no format {quoted(format)}; expected one of {', '.join(FORMATS)}")
+    if format == "full":
+        from channelmap.report import full
+
+        return full.render(report, colour=colour)
+    text: str = import_module(f"{__name__}.{format}").render(report)
+    return text

@@ -1,19 +1,21 @@
 """What sets of values two schemas describe, and how they lie to each other.
 
 The only module that knows the engine's set algebra, which is experimental: where it is missing, has changed or
-gives up, the answer is that nobody knows.
+gives up, the answer is that nobody knows. Nor is it asked about a schema that refers to itself: there it may end the
+process.
 """
 
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import jsonschema_rs
 
 from channelmap.validation.engine import Schema
+from channelmap.validation.walk import subschemas
 
 Answer = Literal["yes", "no", "unknown"]
 
-#: What an experimental interface may raise instead of answering: its own errors, and those of one that has changed.
-_FAILURES = (ValueError, TypeError, AttributeError, RecursionError, OverflowError, NotImplementedError)
+_REFERENCES = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
 
 
 def covers(wide: Schema, narrow: Schema) -> Answer:
@@ -23,7 +25,7 @@ def covers(wide: Schema, narrow: Schema) -> Answer:
     """
     try:
         answer = _canonical(wide).covers(_canonical(narrow))
-    except _FAILURES:
+    except Exception:  # noqa: BLE001  (whatever an experimental interface raises, it is no answer)
         return "unknown"
     return _word(answer)
 
@@ -32,21 +34,50 @@ def accepts_something(schema: Schema) -> Answer:
     """Say whether there is any value that a schema accepts; only ``no`` is a proof."""
     try:
         return _word(_canonical(schema).satisfiability())
-    except _FAILURES:
+    except Exception:  # noqa: BLE001  (whatever an experimental interface raises, it is no answer)
         return "unknown"
 
 
 def dead_parts(schema: Schema) -> dict[str, str]:
     """Find the subschemas that accept no value: the JSON pointer of each, and why; nothing where nobody knows."""
     try:
+        _require_finite(schema)
         found = jsonschema_rs.canonical.find_unsatisfiable(schema)
-    except _FAILURES:
+        return {pointer: type(reason).__name__.lower() for pointer, reason in found.items()}
+    except Exception:  # noqa: BLE001  (the same)
         return {}
-    return {pointer: type(reason).__name__.lower() for pointer, reason in found.items()}
 
 
 def _canonical(schema: Schema) -> Any:
+    _require_finite(schema)
     return jsonschema_rs.canonicalize(schema, validate_formats=True, offline=True)
+
+
+def _require_finite(schema: Schema) -> None:
+    """Raise ValueError where a schema refers to itself, or may do so."""
+    seen: set[str] = set()
+
+    def follow(part: Schema, path: tuple[str, ...]) -> None:
+        for _, found in subschemas(part):
+            if isinstance(found, bool) or not _REFERENCES & found.keys():
+                continue
+            target = found.get("$ref")
+            if not isinstance(target, str) or target in path or not (target == "#" or target.startswith("#/")):
+                raise ValueError(target)
+            if target not in seen:
+                seen.add(target)
+                follow(_at(schema, target), (*path, target))
+
+    follow(schema, ("#",))
+
+
+def _at(schema: Any, reference: str) -> Schema:
+    for step in unquote(reference).split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        schema = schema[int(name)] if isinstance(schema, list) else schema[name]
+    if not isinstance(schema, (dict, bool)):
+        raise TypeError(reference)
+    return schema
 
 
 def _word(answer: Any) -> Answer:

@@ -1,7 +1,6 @@
 """The engine behind a schema: compiled once, then asked for each event."""
 
 import functools
-import json
 from collections.abc import Iterable
 from itertools import islice
 from typing import Any
@@ -11,7 +10,6 @@ import jsonschema_rs
 from channelmap.errors import Violation
 from channelmap.validation.guard import is_plain, unsupported
 from channelmap.validation.recursion import EXPLAINED_DEPTH, has_recursive_alternatives, is_deeper
-from channelmap.validation.second import opinion
 from channelmap.validation.wording import Mismatch, mismatches
 
 BASE_URI = "https://channelmap.invalid/schemas/"
@@ -108,17 +106,6 @@ class Validator:
             return (is_plain(event) or unsupported(event) is None) and self._engine_accepts(event)
         except _ENGINE_FAILURES:
             return False
-
-    def second_opinion(self, event: dict[str, Any]) -> bool | None:
-        """Whether the jsonschema package accepts the event; `None` where it is not asked.
-
-        That is where the two are known to differ: regular expressions, which Python reads in its own way and may
-        never finish, formats, which it does not assert, and what the guard refuses.
-        """
-        schemas = json.dumps([self._schema, *self._others.values()])
-        if any(f'"{keyword}' in schemas for keyword in ("pattern", "format", "content")) or unsupported(event):
-            return None
-        return opinion(self._schema, self._uri, self._others, event)
 
     def violations(self, event: dict[str, Any]) -> tuple[str, tuple[Violation, ...]]:
         """Say why `is_valid` says no: a code, `unsupported-value` or `schema-mismatch`, and what is wrong."""

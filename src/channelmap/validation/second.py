@@ -1,28 +1,30 @@
 """A second engine, the jsonschema package: slow, widely used, and imported only when a check asks it."""
 
-from collections.abc import Mapping
+import json
 from typing import Any
 
+from channelmap.validation.engine import Validator
+from channelmap.validation.guard import unsupported
+from channelmap.validation.structure import Entangled, standalone
 
-def opinion(schema: Any, uri: str, others: Mapping[str, Any], event: dict[str, Any]) -> bool | None:
-    """Say whether jsonschema accepts an event; `None` when it cannot say.
 
-    Args:
-        schema: the schema, valid by its metaschema.
-        uri: what its relative references are relative to.
-        others: by URI, the schemas that it may refer to; nothing else is read.
-        event: consists of JSON values only.
+def second_opinion(validator: Validator, event: dict[str, Any]) -> bool | None:
+    """Say whether the jsonschema package accepts an event; `None` where it is not asked, or cannot say.
 
+    It is not asked where the two are known to differ: regular expressions, which Python reads in its own way and may
+    never finish, formats, which it does not assert, and what the guard refuses.
     """
     from jsonschema import Draft202012Validator
     from jsonschema.validators import validator_for
-    from referencing import Registry, Resource
-    from referencing.exceptions import Unresolvable
-    from referencing.jsonschema import DRAFT202012
 
-    known = [(name, Resource.from_contents(other, DRAFT202012)) for name, other in {**others, uri: schema}.items()]
-    engine = validator_for(schema, default=Draft202012Validator)
     try:
-        return bool(engine({"$ref": uri}, registry=Registry().with_resources(known)).is_valid(event))
-    except (Unresolvable, RecursionError):
+        schema = standalone(validator)
+    except Entangled:
+        return None
+    text = json.dumps(schema)
+    if any(f'"{keyword}' in text for keyword in ("pattern", "format", "content")) or unsupported(event):
+        return None
+    try:
+        return bool(validator_for(schema, default=Draft202012Validator)(schema).is_valid(event))
+    except RecursionError:
         return None

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 from channels.consumer import AsyncConsumer as ChannelsConsumer
+from channels.generic.websocket import AsyncWebsocketConsumer
 
 from channelmap.consumers import AsyncConsumer, SyncConsumer
 
@@ -16,9 +17,21 @@ def decorated(handler: Any) -> Any:
     return wrapper
 
 
+def with_session(handler: Any) -> Any:
+    @functools.wraps(handler)
+    async def wrapper(self: Any, event: Any) -> None:
+        await handler(self, event, "session")
+
+    return wrapper
+
+
 class Good(AsyncConsumer):
     async def made(self, event: Any) -> None: ...
 
+    def plain(self, event: Any) -> None: ...
+
+
+class Several(Good):
     async def made_now(self, event: Any) -> None: ...
 
     async def more(self, event: Any) -> None: ...
@@ -26,7 +39,24 @@ class Good(AsyncConsumer):
     @decorated
     async def wrapped(self, event: Any) -> None: ...
 
-    def plain(self, event: Any) -> None: ...
+
+class Arguments(AsyncConsumer):
+    async def none(self) -> None: ...
+
+    async def two(self, event: Any, more: Any) -> None: ...
+
+    async def named(self, *, event: Any) -> None: ...
+
+    @staticmethod
+    async def static(event: Any, more: Any) -> None: ...
+
+    async def rest(self, *events: Any) -> None: ...
+
+    async def optional(self, event: Any, more: Any = None) -> None: ...
+
+
+class SyncArguments(SyncConsumer):
+    def none(self) -> None: ...
 
 
 class Sync(SyncConsumer):
@@ -37,6 +67,80 @@ class Sync(SyncConsumer):
 
 class OfChannels(ChannelsConsumer):  # type: ignore[misc]
     async def made(self, event: Any) -> None: ...
+
+
+class Helping(AsyncConsumer):
+    """Has methods that look like handlers, and are none."""
+
+    class Meta: ...
+
+    async def made(self, event: Any) -> None:
+        await self.store(event)
+
+        async def later() -> None:
+            await self.clean(event)
+
+        await later()
+
+    async def store(self, event: Any) -> None: ...
+
+    async def clean(self, image: Any) -> None: ...
+
+    async def ready(self) -> None: ...
+
+    async def between(self, first: Any, second: Any) -> None: ...
+
+    def count(self, event: Any) -> int:
+        return len(event)
+
+    @with_session
+    async def injected(self, event: Any, session: Any) -> None: ...
+
+    async def _hidden(self, event: Any) -> None: ...
+
+    summed = functools.wraps(functools.partial(sum, ()))(lambda _: 0)
+
+    @property
+    def size(self) -> int:
+        return 0
+
+    @staticmethod
+    async def static(event: Any) -> None: ...
+
+    @classmethod
+    async def of_class(cls, event: Any) -> None: ...
+
+
+class Shared(SyncConsumer):
+    def gone(self, event: Any) -> None: ...
+
+
+class Sharing(Shared):
+    def made(self, event: Any) -> None: ...
+
+
+class Answered(AsyncConsumer):
+    """Is sent answers on its private channel, which no contract declares."""
+
+    async def made(self, event: Any) -> None:
+        event["answer-to"] = self.channel_name
+
+    async def answer(self, event: Any) -> None: ...
+
+
+class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]
+    async def connect(self) -> None: ...
+
+    async def receive(self, text_data: Any = None, bytes_data: Any = None) -> None: ...
+
+    async def made(self, event: Any) -> None: ...
+
+
+class Anything:
+    """Finds its handlers in a way of its own."""
+
+    @classmethod
+    def as_asgi(cls) -> Any: ...
 
 
 class Plain: ...

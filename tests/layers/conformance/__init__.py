@@ -5,11 +5,12 @@ from .groups import Groups, Memberships
 from .leases import Leases
 from .letters import DeadLetters
 from .limits import Capacity, Names
+from .looks import Looks
 from .queues import Queues
 from .suite import Suite, event, letter, numbers, until_blocked
 
 __all__ = ["Everything", "Groups", "Queues", "Suite", "event", "letter", "numbers", "until_blocked"]
 
 
-class Everything(Queues, Batches, Names, Capacity, Memberships, Leases, DeadLetters):
+class Everything(Queues, Batches, Names, Capacity, Memberships, Leases, DeadLetters, Looks):
     """The whole promise."""

@@ -152,9 +152,3 @@ class DeadLetters(Suite):
             return await layer.receive("jobs"), [kept.code for kept in await layer.dead_letters()]
 
         assert self.run(scenario) == (event(1), ["unreadable"])
-
-    async def plant(self, layer: ChannelLayer, body: bytes) -> None:
-        """Put bytes that no sender would send onto the channel `jobs`."""
-        await layer.bury(Delivery("jobs", None, body, 0.0), letter("jobs", 0, event=None, body=body))
-        (planted,) = await layer.dead_letters()
-        await layer.replay(planted.id)

@@ -50,3 +50,9 @@ class Suite:
                 await layer.close()
 
         return asyncio.run(main())
+
+    async def plant(self, layer: ChannelLayer, body: bytes) -> None:
+        """Put bytes that no sender would send onto the channel `jobs`."""
+        await layer.bury(Delivery("jobs", None, body, 0.0), letter("jobs", 0, event=None, body=body))
+        (planted,) = await layer.dead_letters()
+        await layer.replay(planted.id)

@@ -11,7 +11,7 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +20,7 @@ from weakref import WeakSet
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerUnavailable
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery
-from channelmap.layers.redis import leases
+from channelmap.layers.redis import leases, looking
 from channelmap.layers.redis.codec import ADDRESS, Codec
 from channelmap.layers.redis.groups import Groups
 from channelmap.layers.redis.hosts import read_hosts
@@ -286,6 +286,12 @@ class RedisChannelLayer(ChannelLayer):
         links = (await self._here()).links
         counts: list[int] = [await links.call(place, key, "ZCARD", key) for place, key in self._ring.spots(channel)]
         return sum(counts)
+
+    async def look(self, channel: str) -> AsyncIterator[Delivery]:
+        oldest = terms_of(self.limits_of(channel))[0]
+        if "!" not in channel:
+            async for taken in looking.look((await self._here()).links, self._ring.spots(channel), oldest or "-inf"):
+                yield self._leased(channel, taken)
 
     # Dead letters.
 

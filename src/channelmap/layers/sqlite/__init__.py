@@ -5,9 +5,13 @@ those who wait learn of it.
 """
 # ruff: noqa: D102  (`ChannelLayer` says what each method promises)
 
+import math
 import os
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from channelmap.asgi import Event
@@ -19,6 +23,9 @@ from channelmap.layers.sqlite.connections import Connections
 from channelmap.layers.sqlite.doorbell import Doorbells, Ringer
 
 _PREFIX = "sqlite:///"
+
+#: How many events a look reads in one step.
+_LOOK_BATCH = 100
 
 
 class SQLiteChannelLayer(ChannelLayer):
@@ -140,6 +147,18 @@ class SQLiteChannelLayer(ChannelLayer):
 
     async def waiting(self, channel: str) -> int:
         return await self._connections.run(queue.count, channel)
+
+    async def look(self, channel: str) -> AsyncIterator[Delivery]:
+        expiry = self.limits_of(channel).expiry
+        if "!" in channel:
+            return
+        oldest = -math.inf if expiry is None else time.time() - expiry
+        for read in (queue.read_leased, partial(queue.read_waiting, oldest=oldest)):
+            after = -sys.maxsize
+            while rows := await self._connections.run(read, channel, after, _LOOK_BATCH):
+                for delivery in _deliveries(channel, queue.Taken(rows)):
+                    yield delivery
+                after = rows[-1][0]
 
     async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
         return await self._connections.run(letters.read_all, channel)

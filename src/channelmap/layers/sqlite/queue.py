@@ -37,6 +37,15 @@ _LOOK = """
 SELECT EXISTS (SELECT 1 FROM events WHERE channel = ?1), (SELECT min(until) FROM leases WHERE channel = ?1)
 """
 
+# By their ids, in which they were leased: those of a channel would have to be sorted for each batch (hence the plus).
+_READ_LEASED = """
+SELECT id, sent, attempt, body FROM leases WHERE +channel = ?1 AND id > ?2 ORDER BY id LIMIT ?3
+"""
+_READ_WAITING = """
+SELECT id, sent, attempt, body FROM events
+WHERE channel = ?1 AND id > ?2 AND (sent >= ?4 OR attempt > 1) ORDER BY id LIMIT ?3
+"""
+
 # Two seeks; min and max in one SELECT would be a scan.
 _COUNT = """
 SELECT ifnull(
@@ -210,6 +219,16 @@ def give_back(db: sqlite3.Connection, deliveries: Sequence[Delivery]) -> None:
 def count(db: sqlite3.Connection, channel: str) -> int:
     """How many events wait on the channel, at the same cost however many."""
     return int(db.execute(_COUNT, (channel,)).fetchone()[0])
+
+
+def read_leased(db: sqlite3.Connection, channel: str, after: int, limit: int) -> list[Row]:
+    """Read up to `limit` events under a lease, those whose leases have ids above `after`; nothing changes."""
+    return db.execute(_READ_LEASED, (channel, after, limit)).fetchall()
+
+
+def read_waiting(db: sqlite3.Connection, channel: str, after: int, limit: int, oldest: float) -> list[Row]:
+    """Read up to `limit` events that wait, those with ids above `after` and not sent before `oldest`; as above."""
+    return db.execute(_READ_WAITING, (channel, after, limit, oldest)).fetchall()
 
 
 def join(db: sqlite3.Connection, group: str, channel: str) -> None:

@@ -1,0 +1,132 @@
+"""Why a schema accepts nothing: the keywords that exclude each other, as far as it is simple to say."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from channelmap.errors import did_you_mean, quoted
+from channelmap.source import Pointer
+from channelmap.validation import Schema, SchemaUnusable, Validator, with_type
+from channelmap.validation.algebra import accepts_something
+
+_BOUNDS = (
+    ("minimum", "maximum"),
+    ("minLength", "maxLength"),
+    ("minItems", "maxItems"),
+    ("minProperties", "maxProperties"),
+    ("minContains", "maxContains"),
+)
+
+
+class Blame(NamedTuple):
+    """What excludes every value: the way to it in the schema, the reason, and what might help."""
+
+    pointer: Pointer
+    reason: str
+    hint: str = ""
+
+
+def blame(schema: Schema) -> Blame:
+    """Say why a schema accepts no value at all."""
+    if isinstance(schema, bool):
+        return Blame((), "it is false")
+    for reason in (_bounds, _values, _required):
+        found = reason(schema)
+        if found is not None:
+            return found
+    if "oneOf" in schema:
+        return Blame(("oneOf",), "what matches one alternative of 'oneOf' matches another one too")
+    return Blame((), "its keywords exclude each other")
+
+
+def _bounds(schema: dict[str, Any]) -> Blame | None:
+    for low, high in _BOUNDS:
+        if low in schema and high in schema and schema[low] > schema[high]:
+            return Blame((low,), f"{quoted(low)} {schema[low]} is above {quoted(high)} {schema[high]}")
+    return None
+
+
+def _values(schema: dict[str, Any]) -> Blame | None:
+    values = [schema["const"]] if "const" in schema else schema.get("enum", [])
+    keyword = "const" if "const" in schema else "enum"
+    if not values:
+        return None
+    try:
+        validator = Validator(schema)
+    except SchemaUnusable:
+        return None
+    refusals = [validator.mismatches(value, 1) for value in values]
+    if not all(refusals):
+        return None
+    others = sorted({quoted(refusal[0].keyword) for refusal in refusals} - {quoted(keyword)})
+    return Blame((keyword,), f"{quoted(keyword)} holds nothing that {' and '.join(others)} would accept")
+
+
+def _required(schema: dict[str, Any]) -> Blame | None:
+    properties = schema.get("properties", {})
+    is_closed = schema.get("additionalProperties") is False and not schema.get("patternProperties")
+    for index, name in enumerate(schema.get("required", ())):
+        if name in properties and accepts_something(properties[name]) == "no":
+            inner = blame(properties[name])
+            return Blame(("properties", name, *inner.pointer), f"it requires {quoted(name)}, where {inner.reason}")
+        if is_closed and name not in properties:
+            hint = did_you_mean(name, properties)
+            return Blame(("required", index), f"it requires {quoted(name)}, which it does not allow", hint)
+    return None
+
+
+def blame_for_event(schema: Schema, whole: Schema, name: str) -> Blame:
+    """Say why a schema accepts no event of a type.
+
+    Args:
+        schema: the schema as it was written.
+        whole: the same, with what it refers to.
+        name: the event's type.
+
+    """
+    schema = with_type(schema)
+    conjuncts = list(_conjuncts(schema))
+    for pointer, conjunct in conjuncts:
+        found = _no_object(conjunct) or _other_type(conjunct, name) or _required(conjunct)
+        if found is not None:
+            return found._replace(pointer=(*pointer, *found.pointer))
+    for pointer, conjunct in conjuncts:
+        if "$ref" in conjunct and any(map(_is_closed_to_type, _conjuncts_at(whole, pointer))):
+            reason = "what it refers to is closed, and has no property 'type'"
+            return Blame((*pointer, "$ref"), reason, "declare 'type' there")
+    return blame(schema)
+
+
+def _conjuncts_at(schema: Schema, pointer: Pointer) -> list[dict[str, Any]]:
+    return [conjunct for below, conjunct in _conjuncts(schema) if below[: len(pointer)] == pointer]
+
+
+def _conjuncts(schema: Schema) -> Iterator[tuple[Pointer, dict[str, Any]]]:
+    """Go through the schemas all of which an event must fit."""
+    if isinstance(schema, dict):
+        yield (), schema
+        for index, branch in enumerate(schema.get("allOf", ())):
+            yield from ((("allOf", index, *pointer), conjunct) for pointer, conjunct in _conjuncts(branch))
+
+
+def _no_object(schema: dict[str, Any]) -> Blame | None:
+    types = schema.get("type", "object")
+    if "object" in ([types] if isinstance(types, str) else types):
+        return None
+    return Blame(("type",), "an event is an object", "write 'object'")
+
+
+def _other_type(schema: dict[str, Any], name: str) -> Blame | None:
+    declared = schema.get("properties", {}).get("type", True)
+    try:
+        refused = Validator(declared).mismatches(name, 1)
+    except SchemaUnusable:
+        return None
+    if not refused:
+        return None
+    keyword = refused[0].keyword
+    hint = f"write {quoted(name)}" if keyword in {"const", "enum"} else ""
+    return Blame(("properties", "type", keyword), f"'type' {refused[0].message}", hint)
+
+
+def _is_closed_to_type(schema: dict[str, Any]) -> bool:
+    return schema.get("additionalProperties") is False and "type" not in schema.get("properties", {})

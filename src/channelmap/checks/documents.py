@@ -1,0 +1,103 @@
+"""The documents in which the schemas of a contract were written, each once, and the schemas in them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urldefrag
+
+from channelmap.contract import Channel, Contract, EventType, Written
+from channelmap.diagnostics import Location
+from channelmap.loader.files import label_of
+from channelmap.source import Pointer, read_document
+from channelmap.validation import DIALECTS, Schema
+from channelmap.validation.structure import children
+from channelmap.validation.walk import IN_PLACE, subschemas
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaDocument:
+    """A schema as it was written: a whole file, or a mapping in the contract's own document.
+
+    Attributes:
+        schema: the schema.
+        written: where it stands.
+        channel: the first channel that uses it.
+        event_type: the first event type that uses it.
+        is_event: whether it is that event type's own schema, not one that others refer to.
+
+    """
+
+    schema: Schema
+    written: Written
+    channel: str
+    event_type: EventType
+    is_event: bool = True
+
+    @property
+    def dialect(self) -> str:
+        """The URI of its dialect, one of `DIALECTS`."""
+        named = self.schema.get("$schema", DIALECTS[0]) if isinstance(self.schema, dict) else DIALECTS[0]
+        return str(named).removesuffix("#")
+
+    def parts(self) -> Iterator["Part"]:
+        """Go through the schema and those in it, except those that are `true` or `false`."""
+        in_place: set[Pointer] = set()
+        for pointer, schema in subschemas(self.schema):
+            if isinstance(schema, dict):
+                yield Part(self, pointer, schema, in_place=pointer in in_place)
+                in_place |= {(*pointer, *steps) for steps, _ in children(schema) if steps[0] in IN_PLACE}
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One schema within a document.
+
+    Attributes:
+        document: the document.
+        pointer: the way to it.
+        schema: the schema.
+        in_place: whether it judges the same value as the schema that it stands in, as a branch of `allOf` does.
+
+    """
+
+    document: SchemaDocument
+    pointer: Pointer
+    schema: dict[str, Any]
+    in_place: bool
+
+    def place(self, *steps: str | int, key: bool = False) -> Location:
+        """Return where something in it stands, or its key."""
+        return self.document.written.locate((*self.pointer, *steps), key=key)
+
+
+def schema_documents(contract: Contract, channels: Iterable[Channel]) -> tuple[SchemaDocument, ...]:
+    """Find the schemas that channels use, and the files that these refer to, each once."""
+    found: dict[tuple[str, Pointer], SchemaDocument] = {}
+    for channel in channels:
+        for event_type in channel.events.values():
+            written = event_type.written
+            if written is not None:
+                document = SchemaDocument(event_type.schema, written, channel.name, event_type)
+                found.setdefault((written.document.path, written.pointer), document)
+    waiting = list(found.values())
+    for document in waiting:
+        for path in _referred(contract, document):
+            label = label_of(path)
+            if (label, ()) not in found:
+                # The loader has refused what cannot be read.
+                file = read_document(path, label)
+                other = replace(document, schema=file.data, written=Written(file), is_event=False)
+                found[label, ()] = other
+                waiting.append(other)
+    return tuple(found.values())
+
+
+def _referred(contract: Contract, document: SchemaDocument) -> Iterator[Path]:
+    inline = document.written.document is contract.document
+    directory = contract.root if inline else Path(document.written.document.path).absolute().parent
+    names = {urldefrag(part.schema["$ref"])[0] for part in document.parts() if isinstance(part.schema.get("$ref"), str)}
+    for name in sorted(names - {""}):
+        path = directory / unquote(name)
+        if path.resolve() in contract.files:
+            yield path

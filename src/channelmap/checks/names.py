@@ -1,0 +1,34 @@
+"""Names that people take for each other."""
+
+from collections.abc import Iterable, Iterator
+
+from channelmap.contract import Contract
+from channelmap.diagnostics import Diagnostic, Related, Severity
+from channelmap.errors import quoted
+from channelmap.source import Pointer
+
+
+def names_alike(contract: Contract) -> Iterator[Diagnostic]:
+    """Find channels, or event types of one, that differ in nothing but case and punctuation."""
+    yield from _alike(contract, ("channels",), contract.channels)
+    for channel in contract.channels.values():
+        yield from _alike(contract, ("channels", channel.name, "events"), channel.events)
+
+
+def _alike(contract: Contract, owner: Pointer, names: Iterable[str]) -> Iterator[Diagnostic]:
+    first: dict[str, str] = {}
+    for name in names:
+        letters = name.casefold().translate({ord(mark): None for mark in "-_."})
+        other = first.setdefault(letters, name)
+        if other != name:
+            path = (*owner, name)
+            yield Diagnostic(
+                contract.document.locate(path, key=True),
+                "names-alike",
+                f"{quoted(name)} is easily taken for {quoted(other)}",
+                "names should differ in more than case and punctuation",
+                Severity.WARNING,
+                (Related(contract.document.locate((*owner, other), key=True), quoted(other)),),
+                channel=str(path[1]),
+                event_type=name if len(path) > 2 else "",
+            )

@@ -1,0 +1,41 @@
+r"""Regular expressions that other tools refuse.
+
+What JavaScript refuses (`\A`, possessive quantifiers, flags) is refused when the schema is loaded. What `\d`, `\w`,
+`\s` and `$` mean differs in corners for which nobody writes them otherwise.
+"""
+
+import re
+import warnings
+from collections.abc import Iterator
+
+from channelmap.checks.documents import Part
+from channelmap.diagnostics import Diagnostic, Location, Severity
+from channelmap.errors import quoted
+
+
+def pattern_ambiguous(part: Part) -> Iterator[Diagnostic]:
+    """Find patterns that Python refuses."""
+    for pattern, place in _patterns(part):
+        reason = _refusal(pattern)
+        if reason:
+            message = f"the regular expressions of Python, which other tools use, refuse {quoted(pattern)}: {reason}"
+            hint = "write it so that Python and JavaScript read it alike"
+            yield Diagnostic(place, "pattern-ambiguous", message, hint, Severity.WARNING)
+
+
+def _patterns(part: Part) -> Iterator[tuple[str, Location]]:
+    if "pattern" in part.schema:
+        yield part.schema["pattern"], part.place("pattern")
+    for pattern in part.schema.get("patternProperties", {}):
+        yield pattern, part.place("patternProperties", pattern, key=True)
+
+
+def _refusal(pattern: str) -> str:
+    try:
+        with warnings.catch_warnings():
+            # Of what a later Python may read otherwise.
+            warnings.simplefilter("ignore")
+            re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        return str(error)
+    return ""

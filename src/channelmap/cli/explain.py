@@ -1,0 +1,46 @@
+"""`channelmap explain`: what a code means, and how to put right what it complains about."""
+
+import sys
+from typing import get_args
+
+import click
+
+from channelmap.diagnostics import Code
+from channelmap.errors import did_you_mean, quoted
+from channelmap.pages import page, pages
+
+
+@click.command("explain")
+@click.argument("code", required=False)
+def command(code: str | None) -> None:
+    """Explain the CODE of a diagnostic: why it matters, an example, and how to put it right.
+
+    Without CODE, all codes are listed.
+    """
+    if code is None:
+        _list()
+        return
+    codes = get_args(Code)
+    if code not in codes:
+        hint = did_you_mean(code, codes) or "'channelmap explain' lists all codes"
+        raise click.UsageError(f"there is no code {quoted(code)}; {hint}")
+    text = page(code).text
+    if sys.stdout.isatty():
+        _render(text)
+    else:
+        click.echo(text, nl=False)
+
+
+def _list() -> None:
+    listed = pages()
+    width = max(len(known.code) for known in listed)
+    for known in listed:
+        click.echo(f"{known.code:{width}}  {known.severity:7}  {known.summary}")
+
+
+def _render(text: str) -> None:
+    """Set a page for people; rich takes its time to import, so only here."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(text, code_theme="ansi_dark"))

@@ -1,0 +1,24 @@
+"""`channelmap lock`: write down what a release lets through, for later checks."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from channelmap.cli.options import CONFIG
+from channelmap.compare import LOCK_NAME, release_of, write_lock
+from channelmap.loader import load
+
+
+@click.command("lock")
+@click.argument("name", metavar="RELEASE")
+@CONFIG
+def command(name: str, config: str) -> None:
+    """Add the contract as it is to channelmap.lock.json beside it, as the release of that name.
+
+    `channelmap check --against channelmap.lock.json` compares with it, with --transitive with all releases in it.
+    Nothing is added where nothing has changed since the last one.
+    """
+    path = Path(config).parent / LOCK_NAME
+    added = write_lock(path, release_of(load(config), name), datetime.now(UTC).date())
+    click.echo(f"{path}: {'added' if added else 'nothing has changed, so nothing was added for'} release '{name}'")

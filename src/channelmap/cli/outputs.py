@@ -1,0 +1,67 @@
+"""Where a report goes, in which format: the terminal, a pipe, files, and GitHub's summary of a job."""
+
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from channelmap.errors import did_you_mean, quoted
+from channelmap.report import FORMATS, Report, render
+from channelmap.report.wording import checked, found
+
+
+class Output(NamedTuple):
+    """A format, and the file that it is written to; `None` for stdout."""
+
+    format: str
+    path: Path | None
+
+
+class OutputType(click.ParamType[Output]):
+    """Reads `FORMAT` and `FORMAT:FILE`."""
+
+    name = "FORMAT[:FILE]"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Output:
+        """Read one; a click error when there is no such format."""
+        name, separator, path = value.partition(":")
+        if name not in FORMATS:
+            hint = did_you_mean(name, FORMATS) or f"expected one of {', '.join(FORMATS)}"
+            self.fail(f"there is no format {quoted(name)}; {hint}", param, ctx)
+        if separator and not path:
+            self.fail(f"{quoted(value)} names no file after the colon", param, ctx)
+        return Output(name, Path(path) if path else None)
+
+
+def write(report: Report, outputs: tuple[Output, ...]) -> None:
+    """Write a report to everywhere that is asked for; to stdout in any case."""
+    if all(output.path for output in outputs):
+        outputs = (*outputs, Output(_usual_format(), None))
+    for output in outputs:
+        if output.path is not None:
+            output.path.write_text(render(report, output.format), encoding="utf-8")
+        else:
+            click.echo(render(report, output.format, colour=_is_colourful()), nl=False, color=True)
+            if output.format == "github":
+                _add_to_summary(report)
+    if Output("full", None) not in outputs:
+        click.echo(f"{checked(report)}; {found(report)}", err=True)
+
+
+def _usual_format() -> str:
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        return "github"
+    return "full" if sys.stdout.isatty() else "concise"
+
+
+def _is_colourful() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _add_to_summary(report: Report) -> None:
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if path:
+        with Path(path).open("a", encoding="utf-8") as summary:
+            summary.write(render(report, "markdown"))

@@ -1,0 +1,114 @@
+"""Schemas in one form: what decides about an event and nothing else, in draft 2020-12, in one order.
+
+Two schemas of the same form accept the same events, however they are described, commented or ordered.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from channelmap.validation import BASE_URI, DIALECTS, Schema
+from channelmap.validation.structure import children, rebuilt
+
+_DRAFT_7 = DIALECTS[1]
+#: Keywords that decide, in draft 2020-12.
+_DECIDING = frozenset(
+    {"$ref", "$defs", "type", "const", "enum", "allOf", "anyOf", "oneOf", "not", "if", "then", "else"}
+    | {"required", "properties", "patternProperties", "additionalProperties", "unevaluatedProperties", "propertyNames"}
+    | {"minProperties", "maxProperties", "dependentRequired", "dependentSchemas"}
+    | {"items", "prefixItems", "unevaluatedItems", "minItems", "maxItems", "uniqueItems"}
+    | {"contains", "minContains", "maxContains", "minLength", "maxLength", "pattern", "format"}
+    | {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
+)
+#: Those that draft-07 does not know, and the formats that it leaves alone.
+_UNKNOWN_TO_7 = frozenset(
+    {"prefixItems", "unevaluatedProperties", "unevaluatedItems", "dependentRequired", "dependentSchemas"}
+    | {"minContains", "maxContains"}
+)
+_FORMATS_UNKNOWN_TO_7 = frozenset({"uuid", "duration"})
+#: The engine asserts these in draft-07 alone: a schema that has them cannot be written in 2020-12.
+_ONLY_IN_7 = frozenset({"contentEncoding", "contentMediaType"})
+
+
+def canonical(value: Any) -> str:
+    """Write a JSON value as text in one way only."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(value: Any) -> str:
+    """Name a JSON value by the SHA-256 of its canonical text."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
+
+
+def opaque(value: Any) -> Schema:
+    """Stand for a schema of which nothing can be told except whether it has changed."""
+    return {"$ref": f"{BASE_URI}entangled/{digest(value)}"}
+
+
+def is_draft_7(schema: Schema) -> bool:
+    """Whether a schema in its form is of draft-07 still, because it cannot be written otherwise."""
+    return isinstance(schema, dict) and "$schema" in schema
+
+
+def normal(schema: Schema) -> Schema:
+    """Bring a schema that stands alone into that form."""
+    if isinstance(schema, bool):
+        return schema
+    if str(schema.get("$schema", "")).removesuffix("#") != _DRAFT_7:
+        return _reduced(schema, _from_2020)
+    if not _mentions(schema, _ONLY_IN_7):
+        return _reduced(schema, _from_7)
+    left = _reduced(schema, _as_7)
+    return {"$schema": _DRAFT_7, **left} if isinstance(left, dict) else left
+
+
+def _reduced(schema: Schema, translate: Callable[[dict[str, Any]], dict[str, Any]]) -> Schema:
+    if isinstance(schema, bool):
+        return schema
+    result = rebuilt(translate(schema), lambda _, child: _reduced(child, translate))
+    for keyword in ("required", "type", "enum"):
+        if isinstance(result.get(keyword), list):
+            result[keyword] = sorted(result[keyword], key=canonical)
+    return dict(sorted(result.items())) or True
+
+
+def _from_2020(schema: dict[str, Any]) -> dict[str, Any]:
+    # The engine obeys `dependencies` in this draft too.
+    return _split({key: value for key, value in schema.items() if key in _DECIDING | {"dependencies"}})
+
+
+def _from_7(schema: dict[str, Any]) -> dict[str, Any]:
+    result = _split(_as_7(schema))
+    if result.get("format") in _FORMATS_UNKNOWN_TO_7:
+        del result["format"]
+    rest = result.pop("additionalItems", True)
+    if isinstance(result.get("items"), list):
+        result["prefixItems"] = result["items"]
+        result["items"] = rest
+    return result
+
+
+def _as_7(schema: dict[str, Any]) -> dict[str, Any]:
+    known = (_DECIDING - _UNKNOWN_TO_7) | _ONLY_IN_7 | {"dependencies", "additionalItems"}
+    return {key: value for key, value in schema.items() if key in known}
+
+
+def _split(schema: dict[str, Any]) -> dict[str, Any]:
+    """Write `dependencies` as what 2020-12 made of it, beside what is there already."""
+    branches = [
+        {"dependentRequired" if isinstance(dependency, list) else "dependentSchemas": {name: dependency}}
+        for name, dependency in schema.pop("dependencies", {}).items()
+    ]
+    return {**schema, "allOf": [*schema.get("allOf", []), *branches]} if branches else schema
+
+
+def _mentions(schema: Schema, keywords: frozenset[str]) -> bool:
+    waiting = [schema]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if not keywords.isdisjoint(value):
+                return True
+            waiting += [child for _, child in children(value)]
+    return False

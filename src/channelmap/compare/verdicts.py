@@ -1,0 +1,149 @@
+"""Whether every event of one schema passes another: proved, disproved by an event, or what the rules make of it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from channelmap.compare.changes import Change, narrowings
+from channelmap.compare.parts import covers_in_parts
+from channelmap.compare.releases import ReleasedType
+from channelmap.compare.unions import exclusive
+from channelmap.compare.views import declared, event_schema
+from channelmap.compare.witness import Search
+from channelmap.validation import Schema, SchemaUnusable, Validator
+from channelmap.validation.algebra import covers
+
+Verdict = Literal["same", "compatible", "breaking", "likely", "undecided"]
+"""The schemas say the same; proved to pass; proved not to, by an event; so by the rules; nobody knows."""
+
+#: Further events that are looked at, so that each change has its own.
+_MORE = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What becomes of the events of one side on the other.
+
+    Attributes:
+        verdict: see `Verdict`.
+        witness: an event that the one accepts and the other refuses, where it is breaking.
+        changes: the keywords at fault, each with the event that proves it, or `None`.
+        doubt: why nobody knows.
+
+    """
+
+    verdict: Verdict
+    witness: dict[str, Any] | None = None
+    changes: tuple[tuple[Change, dict[str, Any] | None], ...] = ()
+    doubt: str = ""
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether it is known that nothing is refused."""
+        return self.verdict in {"same", "compatible"}
+
+
+def judge(event_type: str, source: ReleasedType, target: ReleasedType, *, strict: bool = False) -> Judgement:
+    """Say whether the events of `source` pass `target`.
+
+    Args:
+        event_type: its name.
+        source: the event type as those know it who send.
+        target: as those know it who receive.
+        strict: all that `source` accepts counts, not only what it describes.
+
+    """
+    if source.digest == target.digest:
+        return Judgement("same")
+    plain, wide = exclusive(source.schema), exclusive(target.schema)
+    view = plain if strict else declared(plain)
+    try:
+        sides = _Sides(event_type, source.schema, view, target.schema)
+    except SchemaUnusable:
+        return Judgement("undecided", doubt="the schema has references that cannot be written out")
+    refused = next(filter(sides.refuses_example, source.accepts), None)
+    answer = covers(event_schema(wide, event_type), event_schema(view, event_type))
+    parts = pinned(wide, event_type), pinned(view, event_type)
+    proved = answer == "yes" or (answer == "unknown" and covers_in_parts(*parts))
+    if proved and refused is None:
+        return Judgement("compatible")
+    changes = narrowings(source.schema, target.schema, strict=strict)
+    examples = [] if refused is None else [refused]
+    witnesses = _Witnesses(sides, changes, examples)
+    if not proved:
+        search = Search(event_type, (source.schema, target.schema), (*source.accepts, *target.accepts))
+        witnesses.look(search)
+    if witnesses.first is not None:
+        return Judgement("breaking", witnesses.first, witnesses.by_change)
+    if changes or answer == "no":
+        return Judgement("likely", None, witnesses.by_change)
+    return Judgement("undecided", doubt="it is neither proved nor disproved, and no rule tells")
+
+
+def pinned(schema: Schema, event_type: str) -> Schema:
+    """Return a schema in its form whose events are of that type, without a branch, so that it can be taken apart."""
+    if not isinstance(schema, dict) or "properties" not in schema:
+        return schema
+    kind = schema["properties"].get("type", True)
+    fits = Validator({"properties": {"type": kind}}).is_valid({"type": event_type}) if kind is not True else True
+    properties = {**schema["properties"], "type": {"const": event_type} if fits else False}
+    return {**schema, "properties": properties, "required": sorted({*schema.get("required", ()), "type"})}
+
+
+class _Sides:
+    """Both schemas compiled, for the events of one type."""
+
+    def __init__(self, event_type: str, source: Schema, view: Schema, target: Schema) -> None:
+        self._source = Validator(event_schema(source, event_type))
+        self._view = Validator(event_schema(view, event_type))
+        self.target = Validator(event_schema(target, event_type))
+
+    def accepts(self, event: dict[str, Any]) -> bool:
+        return self._view.is_valid(event) and self._source.is_valid(event)
+
+    def refuses(self, event: dict[str, Any]) -> bool:
+        return not self.target.is_valid(event)
+
+    def refuses_example(self, event: Any) -> bool:
+        return isinstance(event, dict) and self._source.is_valid(event) and self.refuses(event)
+
+
+class _Witnesses:
+    """Events that prove something, for each change its own where there is one."""
+
+    def __init__(self, sides: _Sides, changes: Iterable[Change], events: Iterable[dict[str, Any]]) -> None:
+        self._sides = sides
+        self._found: dict[Change, dict[str, Any] | None] = dict.fromkeys(changes)
+        self.first: dict[str, Any] | None = None
+        for event in events:
+            self._take(event)
+
+    @property
+    def by_change(self) -> tuple[tuple[Change, dict[str, Any] | None], ...]:
+        return tuple(self._found.items())
+
+    def look(self, search: Search) -> None:
+        """Search until each change has its event, or it is not worth while any more."""
+        found = search.events(self._sides.accepts, self._sides.refuses, thorough=not self._found)
+        for _, event in zip(range(_MORE), found, strict=False):
+            self._take(event)
+            if all(self._found.values()):
+                return
+
+    def _take(self, event: dict[str, Any]) -> None:
+        self.first = self.first or event
+        open_ones = [change for change, proof in self._found.items() if proof is None]
+        for mismatch in self._sides.target.mismatches(event) if open_ones else ():
+            for change in open_ones:
+                about_it = not (change.name and mismatch.names) or change.name in mismatch.names
+                if about_it and _meet(change, mismatch.schema_path):
+                    self._found[change] = self._found[change] or event
+
+
+def _meet(change: Change, broken: tuple[str | int, ...]) -> bool:
+    """Whether a keyword that an event breaks is the one that changed, in it, or around it."""
+    pointer = change.pointer
+    if change.keyword == "if" and broken[len(pointer) - 1 : len(pointer)] in {("then",), ("else",)}:
+        return broken[: len(pointer) - 1] == pointer[:-1]
+    length = min(len(pointer), len(broken))
+    return pointer[:length] == broken[:length]

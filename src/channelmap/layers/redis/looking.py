@@ -1,0 +1,70 @@
+"""Looking at what lies on a channel without taking it: commands that only read, a batch of events at a time."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from channelmap.layers.redis.leases import Taken, keys_of
+from channelmap.layers.redis.links import Links, Rows
+from channelmap.layers.redis.loops import Spots
+from channelmap.layers.redis.places import Place
+
+_BATCH = 100
+
+
+async def look(links: Links, spots: Spots, oldest: str) -> AsyncIterator[Taken]:
+    """Show the events of a channel: those under a lease, then those not older than `oldest` says, oldest first.
+
+    Raises:
+        LayerUnavailable: a server is away, or refuses.
+
+    """
+    for place, key in spots:
+        async for taken in _leased(links, place, key):
+            yield taken
+    # What a reader of channels_redis has in hand, or had when it crashed, is put back when taking begins.
+    keys = [(place, key + end) for place, key in spots for end in ("$inflight", "")]
+    async for member, sent in _merged([_rows(links, place, key, oldest) for place, key in keys]):
+        yield Taken(member, sent, 1, None)
+
+
+async def _leased(links: Links, place: Place, key: str) -> AsyncIterator[Taken]:
+    _, leases, leased = keys_of(key)
+    async for rows in _batches(links, place, leases, "-inf"):
+        notes = await links.call(place, leased, "HMGET", leased, *[member for member, _ in rows])
+        for (member, _), note in zip(rows, notes, strict=True):
+            # Without a note it was settled between the two commands.
+            if note is not None:
+                attempt, _, sent = note.split()
+                yield Taken(member, float(sent), int(attempt), None)
+
+
+async def _merged(streams: Sequence[AsyncIterator[tuple[bytes, float]]]) -> AsyncIterator[tuple[bytes, float]]:
+    """Make one stream of several that are each sorted by score."""
+    heads = [(row, stream) for stream in streams if (row := await anext(stream, None))]
+    while heads:
+        first = min(heads, key=lambda head: head[0][1])
+        row, stream = first
+        yield row
+        heads.remove(first)
+        if following := await anext(stream, None):
+            heads.append((following, stream))
+
+
+async def _rows(links: Links, place: Place, key: str, lowest: str) -> AsyncIterator[tuple[bytes, float]]:
+    async for rows in _batches(links, place, key, lowest):
+        for member, score in rows:
+            yield member, score
+
+
+async def _batches(links: Links, place: Place, key: str, lowest: str) -> AsyncIterator[Rows]:
+    """Read a sorted set from a score on; not by rank, which moves when others take."""
+    seen: set[bytes] = set()
+    while True:
+        # Events of several senders may share a score: those of the last one are read again, and passed over.
+        count = _BATCH + len(seen)
+        found = await links.call(place, key, "ZRANGE", key, lowest, "+inf", "BYSCORE", "LIMIT", 0, count, "WITHSCORES")
+        rows = [row for row in found if row[0] not in seen]
+        if not rows:
+            return
+        yield rows
+        last = rows[-1][1]
+        lowest, seen = repr(last), {member for member, score in found if score == last}

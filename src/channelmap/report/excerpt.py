@@ -1,0 +1,116 @@
+"""The line that a finding points to, and the word in it: read when the report is written, and fit for a terminal.
+
+A file that is gone, has changed, is huge or no text has no excerpt; a finding is told all the same.
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+from channelmap.diagnostics import Location
+
+#: The loader reads no larger file either.
+_MAX_BYTES = 1 << 20
+#: A longer line is shown in part: so many code points, of which some stand before the word.
+_MAX_SHOWN = 100
+_SHOWN_BEFORE = 40
+#: No word is longer: each finding in a line of a million code points looks for its end.
+_MAX_WORD = 10_000
+_NEWLINE = re.compile(r"\r\n?|\n")
+_QUOTED = r"""  "(?:[^"\\]|\\.)*+"  |  '(?:[^']|'')*+'  """
+#: Of YAML and JSON: a quoted text, the bracket that begins a value, or a plain scalar. A variable is part of one.
+_WORD = re.compile(
+    _QUOTED + r"| [\[{] | (?: \$\{[^}]{0,200}\} | (?! :(?:\s|$) | \s\# ) [^,\]}] )++",
+    re.VERBOSE,
+)
+#: Of Python: a quoted text, the head of a definition, or a dotted name.
+_PYTHON_WORD = re.compile(_QUOTED + r"| (?: (?:async\s+)? (?:def|class) \s+ )? [\w.]++", re.VERBOSE)
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """A line and the word in it.
+
+    Attributes:
+        text: the line for a terminal: shortened, without tabs and control characters.
+        indent: how many cells of the terminal stand before the word.
+        width: how many cells the word takes; 0 where the location names no column.
+        end_column: of the word, one past its last code point; 0 where the location names no column.
+
+    """
+
+    text: str
+    indent: int
+    width: int
+    end_column: int
+
+
+class Excerpts:
+    """Finds the excerpts of one report; each file is read once."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, list[str]] = {}
+
+    def at(self, location: Location) -> Excerpt | None:
+        """Return the excerpt of a place; None when the file has no such place, or cannot be read."""
+        if location.path not in self._lines:
+            self._lines[location.path] = _read_lines(location.path)
+        lines = self._lines[location.path]
+        if not 1 <= location.line <= len(lines):
+            return None
+        line = lines[location.line - 1]
+        # The end of a line is a place too: something is missing there.
+        if location.column > len(line) + 1:
+            return None
+        return _excerpt(line, location.column, _PYTHON_WORD if location.path.endswith(".py") else _WORD)
+
+
+def _read_lines(path: str) -> list[str]:
+    try:
+        # Opening a pipe would wait for its writer for ever.
+        if not Path(path).is_file():
+            return []
+        with Path(path).open("rb") as file:
+            data = file.read(_MAX_BYTES + 1)
+    except OSError:
+        return []
+    if len(data) > _MAX_BYTES or b"\0" in data:
+        return []
+    return _NEWLINE.split(data.decode("utf-8-sig", errors="replace"))
+
+
+def _excerpt(line: str, column: int, word: re.Pattern[str]) -> Excerpt:
+    start = max(column - 1, 0)
+    end = start + _length(line, start, word) if column else start
+    first = max(start - _SHOWN_BEFORE, 0) if len(line) > _MAX_SHOWN else 0
+    last = first + _MAX_SHOWN
+    before, shown, after = line[first:start], line[start : min(end, last)], line[min(end, last) : last]
+    before = ("…" if first else "") + _fit(before)
+    text = before + _fit(shown) + _fit(after) + ("…" if last < len(line) else "")
+    # What is missing at the end of a line has no cells, and is pointed to all the same.
+    width = max(_cells(_fit(shown)), 1) if column else 0
+    return Excerpt(text, _cells(before), width, end + 1 if column else 0)
+
+
+def _length(line: str, start: int, word: re.Pattern[str]) -> int:
+    found = word.match(line, start, start + _MAX_WORD)
+    if found is None:
+        return 1 if start < len(line) else 0
+    return max(len(found.group().rstrip()), 1)
+
+
+def _fit(text: str) -> str:
+    """Replace what has no cells of its own: a tab by the same number of spaces everywhere, so carets stay below."""
+    return "".join(char if char.isprintable() else "    " if char == "\t" else "\ufffd" for char in text)
+
+
+def _cells(text: str) -> int:
+    """Count the cells of a terminal that a text takes."""
+    return sum(map(_width, text))
+
+
+def _width(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1

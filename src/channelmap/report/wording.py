@@ -1,0 +1,40 @@
+"""Words that the formats share."""
+
+from channelmap.diagnostics import Diagnostic, Severity
+from channelmap.report import Report
+
+
+def one_line(text: str) -> str:
+    r"""Escape what a terminal, a line format or XML would take for more than a character.
+
+    >>> one_line("größer\nals \x1b[1m")
+    'größer\\nals \\x1b[1m'
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def sentence(diagnostic: Diagnostic) -> str:
+    """Say what is wrong and what to do about it, without the place and the code."""
+    return f"{diagnostic.message}; {diagnostic.hint}" if diagnostic.hint else diagnostic.message
+
+
+def found(report: Report) -> str:
+    """Say how much was found, such as "1 error, 2 warnings"."""
+    counts = [(report.count(severity), severity) for severity in Severity]
+    return ", ".join(_counted(count, severity) for count, severity in counts if count) or "everything is fine"
+
+
+def checked(report: Report) -> str:
+    """Say what was checked, such as "channels.yaml: 4 channels, 9 event types"; empty when nothing could be."""
+    paths = ", ".join(one_line(file.path) for file in report.checked)
+    event_types = sum(len(file.cases) for file in report.checked)
+    if not event_types:
+        return paths
+    channels = sum(file.channels for file in report.checked)
+    return f"{paths}: {_counted(channels, 'channel')}, {_counted(event_types, 'event type')}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,108 @@
+"""The Python files that were named, and those below directories; each as text, or as why it is none."""
+
+import ast
+import importlib.util
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from channelmap.diagnostics import Diagnostic, Location, Severity
+from channelmap.errors import ChannelMapError, quoted
+from channelmap.loader.files import label_of
+from channelmap.source import near_names
+
+#: What the interpreter raises on bytes that are no Python, or too much of it.
+_NO_PYTHON = (SyntaxError, ValueError, LookupError, RecursionError, MemoryError)
+
+
+class SendersMissing(ChannelMapError):
+    """There is nothing at a path at which senders were to be found; `path` is that path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(path)
+
+    def __str__(self) -> str:
+        hint = near_names(self.path)
+        text = f"there is no file or directory {quoted(self.path, 200)}"
+        return f"{text}; {hint}" if hint else text
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A Python file that could be read.
+
+    Attributes:
+        path: as messages call it.
+        lines: its text, by line.
+        tree: its syntax.
+
+    """
+
+    path: str
+    lines: Sequence[str]
+    tree: ast.Module
+
+    def place(self, node: ast.expr) -> Location:
+        """Return the place of an expression; the syntax tree counts columns in bytes of UTF-8, from 0."""
+        before = self.lines[node.lineno - 1].encode()[: node.col_offset]
+        return Location(self.path, node.lineno, len(before.decode()) + 1)
+
+
+def python_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """Find the files to read: those that are named, and every `.py` below the directories, each once.
+
+    What other people wrote is left out: hidden directories, virtual environments, `site-packages`, `node_modules`.
+
+    Raises:
+        SendersMissing: there is nothing at one of the paths.
+
+    """
+    seen: set[Path] = set()
+    for named in paths:
+        if "\0" in str(named) or not named.exists():
+            raise SendersMissing(named)
+        for path in _below(named) if named.is_dir() else (named,):
+            resolved = path.resolve()
+            if resolved not in seen:
+                seen.add(resolved)
+                yield path
+
+
+def _below(directory: Path) -> Iterator[Path]:
+    for parent, directories, names in os.walk(directory):
+        directories[:] = sorted(name for name in directories if not _is_foreign(Path(parent, name)))
+        yield from (Path(parent, name) for name in sorted(names) if name.endswith(".py"))
+
+
+def _is_foreign(directory: Path) -> bool:
+    name = directory.name
+    return name.startswith(".") or name in {"node_modules", "site-packages"} or (directory / "pyvenv.cfg").exists()
+
+
+def read_module(path: Path) -> Module | Diagnostic:
+    """Read a Python file; nothing of it is run. A `sender-unreadable` where it cannot be read."""
+    label = label_of(path)
+    if not path.is_file():
+        # Opening a pipe would wait for its writer for ever.
+        return _unreadable(Location(label), "this is not a file")
+    try:
+        text = importlib.util.decode_source(path.read_bytes())
+        with warnings.catch_warnings():
+            # An odd escape in a string is its author's business.
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text)
+    except OSError as error:
+        return _unreadable(Location(label), f"the file cannot be read: {error.strerror}")
+    except _NO_PYTHON as error:
+        place = Location(label)
+        if isinstance(error, SyntaxError) and error.lineno:
+            place = Location(label, error.lineno, max(error.offset or 1, 1))
+        return _unreadable(place, "the file is no Python that this interpreter understands")
+    return Module(label, text.split("\n"), tree)
+
+
+def _unreadable(place: Location, reason: str) -> Diagnostic:
+    return Diagnostic(place, "sender-unreadable", reason, "what it sends was not checked", Severity.WARNING)

@@ -1,0 +1,158 @@
+"""How schemas lie in a schema; and a schema that stands alone, with what it refers to in place of each `$ref`.
+
+The engine's own `dereference` drops what stands beside a `$ref` where both say the same keyword, and leaves
+references of recursive files that lead nowhere any more: what it returns may describe other events.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import unquote, urldefrag, urljoin
+
+from channelmap.validation.engine import DIALECTS, Schema, Validator
+
+Pointer = tuple[str | int, ...]
+
+_MAPS = ("properties", "patternProperties", "dependentSchemas", "dependencies", "$defs", "definitions")
+_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
+_SINGLES = (
+    *("items", "additionalItems", "unevaluatedItems", "contains", "not", "if", "then", "else"),
+    *("additionalProperties", "unevaluatedProperties", "propertyNames"),
+)
+#: What makes a reference depend on more than its text and its file.
+_ENTANGLING = frozenset({"$dynamicRef", "$recursiveRef", "$id"})
+#: Subschemas in what was put together; a few definitions that refer to each other can come to millions.
+_MAX_PARTS = 20_000
+
+
+class Entangled(Exception):
+    """A schema cannot be written without its references."""
+
+
+def children(schema: Mapping[str, Any]) -> Iterator[tuple[Pointer, Schema]]:
+    """Find the schemas right inside a schema, and the way to each."""
+    for keyword, value in schema.items():
+        if keyword in _MAPS and isinstance(value, dict):
+            yield from (((keyword, name), child) for name, child in value.items() if isinstance(child, (dict, bool)))
+        elif keyword in _LISTS and isinstance(value, list):
+            yield from (((keyword, index), child) for index, child in enumerate(value))
+        elif keyword in _SINGLES and isinstance(value, (dict, bool)):
+            yield (keyword,), value
+
+
+def rebuilt(schema: Mapping[str, Any], change: Callable[[Pointer, Schema], Schema]) -> dict[str, Any]:
+    """Return a schema with each schema right inside it changed."""
+    result: dict[str, Any] = {
+        keyword: dict(value) if isinstance(value, dict) else list(value) if isinstance(value, list) else value
+        for keyword, value in schema.items()
+    }
+    for pointer, child in children(schema):
+        if len(pointer) == 1:
+            result[str(pointer[0])] = change(pointer, child)
+        else:
+            result[str(pointer[0])][pointer[1]] = change(pointer, child)
+    return result
+
+
+def standalone(validator: Validator) -> Schema:
+    """Return the schema of a validator so that it means the same anywhere.
+
+    What refers to itself keeps its `$ref`, to an entry of `$defs`.
+
+    Raises:
+        Entangled: it refers by anchors or `$dynamicRef`, mixes dialects, or would grow without measure.
+
+    """
+    return _Alone(validator._schema, validator._uri, validator._others).result  # noqa: SLF001  (the same room)
+
+
+class _Alone:
+    def __init__(self, schema: Schema, uri: str, others: Mapping[str, Any]) -> None:
+        self._documents = {**others, uri: schema}
+        self._dialect = _dialect(schema)
+        self._graph: dict[str, set[str]] = {}
+        self._parts = 0
+        self._note(uri)
+        recursive = [target for target in self._graph if self._leads_to(target, target)]
+        self._names = _names(recursive)
+        result = self._put(schema, uri)
+        definitions = {name: self._put(*self._target(target)) for target, name in self._names.items()}
+        self.result = {**result, "$defs": definitions} if definitions and isinstance(result, dict) else result
+
+    def _note(self, first: str) -> None:
+        """Take down what refers to what."""
+        waiting = [first]
+        while waiting:
+            target = waiting.pop()
+            if target not in self._graph:
+                self._graph[target] = set(_references(*self._target(target)))
+                waiting += sorted(self._graph[target])
+
+    def _leads_to(self, start: str, end: str) -> bool:
+        seen: set[str] = set()
+        waiting = list(self._graph[start])
+        while waiting:
+            target = waiting.pop()
+            if target == end:
+                return True
+            if target not in seen:
+                seen.add(target)
+                waiting += self._graph[target]
+        return False
+
+    def _target(self, reference: str) -> tuple[Schema, str]:
+        base, fragment = urldefrag(reference)
+        value = self._documents.get(base)
+        if value is None or (fragment and not fragment.startswith("/")) or _dialect(value) != self._dialect:
+            raise Entangled(reference)
+        for step in unquote(fragment).split("/")[1:]:
+            name = step.replace("~1", "/").replace("~0", "~")
+            value = value[int(name)] if isinstance(value, list) else value[name]
+        return value, base
+
+    def _put(self, schema: Schema, base: str) -> Schema:
+        self._parts += 1
+        if self._parts > _MAX_PARTS:
+            raise Entangled(base)
+        if isinstance(schema, bool):
+            return schema
+        own = {keyword: value for keyword, value in schema.items() if keyword not in {"$ref", "$defs", "definitions"}}
+        own = rebuilt(own, lambda _, child: self._put(child, base))
+        if "$ref" not in schema:
+            return own
+        target = urljoin(base, schema["$ref"])
+        name = self._names.get(target)
+        there = self._put(*self._target(target)) if name is None else {"$ref": f"#/$defs/{name}"}
+        # Draft-07 ignores what stands beside a `$ref`, except that `$schema` still names the dialect.
+        if self._dialect == DIALECTS[1]:
+            return {**there, "$schema": schema["$schema"]} if "$schema" in schema and isinstance(there, dict) else there
+        return {**own, "allOf": [*own.get("allOf", []), there]} if own else there
+
+
+def _references(schema: Schema, base: str) -> Iterator[str]:
+    waiting = [schema]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, bool):
+            continue
+        if _ENTANGLING & value.keys():
+            raise Entangled(base)
+        if "$ref" in value:
+            yield urljoin(base, value["$ref"])
+        waiting += [child for pointer, child in children(value) if pointer[0] not in {"$defs", "definitions"}]
+
+
+def _dialect(schema: Schema) -> str:
+    named = schema.get("$schema", DIALECTS[0]) if isinstance(schema, dict) else DIALECTS[0]
+    return str(named).removesuffix("#")
+
+
+def _names(targets: list[str]) -> dict[str, str]:
+    """Name each recursive target by its last word, and a number where that is taken."""
+    result: dict[str, str] = {}
+    for target in targets:
+        word = PurePosixPath(unquote(target.rstrip("/#").replace("?", "/"))).stem or "root"
+        word = "".join(letter if letter.isalnum() else "_" for letter in word)
+        taken = sum(name.partition("-")[0] == word for name in result.values())
+        result[target] = f"{word}-{taken}" if taken else word
+    return result

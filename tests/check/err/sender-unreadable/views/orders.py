@@ -1,0 +1,2 @@
+def pay(layer, order)
+    layer.send_sync("orders", {"type": "paid", "id": order.id})

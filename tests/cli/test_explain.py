@@ -1,0 +1,75 @@
+"""`channelmap explain`: from the code in a report to the page that says what to do."""
+
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+from channelmap.diagnostics import Code
+from channelmap.pages import page
+
+Run = Callable[..., Any]
+
+
+def ends(process: Any) -> tuple[int, str, str]:
+    return process.popen.returncode, process.output, process.errors
+
+
+def test_a_page_is_printed_as_it_was_written(run: Run) -> None:
+    assert ends(run("explain", "handler-missing")) == (0, page("handler-missing").text, "")
+
+
+def test_without_a_code_all_are_listed_with_severity_and_summary(run: Run) -> None:
+    code, output, _ = ends(run("explain"))
+
+    assert code == 0
+    rows = [line.split(maxsplit=2) for line in output.splitlines()]
+    assert [row[0] for row in rows] == list(get_args(Code))
+    assert ["engines-disagree", "warning", page("engines-disagree").summary] in rows
+
+
+def test_a_code_that_is_misspelt_is_answered_with_the_nearest(run: Run) -> None:
+    code, output, errors = ends(run("explain", "handler-mising"))
+
+    assert (code, output) == (2, "")
+    assert "there is no code 'handler-mising'; did you mean 'handler-missing'?" in errors
+
+
+def test_a_code_that_resembles_none_is_answered_with_the_way_to_the_list(run: Run) -> None:
+    code, output, errors = ends(run("explain", "E501"))
+
+    assert (code, output) == (2, "")
+    assert "there is no code 'E501'; 'channelmap explain' lists all codes" in errors
+
+
+def test_on_a_terminal_a_page_is_set_for_people(tmp_path: Path) -> None:
+    shown = on_a_terminal("explain", "handler-missing")
+
+    assert "The consumer has no method for an event type." in shown
+    assert "**" not in shown
+    assert "```" not in shown
+    assert "\x1b[" in shown
+
+
+def on_a_terminal(*arguments: str) -> str:
+    """What a command prints to a terminal."""
+    reader, terminal = pty.openpty()
+    environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"} | {"TERM": "xterm"}
+    command = [sys.executable, "-m", "channelmap", *arguments]
+    with subprocess.Popen(command, stdout=terminal, env=environment) as process:
+        os.close(terminal)
+        shown = b"".join(iter(lambda: read(reader), b""))
+    os.close(reader)
+    assert process.returncode == 0
+    return shown.decode()
+
+
+def read(descriptor: int) -> bytes:
+    """Read from a terminal; its end is an error on Linux, and nothing elsewhere."""
+    try:
+        return os.read(descriptor, 65536)
+    except OSError:
+        return b""

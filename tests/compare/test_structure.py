@@ -1,0 +1,89 @@
+"""Schemas that stand alone mean what they meant among others, and their form hides no difference."""
+
+from typing import Any
+
+import pytest
+
+from channelmap.compare.normal import digest, normal
+from channelmap.compare.releases import ReleasedType
+from channelmap.compare.verdicts import judge
+from channelmap.validation import BASE_URI, SchemaSet, Validator, with_type
+from channelmap.validation.structure import Entangled, standalone
+
+PART = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+
+
+def alone(schema: Any, **files: Any) -> Any:
+    others = SchemaSet([(f"{BASE_URI}{name}.json", each) for name, each in files.items()])
+    return standalone(Validator(with_type(schema), f"{BASE_URI}own.json", others))
+
+
+def test_what_stands_beside_a_reference_still_counts() -> None:
+    schema = alone({"properties": {"v": {"$ref": "part.json", "required": ["b"]}}}, part=PART)
+    validator = Validator(schema)
+    assert validator.is_valid({"v": {"a": 1, "b": 2}})
+    assert not validator.is_valid({"v": {"a": 1}})
+    assert not validator.is_valid({"v": {"b": 1}})
+
+
+def test_files_that_refer_to_each_other_stand_alone_together() -> None:
+    one = {"properties": {"n": {"type": "integer"}, "other": {"$ref": "two.json#/$defs/deep"}}}
+    two = {"$defs": {"deep": {"type": "array", "items": {"$ref": "one.json"}}}}
+    validator = Validator(alone({"properties": {"v": {"$ref": "one.json"}}}, one=one, two=two))
+    assert validator.is_valid({"v": {"other": [{"n": 1, "other": [{"n": 2}]}]}})
+    assert not validator.is_valid({"v": {"other": [{"n": 1, "other": [{"n": "x"}]}]}})
+
+
+def test_a_change_in_a_recursive_file_is_found() -> None:
+    def node(value: Any) -> ReleasedType:
+        tree = {"properties": {"v": value, "next": {"$ref": "node.json"}}}
+        return ReleasedType(normal(alone({"properties": {"tree": {"$ref": "node.json"}}}, node=tree)))
+
+    assert judge("t", node({"type": "integer"}), node({"type": "number"})).verdict == "compatible"
+    assert judge("t", node({"type": "number"}), node({"type": "integer"})).verdict == "breaking"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$defs": {"a": {"$anchor": "here"}}, "properties": {"v": {"$ref": "#here"}}},
+        {"$defs": {"a": {"$id": "there.json"}}, "properties": {"v": {"$ref": "there.json"}}},
+        {"$dynamicAnchor": "node", "properties": {"v": {"$dynamicRef": "#node"}}},
+        {"properties": {"v": {"$ref": "https://json-schema.org/draft/2020-12/schema"}}},
+        {"$defs": {"0": {}} | {str(n): {"allOf": [{"$ref": f"#/$defs/{n - 1}"}] * 10} for n in range(1, 9)},
+         "properties": {"v": {"$ref": "#/$defs/8"}}},
+    ],
+    ids=["an anchor", "an id", "a dynamic reference", "a metaschema", "a bomb"],
+)  # fmt: skip
+def test_what_cannot_be_written_out_says_so(schema: Any) -> None:
+    with pytest.raises(Entangled):
+        alone(schema)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"required": ["a", "b"]}, {"required": ["b", "a"]}),
+        ({"properties": {"title": {"title": "T"}}}, {"properties": {"title": True}}),
+        (
+            {"properties": {"v": {"dependencies": {"a": ["b"]}}}},
+            {"properties": {"v": {"allOf": [{"dependentRequired": {"a": ["b"]}}]}}},
+        ),
+        ({"x-owner": "me", "$comment": "c", "default": {}}, {}),
+    ],
+)
+def test_schemas_that_say_the_same_have_one_form(one: Any, other: Any) -> None:
+    assert digest(normal(alone(one))) == digest(normal(alone(other)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"properties": {"title": {"type": "string"}}}, {"properties": {}}),
+        ({"properties": {"v": {"const": {"title": "a"}}}}, {"properties": {"v": {"const": {"title": "b"}}}}),
+        ({"properties": {"v": {"enum": [1, "1"]}}}, {"properties": {"v": {"enum": ["1"]}}}),
+        ({"properties": {"v": {"prefixItems": [{}, False]}}}, {"properties": {"v": {"prefixItems": [False, {}]}}}),
+    ],
+)
+def test_schemas_that_say_something_else_have_another_form(one: Any, other: Any) -> None:
+    assert digest(normal(alone(one))) != digest(normal(alone(other)))

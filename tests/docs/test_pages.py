@@ -1,0 +1,146 @@
+"""Every code has its page, every page an example that does what it shows, and docs/checks.md is made of the pages."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from channelmap import pages as package
+from channelmap.cli.exits import Exit
+from channelmap.diagnostics import Code
+from channelmap.pages import Page, page, pages
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = ROOT / "docs" / "checks.md"
+GOLDEN = ROOT / "tests" / "check" / "err"
+CODES: tuple[str, ...] = get_args(Code)
+
+#: What ends the part of docs/checks.md that is written by hand.
+MARK = "<!-- What follows is written by tests/docs/test_pages.py, from the pages of `channelmap explain`. -->\n"
+#: The headings of the reference, by the first code below each.
+GROUPS = {
+    "file-missing": "The file can be read",
+    "unknown-key": "The file says what it should",
+    "schema-missing": "Schemas and files of examples",
+    "accepts-refused": "Examples and consumers",
+    "sender-unknown-channel": "Senders",
+    "channel-removed": "Compared with what is released",
+    "waiting-refused": "What waits in a layer",
+}
+
+GIT = {
+    "GIT_AUTHOR_NAME": "Ada",
+    "GIT_AUTHOR_EMAIL": "ada@example.com",
+    "GIT_COMMITTER_NAME": "Ada",
+    "GIT_COMMITTER_EMAIL": "ada@example.com",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+}
+
+_FENCE = re.compile(r"^```", re.MULTILINE)
+_BLOCK = re.compile(r"^(?:`([^`\n]+)`:\n\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_STEP = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the commands of the examples find: this Python, a committer, and nobody who wants another format."""
+    for name, value in GIT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.usefixtures("environment")
+def test_the_example_of_a_page_finds_what_the_page_says(code: str, tmp_path: Path, run: Callable[..., Any]) -> None:
+    shown = page(code)
+    printed = ""
+    for name, language, text in _BLOCK.findall(shown.text):
+        assert name or language == "console", "this block is neither a file nor commands"
+        if name:
+            write(tmp_path / name, text)
+        else:
+            printed += "".join(perform(line, expected, tmp_path, run) for line, expected in _STEP.findall(text))
+    assert f"{shown.severity}[{code}]" in printed
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def perform(line: str, expected: str, directory: Path, run: Callable[..., Any]) -> str:
+    """Run a command, which must print to stdout what is expected, and return that."""
+    name, *arguments = shlex.split(line)
+    if name == "channelmap":
+        process = run(*arguments)
+        assert process.popen.returncode != Exit.INTERNAL, process.errors
+        printed: str = process.output
+    else:
+        printed = subprocess.run(
+            ["sh", "-c", line], cwd=directory, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+    assert printed == expected, f"$ {line}\nprinted\n{printed}instead of\n{expected}"
+    return printed
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_page_has_the_form_of_a_page(code: str) -> None:
+    shown = page(code)
+    title, _, summary, *rest = shown.text.splitlines()
+    assert title == f"# {code}"
+    assert summary == f"**{shown.severity}** {shown.summary}"
+    assert shown.summary.endswith(".")
+    assert len(rest) <= 45, "people who have just met a code read no more than that"
+    assert len(_FENCE.findall(shown.text)) == 2 * len(_BLOCK.findall(shown.text))
+    prose = _BLOCK.sub("", shown.text)
+    assert max(map(len, prose.splitlines())) <= 120
+
+
+def test_no_page_is_without_a_code() -> None:
+    assert {path.stem for path in Path(package.__path__[0]).glob("*.md")} == set(CODES)
+    assert [shown.code for shown in pages()] == list(CODES)
+
+
+def test_what_is_no_code_has_no_page() -> None:
+    with pytest.raises(KeyError):
+        page("__init__")
+
+
+def test_every_code_is_met_by_a_contract_that_has_the_fault() -> None:
+    met = {path.stem for path in GOLDEN.glob("*.out") if path.with_suffix("").is_dir()}
+    assert met == set(CODES)
+
+
+def test_the_reference_consists_of_the_pages() -> None:
+    by_hand, mark, written = REFERENCE.read_text(encoding="utf-8").partition(MARK)
+    assert mark, f"docs/checks.md lacks the line {MARK}"
+    expected = reference()
+    if "RENEW" in os.environ:
+        REFERENCE.write_text(by_hand + MARK + expected, encoding="utf-8")
+    else:
+        hint = "docs/checks.md is older than the pages; to write it anew, `make renew`"
+        assert written == expected, hint
+
+
+def reference() -> str:
+    """The part of docs/checks.md that is not written by hand: a table for each group, then the pages."""
+    lines = ["", "## All codes"]
+    for shown in pages():
+        if shown.code in GROUPS:
+            lines += ["", f"### {GROUPS[shown.code]}", "", "| code | severity | what is wrong |", "| --- | --- | --- |"]
+        lines.append(f"| [`{shown.code}`](#{shown.code}) | {shown.severity} | {shown.summary} |")
+    lines += ["", "## Each code"]
+    return "\n".join(lines) + "\n" + "".join(f"\n{section(shown)}" for shown in pages())
+
+
+def section(shown: Page) -> str:
+    # The examples are run where they are at home; here they would stand in each other's way.
+    unrun = re.sub(r"^```(?=\w)", "<!-- not run: it is run as a page -->\n```", shown.text, flags=re.MULTILINE)
+    return f"##{unrun}"

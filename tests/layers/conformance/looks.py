@@ -1,0 +1,125 @@
+"""What lies on a channel can be looked at, and nothing is taken."""
+
+import pytest
+
+from channelmap.layer import ChannelLayer, Delivery
+from channelmap.terms import Limits
+
+from .suite import Suite, event, numbers
+
+
+async def looked(layer: ChannelLayer, channel: str = "jobs") -> list[Delivery]:
+    return [delivery async for delivery in layer.look(channel)]
+
+
+class Looks(Suite):
+    """What lies on a channel can be looked at, and nothing is taken."""
+
+    def test_a_look_shows_what_waits_oldest_first(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[Delivery]:
+            await layer.send("jobs", event(0))
+            await layer.give_back(await layer.take("jobs", 1))
+            await layer.send("jobs", event(1))
+            await layer.send("jobs", event(2))
+            await layer.send("other", event(3))
+            return await looked(layer)
+
+        shown = self.run(scenario)
+        assert [(d.channel, d.event, d.attempt, d.problem) for d in shown] == [
+            ("jobs", event(number), 1, "") for number in range(3)
+        ]
+        assert [d.sent for d in shown] == sorted(d.sent for d in shown)
+        assert all(d.sent and d.body for d in shown)
+
+    def test_a_channel_on_which_nothing_lies_shows_nothing(self) -> None:
+        assert self.run(looked) == []
+
+    def test_a_look_takes_nothing(self) -> None:
+        async def scenario(layer: ChannelLayer) -> None:
+            await layer.send_many("jobs", [event(number) for number in range(5)])
+            leased = await layer.take("jobs", 2, lease=60)
+            first, second = await looked(layer), await looked(layer)
+            assert numbers(first) == numbers(second) == [0, 1, 2, 3, 4]
+            assert await layer.waiting("jobs") == 3
+            taken = await layer.take("jobs", 9)
+            assert [(d.body, d.sent, d.attempt) for d in taken] == [(d.body, d.sent, d.attempt) for d in first[2:]]
+            await layer.settle(leased)
+            assert await looked(layer) == []
+
+        self.run(scenario)
+
+    def test_what_is_under_a_lease_is_shown_first(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[Delivery]:
+            await layer.send_many("jobs", [event(1), event(2), event(3)])
+            await layer.take("jobs", 2, lease=0)
+            await layer.take("jobs", 2, lease=60)
+            return await looked(layer)
+
+        shown = self.run(scenario)
+        assert [(d.event, d.attempt) for d in shown] == [(event(1), 2), (event(2), 2), (event(3), 1)]
+
+    def test_what_is_shown_cannot_be_settled(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[int]:
+            await layer.send_many("jobs", [event(1), event(2)])
+            await layer.take("jobs", 1, lease=60)
+            await layer.settle(await looked(layer))
+            return numbers(await looked(layer))
+
+        assert self.run(scenario) == [1, 2]
+
+    def test_what_has_expired_is_not_shown_and_stays_where_it_is(self) -> None:
+        async def scenario(layer: ChannelLayer) -> tuple[list[int], list[int]]:
+            await layer.send_many("jobs", [event(1), event(2), event(3)])
+            await layer.take("jobs", 1, lease=60)
+            layer._known["jobs"] = Limits(expiry=0)
+            shown = numbers(await looked(layer))
+            layer._known["jobs"] = Limits()
+            return shown, numbers(await layer.take("jobs", 9))
+
+        assert self.run(scenario, expiry=None) == ([1], [2, 3])
+
+    def test_bytes_that_cannot_be_read_are_shown_with_a_problem(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[Delivery]:
+            await self.plant(layer, b"\xc1")
+            await layer.send("jobs", event(1))
+            return await looked(layer)
+
+        unreadable, readable = self.run(scenario)
+        assert (unreadable.event, unreadable.body) == (None, b"\xc1")
+        assert unreadable.problem
+        assert (readable.event, readable.problem) == (event(1), "")
+
+    def test_a_private_channel_shows_nothing(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[Delivery]:
+            name = await layer.new_channel()
+            await layer.send(name, event(1))
+            return await looked(layer, name)
+
+        assert self.run(scenario) == []
+
+    def test_many_events_are_shown_once_each_in_their_order(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[int]:
+            await layer.send_many("jobs", [event(number) for number in range(2_500)])
+            await layer.take("jobs", 250, lease=60)
+            return numbers(await looked(layer))
+
+        assert self.run(scenario, capacity=2_500) == list(range(2_500))
+
+    def test_while_another_takes_and_sends_what_stays_is_shown(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[int]:
+            await layer.send_many("jobs", [event(number) for number in range(400)])
+            shown: list[Delivery] = []
+            async for delivery in layer.look("jobs"):
+                if len(shown) == 10:
+                    assert numbers(await layer.take("jobs", 300)) == list(range(300))
+                    await layer.send("jobs", event(400))
+                shown.append(delivery)
+            return numbers(shown)
+
+        shown = self.run(scenario, capacity=500)
+        assert shown == sorted(set(shown))
+        assert set(range(300, 400)) <= set(shown)
+
+    def test_a_name_that_is_no_channels_cannot_be_looked_at(self) -> None:
+        with pytest.raises(TypeError):
+            self.run(lambda layer: looked(layer, "no channel"))

@@ -1,0 +1,126 @@
+"""Whatever stands in the files: diagnostics, never a traceback, never a hang, never the end of the process."""
+
+import typing
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from channelmap.checks import check
+from channelmap.diagnostics import Code
+from channelmap.errors import ContractError
+from channelmap.loader import load
+
+CONTRACT = """\
+version: 1
+layer: ${CHANNELMAP_LAYER:-sqlite:///channels.db}
+defaults: {concurrency: 2, delivery: at-least-once, retry: {attempts: 3}}
+check:
+  warn: [file-unused]
+  ignore: [{code: breaks-senders, reason: why, until: "2027-03-31"}]
+channels:
+  thumbnails-generate:
+    description: "Pre-cache 'thumbnails' of an \\u00e9 image."
+    consumer: consumers.Generate
+    capacity: 100
+    events:
+      generate: schemas/generate.json
+      image.deleted:
+        schema:
+          $ref: schemas/generate.json#/$defs/id
+          properties: {id: {type: integer, minimum: 3, pattern: "^a+$"}, tags: {items: {enum: [a, 1, null]}}}
+          additionalProperties: false
+        accepts: [{type: image.deleted, id: 7}]
+        rejects: examples.yaml
+      other: true
+"""
+SCHEMA = """\
+{"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs":
+ {"id": {"type": ["object", "null"], "format": "date"}}, "type": "object", "required": ["id"],
+ "properties": {"id": {"type": "integer", "exclusiveMinimum": 0, "multipleOf": 2},
+ "next": {"$ref": "#"}, "when": {"type": "string", "format": "date-time", "maxLength": 40, "default": 3}},
+ "allOf": [{"if": {"properties": {"id": {"const": 1}}}, "then": {"not": {"required": ["x"]}}}],
+ "unevaluatedProperties": {"oneOf": [{"type": "string"}, {"minItems": 2, "prefixItems": [true, false]}]}}
+"""
+EXAMPLES = "- {type: image.deleted, id: seven}\n- 3\n"
+FILES = {"channels.yaml": CONTRACT, "schemas/generate.json": SCHEMA, "examples.yaml": EXAMPLES}
+#: What does harm: words of both languages, of JSON Schema and of the file's own format.
+WORDS = [
+    *"[]{}:,-#&*!|>'\"%@`\t\n \\\x00\x85\ufeff\u2028",
+    *("- ", ": ", "? ", "<<: ", "&a ", "*a", "!!int ", "---\n", "%YAML 1.1\n", "null", "true", "on", "012", "1e999"),
+    *("-.inf", "1:30", "2024-01-01", "9" * 5_000, '"\\ud800"', "${A}", "${", "é", "\U0001f600", "{}", "[]", '""', "["),
+    *("(a+)+$", "0x1F", "type", "$ref", "$id", "$anchor", "$dynamicRef", "#", "#/", "../", "http://a.invalid/", "file:///etc/hostname"),
+    *("schemas/generate.json", "properties", "additionalProperties", "items", "not", "const", "enum", "required"),
+    *("\\p{L}", "dependentSchemas", "contains", "(?<=a)", "version", "channels", "consumer", "events", "generate"),
+    *("__class__", "accepts", "check", "dispatch"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("fuzz")
+    (directory / "schemas").mkdir()
+    return directory
+
+
+def write(directory: Path, name: str = "", content: bytes = b"") -> None:
+    for file, text in FILES.items():
+        (directory / file).write_bytes(content if file == name else text.encode())
+
+
+def require_sound_answer(directory: Path) -> None:
+    try:
+        found = check(load(directory / "channels.yaml", env={}), imports=False)
+    except ContractError as error:
+        found = error.diagnostics
+        assert found
+    for finding in found:
+        assert finding.code in typing.get_args(Code)
+        assert finding.message
+        assert finding.location.line >= 0
+        assert str(finding)
+
+
+def test_the_files_that_are_mutated_here_are_good(directory: Path) -> None:
+    write(directory)
+    assert load(directory / "channels.yaml", env={}).channels
+
+
+fuzz = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+
+
+@settings(fuzz, max_examples=1_500)
+@given(st.sampled_from(list(FILES)), st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode()))
+def test_any_bytes_are_answered(directory: Path, name: str, content: bytes) -> None:
+    write(directory, name, content)
+    require_sound_answer(directory)
+
+
+@st.composite
+def mutated(draw: st.DrawFn, text: str) -> str:
+    """A good file to which something was done, several times: cut out, put in, doubled, swapped."""
+    for _ in range(draw(st.integers(1, 4))):
+        begin = draw(st.integers(0, len(text)))
+        end = min(len(text), begin + draw(st.integers(0, 30)))
+        kind = draw(st.sampled_from(["cut", "put", "put", "double", "move"]))
+        part = text[begin:end]
+        rest = text[:begin] + text[end:]
+        if kind == "put":
+            text = text[:begin] + draw(st.sampled_from(WORDS)) + text[end if draw(st.booleans()) else begin :]
+        elif kind == "double":
+            text = text[:end] + part + text[end:]
+        elif kind == "move":
+            target = draw(st.integers(0, len(rest)))
+            text = rest[:target] + part + rest[target:]
+        else:
+            text = rest
+    return text
+
+
+@settings(fuzz, max_examples=8_500)
+@given(st.data())
+def test_any_good_file_that_was_spoilt_is_answered(directory: Path, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(list(FILES)))
+    write(directory, name, data.draw(mutated(FILES[name])).encode("utf-8", "surrogatepass"))
+    require_sound_answer(directory)
