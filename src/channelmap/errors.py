@@ -6,6 +6,9 @@
     ├── ContractError         the file is wrong        .diagnostics (never empty, sorted, unique)
     ├── EventRejected         one event is wrong       .channel .type .code .violations
     ├── UnknownChannel        a name not in the file   .channel .known   (a ValueError too, as in Channels)
+    ├── BaselineUnreadable    nothing to compare with  .spec .reason .hint
+    ├── LockUnusable          the lock is wrong        .path .reason .hint
+    ├── SendersMissing        no such Python files     .path
     └── LayerError            the transport failed     .url (without its password)
         ├── ChannelFull       over capacity            .channel .capacity
         └── LayerUnavailable  unreachable or lost

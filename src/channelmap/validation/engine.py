@@ -94,7 +94,10 @@ class Validator:
         self._engine_accepts = self._engine.is_valid
 
     def whole(self) -> Schema:
-        """Return the schema with what it refers to in place of each `$ref`; what refers to itself keeps its `$ref`."""
+        """Return the schema with what it refers to in place of each `$ref`, to tell whether it is the same as another.
+
+        For nothing else: what stands beside a `$ref` may be lost. `structure.standalone` loses nothing.
+        """
         whole: Schema = jsonschema_rs.dereference(
             self._schema, registry=self._registry, base_uri=self._uri, offline=True
         )
