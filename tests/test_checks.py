@@ -26,9 +26,14 @@ MODULES = CHECK / "modules"
 @pytest.fixture(autouse=True)
 def modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(MODULES)
+    forget_modules()
     for name in ("CHANNELMAP_CONFIG", "GITHUB_ACTIONS"):
         monkeypatch.delenv(name, raising=False)
     yield
+    forget_modules()
+
+
+def forget_modules() -> None:
     for path in MODULES.glob("*.py"):
         sys.modules.pop(path.stem, None)
 
