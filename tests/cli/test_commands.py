@@ -16,6 +16,7 @@ from channelmap.cli import channelmap
 from channelmap.cli.dead import as_json
 from channelmap.cli.exits import run as cli_run
 from channelmap.layer import DeadLetter
+from channelmap.validation import Validator
 
 CHANNELS = """\
 version: 1
@@ -305,6 +306,18 @@ def test_schema_prints_the_json_schema_of_channels_yaml(served: Path, run: Run) 
 
     assert code == 0
     assert json.loads(output)["$schema"] == "http://json-schema.org/draft-07/schema#"
+
+
+def test_a_report_as_json_is_what_its_printed_schema_says(served: Path, run: Run) -> None:
+    (served / "report.schema.json").write_text(run("schema", "report").output)
+    (served / "channels.yaml").write_text(CHANNELS.replace("fail: true", "fall: true"))
+
+    code, output, _ = ends(run("check", "--output", "json"))
+
+    assert code == 1
+    validator = Validator(json.loads((served / "report.schema.json").read_text()))
+    assert validator.is_valid(json.loads(output))
+    assert not validator.is_valid({"version": 1})
 
 
 def test_what_init_writes_works_at_once(project: Path, run: Run) -> None:
