@@ -174,6 +174,15 @@ def test_a_contract_that_is_not_there_is_a_wrong_argument(run_pytest: RunPytest)
     assert "nowhere.yaml" in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [["--channelmap=tests"], ["--channelmap", "channels.yaml::thumbnails-delete"]])
+def test_what_is_no_file_is_not_taken_for_a_contract_in_which_all_is_well(
+    run_pytest: RunPytest, arguments: list[str]
+) -> None:
+    done = run_pytest(*arguments)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "ERROR: --channelmap: there is no file '" in done.stderr
+
+
 def test_a_warning_is_a_warning_of_pytest(run_pytest: RunPytest, tmp_path: Path) -> None:
     replace(tmp_path / "channels.yaml", "id: 1}", "id: one}")
     replace(tmp_path / "channels.yaml", "version: 1\n", "version: 1\ncheck: {warn: [accepts-refused]}\n")

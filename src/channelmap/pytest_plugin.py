@@ -32,6 +32,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Add the contract to what is collected, unless some of it was asked for by name."""
     path = _contract_path(config)
+    if path is not None and not path.is_file():
+        # Nothing that is no file would be collected, and all would be well.
+        raise pytest.UsageError(
+            f"--channelmap: there is no file '{path}'; write --channelmap=FILE, or --channelmap last"
+        )
     if path is not None and path not in {_absolute(config, argument.partition("::")[0]) for argument in config.args}:
         config.args.append(str(path))
 

@@ -24,13 +24,14 @@ class Selection:
     warn: frozenset[str] = frozenset()
 
     def apply(self, findings: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
-        """Leave out and soften what the user wants left out and softened."""
-        chosen = [
+        """Leave out and soften what the user wants left out and softened; what reads the same is said once."""
+        chosen = (
             _softened(finding) if finding.code in self.warn else finding
             for finding in findings
             if finding.code not in self.ignore and (not self.select or finding.code in self.select)
-        ]
-        return in_order(chosen)
+        )
+        # Contracts share schemas, and each of them was checked.
+        return in_order(tuple({str(finding): finding for finding in chosen}.values()))
 
 
 def without_exempt(

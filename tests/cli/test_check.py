@@ -154,6 +154,28 @@ def test_several_files_are_checked_in_one_go(checked: Path, run: Run) -> None:
     assert [line.partition(":")[0] for line in lines] == ["broken.yaml"] * 2 + ["channels.yaml"] * 2
 
 
+def test_a_file_that_is_named_twice_is_checked_once(checked: Path, run: Run) -> None:
+    process = run("check", "channels.yaml", "./channels.yaml", "--output", "json")
+    assert [file["file"] for file in json.loads(process.output)["checked"]] == ["channels.yaml"]
+
+
+def test_a_file_that_does_not_load_has_one_name(checked: Path, run: Run) -> None:
+    (checked / "broken.yaml").write_text("version: 2\nchannels: {}\n")
+    process = run("check", "./broken.yaml", "--output", "json")
+    report = json.loads(process.output)
+    assert [file["file"] for file in report["checked"]] == ["broken.yaml"]
+    assert {finding["file"] for finding in report["diagnostics"]} == {"broken.yaml"}
+
+
+def test_what_is_wrong_with_a_schema_that_contracts_share_is_told_once(checked: Path, run: Run) -> None:
+    (checked / "shared.json").write_text('{"minLenght": 3}')
+    for name in ("first", "second"):
+        contract = f"version: 1\nchannels: {{{name}: {{consumer: work.Jobs, events: {{job: shared.json}}}}}}\n"
+        (checked / f"{name}.yaml").write_text(contract)
+    _, lines = ends(run("check", "first.yaml", "second.yaml", "--select", "keyword-unknown"))
+    assert [line.partition(": ")[0] for line in lines] == ["shared.json:1:2"]
+
+
 def test_a_file_that_is_not_there_is_wrong_usage(checked: Path, run: Run) -> None:
     process = run("check", "chanels.yaml")
     assert ends(process) == (2, [
@@ -173,8 +195,10 @@ def test_the_environment_names_the_file(checked: Path, run: Run) -> None:
         (["--output", "sarf"], "there is no format 'sarf'; did you mean 'sarif'?"),
         (["--output", "junit:"], "'junit:' names no file after the colon"),
         (["--output", "json:nowhere/report.json"], "'nowhere/report.json': No such file or directory"),
+        (["--output", "json", "--output", "sarif:-"], "two outputs go to the same place"),
         (["--strict"], "--strict needs --against"),
         (["--transitive"], "--transitive needs --against"),
+        (["--against", ""], "--against names nothing to compare with"),
         (["--against", "no-such-revision"], "no-such-revision"),
         (["--senders", "nowhere"], "nowhere"),
     ],
@@ -191,6 +215,17 @@ def test_one_run_writes_several_formats_and_what_modules_print_is_in_none(checke
     assert "accepts-refused" in (checked / "junit.xml").read_text()
     assert json.loads((checked / "report.sarif").read_text())["version"] == "2.1.0"
     assert "a module that talks" in process.errors
+
+
+def test_findings_are_told_where_their_file_cannot_be_written(checked: Path, run: Run) -> None:
+    process = run("check", "--output", "json:nowhere/report.json")
+    assert "'nowhere/report.json': No such file or directory" in complains(process)
+    assert process.output.startswith(REFUSED)
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout"])
+def test_stdout_has_names_of_its_own(checked: Path, run: Run, name: str) -> None:
+    assert json.loads(run("check", "--output", f"json:{name}").output)["summary"]["files"] == 1
 
 
 def test_a_log_remains_where_all_formats_go_to_files(checked: Path, run: Run) -> None:
@@ -222,6 +257,13 @@ def test_a_channel_that_one_of_the_files_declares_is_known(checked: Path, run: R
     assert ends(run("check", "channels.yaml", "other.yaml", *selected)) == (0, [])
 
 
+def test_a_channel_is_not_called_unknown_while_a_file_does_not_load(checked: Path, run: Run) -> None:
+    (checked / "views.py").write_text('layer.send_sync("tasks", {"type": "job", "id": 1})\n')
+    (checked / "other.yaml").write_text(CHANNELS.replace("  jobs:", "  tasks:").replace("version: 1", "version: 2"))
+    selected = ["--senders", "views.py", "--select", "sender-unknown-channel"]
+    assert ends(run("check", "channels.yaml", "other.yaml", *selected)) == (0, [])
+
+
 def test_what_waits_in_the_layer_is_judged(checked: Path, run: Run) -> None:
     layer = get_channel_layer(checked / "channels.yaml")
     layer.send_sync("jobs", {"type": "job", "id": 1})
@@ -235,3 +277,21 @@ def test_what_waits_in_the_layer_is_judged(checked: Path, run: Run) -> None:
 def test_a_layer_that_is_away_is_told_in_words(checked: Path, run: Run) -> None:
     (checked / "channels.yaml").write_text(CHANNELS.replace("channels.db", "nowhere/channels.db"))
     assert "the directory" in complains(run("check", "--layer"))
+
+
+def test_a_layer_that_is_not_made_yet_is_not_made_by_a_check(checked: Path, run: Run) -> None:
+    process = run("check", "--layer", "--ignore", "accepts-refused")
+    assert ends(process)[0] == 0
+    assert "channels.db: there is no such file yet, so nothing waits in it" in process.errors
+    assert not list(checked.glob("channels.db*"))
+
+
+def test_nothing_waits_in_memory_for_a_check(checked: Path, run: Run) -> None:
+    (checked / "channels.yaml").write_text(CHANNELS.replace("sqlite:///channels.db", "memory://"))
+    assert "--layer: memory://: events in memory end with their process" in complains(run("check", "--layer"))
+
+
+@pytest.mark.parametrize("name", ["", " ", "1\n2"])
+def test_a_release_has_a_name_that_can_be_read(checked: Path, run: Run, name: str) -> None:
+    assert "cannot be the name of a release" in complains(run("lock", name))
+    assert not (checked / "channelmap.lock.json").exists()

@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -306,6 +308,23 @@ def test_schema_prints_the_json_schema_of_channels_yaml(served: Path, run: Run) 
 
     assert code == 0
     assert json.loads(output)["$schema"] == "http://json-schema.org/draft-07/schema#"
+
+
+@pytest.mark.parametrize("command", ["schema", "explain too-deep", "explain", "dead list", "check", "lock 1.0"])
+def test_a_command_whose_stdout_is_closed_does_its_work_in_silence(served: Path, command: str) -> None:
+    shell = f"{sys.executable} -m channelmap {command} >&-"
+    done = subprocess.run(["sh", "-c", shell], cwd=served, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+
+
+def test_what_an_encoding_lacks_is_escaped(served: Path, run: Run) -> None:
+    process = run("explain", "compatibility-undecided", PYTHONIOENCODING="ascii")
+    assert ends(process)[0] == 0
+    (served / "channels.yaml").write_text(CHANNELS.replace("jobs:", "jöbs:"), encoding="utf-8")
+    code, output, _ = ends(run("check", PYTHONIOENCODING="ascii"))
+    assert code == 1
+    assert r"j\xf6bs" in output
 
 
 def test_a_report_as_json_is_what_its_printed_schema_says(served: Path, run: Run) -> None:

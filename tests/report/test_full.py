@@ -125,6 +125,7 @@ def test_the_word_that_begins_at_the_place_is_underlined(project: Path, line: st
     ("line", "column", "word"),
     [
         ("class Chat(Consumer):", 1, "class Chat"),
+        ("@abc.abstractmethod", 1, "@abc.abstractmethod"),
         ("    async def send(self, event):", 5, "async def send"),
         ('layer.send("mail", {"type": "x"})', 12, '"mail"'),
         ("layer.send(name)", 1, "layer.send"),

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_args
 from xml.etree import ElementTree as ET
@@ -48,6 +48,13 @@ def found(path: str, line: int = 0) -> Report:
     return Report((), (replace(A_FINDING, location=Location(path, line)),))
 
 
+def fingerprints_of(service: str, *diagnostics: Diagnostic) -> list[str]:
+    report = Report((), diagnostics)
+    if service == "gitlab":
+        return [issue["fingerprint"] for issue in gitlab(report)]
+    return [result["partialFingerprints"]["finding/v1"] for result in sarif(report)["results"]]
+
+
 def test_a_result_has_its_place_its_level_and_its_related_places(report: Report) -> None:
     run = sarif(report)
     assert run["columnKind"] == "unicodeCodePoints"
@@ -86,6 +93,7 @@ def test_files_are_uris_relative_to_the_working_directory(project: Path) -> None
     uris = {
         "my files/größe#1.yaml": "my%20files/gr%C3%B6%C3%9Fe%231.yaml",
         "a:b.yaml": "a%3Ab.yaml",
+        "no utf-8 \udcff.yaml": "no%20utf-8%20%FF.yaml",
         "./schemas/../channels.yaml": "channels.yaml",
         str(project / "sub" / "c.yaml"): "sub/c.yaml",
         "../other/c.yaml": (project.parent / "other" / "c.yaml").as_uri(),
@@ -96,14 +104,29 @@ def test_files_are_uris_relative_to_the_working_directory(project: Path) -> None
         assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == uri
 
 
+def test_files_are_uris_relative_to_the_top_of_the_repository(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(project.parent))
+    [result] = sarif(found("channels.yaml", 1))["results"]
+    place = result["locations"][0]["physicalLocation"]
+    assert place["artifactLocation"]["uri"] == f"{project.name}/channels.yaml"
+
+
+@pytest.mark.parametrize(("service", "variable"), [("sarif", "GITHUB_WORKSPACE"), ("gitlab", "CI_PROJECT_DIR")])
+def test_findings_of_jobs_in_several_directories_are_not_the_same(
+    project: Path, monkeypatch: pytest.MonkeyPatch, service: str, variable: str
+) -> None:
+    monkeypatch.setenv(variable, str(project))
+    names = set()
+    for directory in ("orders", "mail"):
+        (project / directory).mkdir()
+        monkeypatch.chdir(project / directory)
+        names |= set(fingerprints_of(service, A_FINDING))
+    assert len(names) == 2
+
+
 @pytest.mark.parametrize("service", ["sarif", "gitlab"])
 def test_a_finding_is_known_again_when_its_line_moves_and_no_two_are_the_same(service: str) -> None:
-    def fingerprints(*diagnostics: Diagnostic) -> list[str]:
-        report = Report((), diagnostics)
-        if service == "gitlab":
-            return [issue["fingerprint"] for issue in gitlab(report)]
-        return [result["partialFingerprints"]["finding/v1"] for result in sarif(report)["results"]]
-
+    fingerprints = partial(fingerprints_of, service)
     twice = replace(A_FINDING, message="'a' is declared twice; first at 3:5")
     moved = replace(twice, location=Location("channels.yaml", 90, 7), message="'a' is declared twice; first at 80:5")
     other_file = replace(twice, location=Location("other.yaml", 3, 1))
@@ -112,6 +135,12 @@ def test_a_finding_is_known_again_when_its_line_moves_and_no_two_are_the_same(se
     assert len(set(before)) == 5
     assert fingerprints(moved) == before[:1]
     assert fingerprints(moved, twice) == [before[0], before[4]]
+
+
+def test_junit_is_right_in_any_encoding() -> None:
+    text = render(Report((Checked("größe/channels.yaml"),), ()), "junit")
+    assert text.isascii()
+    assert junit(Report((Checked("größe/channels.yaml"),), ()))[0].get("name") == "größe/channels.yaml"
 
 
 def test_junit_has_a_case_for_each_event_type_which_fails_when_there_is_an_error_about_it(report: Report) -> None:

@@ -2,21 +2,22 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import Iterator
-from contextlib import redirect_stdout
+from contextlib import nullcontext
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import click
 
 from channelmap.cli.exits import Exit
-from channelmap.cli.options import prepare_imports
+from channelmap.cli.guests import importable, own_stdout
 from channelmap.cli.outputs import Output, OutputType, write
 from channelmap.contract import Contract
 from channelmap.diagnostics import BREAKS, Code, Diagnostic, Location, Severity
 from channelmap.errors import ContractError, did_you_mean, quoted
 from channelmap.loader import load
+from channelmap.loader.files import label_of
 from channelmap.report import Checked, Report
 from channelmap.selection import Selection, without_exempt
 
@@ -98,59 +99,67 @@ def command(  # noqa: PLR0913, PLR0917  (click hands over each option by its nam
     `channelmap explain CODE` explains.
     """
     steps = Steps(**options)
-    _refuse_the_pointless(files, steps)
+    _refuse_the_pointless(files, steps, output)
     selection = Selection(*(frozenset().union(*codes) for codes in (select, ignore, warn)))
-    checked, found = _check_all(files or (os.environ.get("CHANNELMAP_CONFIG") or "channels.yaml",), steps)
-    report = Report(tuple(checked), selection.apply(found))
-    write(report, output)
+    contracts = _load_all(files or (os.environ.get("CHANNELMAP_CONFIG") or "channels.yaml",))
+    with own_stdout() as stdout:
+        found = _check_all(contracts, steps)
+        checked = tuple(Checked(path, _cases(contract)) for path, contract in contracts.items())
+        report = Report(checked, selection.apply(found))
+        write(report, output, stdout)
     return _exit_code(report, fail_on)
 
 
-def _refuse_the_pointless(files: tuple[str, ...], steps: Steps) -> None:
+def _refuse_the_pointless(files: tuple[str, ...], steps: Steps, outputs: tuple[Output, ...]) -> None:
+    if steps.against == "":
+        # Such as an empty variable of a job: no release is not the same as no changes.
+        raise click.UsageError("--against names nothing to compare with")
     if steps.against is None and (steps.transitive or steps.strict):
         raise click.UsageError(f"--{'transitive' if steps.transitive else 'strict'} needs --against")
     if steps.against is not None and len(files) > 1 and os.path.isfile(steps.against):  # noqa: PTH113  (as typed)
         raise click.UsageError("--against with one file compares with one FILE, not with several")
+    if len({output.path for output in outputs}) < len(outputs):
+        raise click.UsageError("two outputs go to the same place; name a file for one of them, such as 'json:FILE'")
 
 
-def _check_all(configs: tuple[str, ...], steps: Steps) -> tuple[list[Checked], list[Diagnostic]]:
-    checked: list[Checked] = []
-    found: list[Diagnostic] = []
-    contracts: list[Contract] = []
+def _load_all(configs: tuple[str, ...]) -> dict[str, Contract | ContractError]:
+    """Load each file once, by its name in messages; what is wrong with one does not keep others from being checked."""
+    loaded: dict[str, Contract | ContractError] = {}
     for config in configs:
         try:
             contract = load(config)
         except ContractError as error:
             if {finding.code for finding in error.diagnostics} == {"file-missing"}:
                 raise
-            checked.append(Checked(config))
-            found += error.diagnostics
-            continue
-        contracts.append(contract)
-        checked.append(Checked(contract.path, _cases(contract)))
+            loaded[label_of(Path(config))] = error
+        else:
+            loaded[contract.path] = contract
+    return loaded
+
+
+def _check_all(contracts: dict[str, Contract | ContractError], steps: Steps) -> list[Diagnostic]:
+    found: list[Diagnostic] = []
     unknown_to: dict[Location, list[Diagnostic]] = {}
-    for contract in contracts:
-        findings = list(_check(contract, steps))
-        kept = without_exempt(contract, findings, steps.judged, datetime.now(UTC).date())
-        for finding in kept:
+    for contract in contracts.values():
+        if isinstance(contract, ContractError):
+            found += contract.diagnostics
+            continue
+        for finding in without_exempt(contract, _check(contract, steps), steps.judged, datetime.now(UTC).date()):
             if finding.code == "sender-unknown-channel":
                 unknown_to.setdefault(finding.location, []).append(finding)
             else:
                 found.append(finding)
     # A channel that one of the files declares is known.
-    found += [same[0] for same in unknown_to.values() if len(same) == len(contracts)]
-    return checked, found
+    return found + [same[0] for same in unknown_to.values() if len(same) == len(contracts)]
 
 
 def _check(contract: Contract, steps: Steps) -> Iterator[Diagnostic]:
     """Take the steps that were asked for; each is imported when it is."""
     from channelmap.checks import check
 
-    if steps.imports:
-        prepare_imports(contract.path)
-    # What a consumer's module prints is no part of a report.
-    with redirect_stdout(sys.stderr):
-        yield from check(contract, imports=steps.imports)
+    with importable(contract) if steps.imports else nullcontext():
+        found = check(contract, imports=steps.imports)
+    yield from found
     if steps.senders:
         from channelmap.senders import check_senders
 
@@ -158,7 +167,7 @@ def _check(contract: Contract, steps: Steps) -> Iterator[Diagnostic]:
     if steps.against is not None:
         yield from _compared(contract, steps)
     if steps.layer:
-        yield from asyncio.run(_waiting(contract))
+        yield from _waiting(contract)
 
 
 def _compared(contract: Contract, steps: Steps) -> Iterator[Diagnostic]:
@@ -170,7 +179,19 @@ def _compared(contract: Contract, steps: Steps) -> Iterator[Diagnostic]:
         yield from findings(compare(release, now, strict=steps.strict), contract)
 
 
-async def _waiting(contract: Contract) -> tuple[Diagnostic, ...]:
+def _waiting(contract: Contract) -> tuple[Diagnostic, ...]:
+    url = contract.layer.url
+    if url.startswith("memory:"):
+        raise click.UsageError(f"--layer: {url}: events in memory end with their process, so none wait for this one")
+    file = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:") and file.parent.is_dir() and not file.exists():
+        # Opened, it would be made.
+        click.echo(f"{url}: there is no such file yet, so nothing waits in it", err=True)
+        return ()
+    return asyncio.run(_looked_through(contract))
+
+
+async def _looked_through(contract: Contract) -> tuple[Diagnostic, ...]:
     from channelmap.sending import open_contract_layer
     from channelmap.waiting import check_waiting
 
@@ -181,7 +202,9 @@ async def _waiting(contract: Contract) -> tuple[Diagnostic, ...]:
         await layer.close()
 
 
-def _cases(contract: Contract) -> tuple[tuple[str, str], ...]:
+def _cases(contract: Contract | ContractError) -> tuple[tuple[str, str], ...]:
+    if isinstance(contract, ContractError):
+        return ()
     return tuple((channel.name, event_type) for channel in contract.channels.values() for event_type in channel.events)
 
 

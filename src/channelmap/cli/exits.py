@@ -1,5 +1,6 @@
 """How a command ends: what is raised becomes a clear message and a named exit code, never a traceback."""
 
+import io
 import os
 import signal
 import sys
@@ -23,9 +24,13 @@ class Exit(IntEnum):
 
 def run(command: click.Command, name: str, argv: Sequence[str] | None) -> int:
     """Run a command and return its exit code; diagnostics go to stdout, everything else to stderr."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal or a pipe of another encoding shows what it can.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = command.main(args=list(sys.argv[1:] if argv is None else argv), prog_name=name, standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except (click.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT
     except BrokenPipeError:

@@ -25,7 +25,7 @@ def command(code: str | None) -> None:
         hint = did_you_mean(code, codes) or "'channelmap explain' lists all codes"
         raise click.UsageError(f"there is no code {quoted(code)}; {hint}")
     text = page(code).text
-    if sys.stdout.isatty():
+    if sys.stdout and sys.stdout.isatty():
         _render(text)
     else:
         click.echo(text, nl=False)

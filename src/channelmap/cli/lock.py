@@ -7,6 +7,7 @@ import click
 
 from channelmap.cli.options import CONFIG
 from channelmap.compare import LOCK_NAME, release_of, write_lock
+from channelmap.errors import quoted
 from channelmap.loader import load
 
 
@@ -19,6 +20,12 @@ def command(name: str, config: str) -> None:
     `channelmap check --against channelmap.lock.json` compares with it, with --transitive with all releases in it.
     Nothing is added where nothing has changed since the last one.
     """
+    if not name.strip() or not name.isprintable():
+        raise click.UsageError(
+            f"{quoted(name)} cannot be the name of a release; expected printable text, such as '1.0'"
+        )
     path = Path(config).parent / LOCK_NAME
     added = write_lock(path, release_of(load(config), name), datetime.now(UTC).date())
-    click.echo(f"{path}: {'added' if added else 'nothing has changed, so nothing was added for'} release '{name}'")
+    click.echo(
+        f"{path}: {'added' if added else 'nothing has changed, so nothing was added for'} release {quoted(name)}"
+    )

@@ -1,9 +1,8 @@
 """Where a report goes, in which format: the terminal, a pipe, files, and GitHub's summary of a job."""
 
 import os
-import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import click
 
@@ -32,32 +31,35 @@ class OutputType(click.ParamType[Output]):
             self.fail(f"there is no format {quoted(name)}; {hint}", param, ctx)
         if separator and not path:
             self.fail(f"{quoted(value)} names no file after the colon", param, ctx)
-        return Output(name, Path(path) if path else None)
+        # The name that stdout has in the file system leads elsewhere while there is user code.
+        return Output(name, None if path in {"", "-", "/dev/stdout"} else Path(path))
 
 
-def write(report: Report, outputs: tuple[Output, ...]) -> None:
+def write(report: Report, outputs: tuple[Output, ...], stdout: TextIO) -> None:
     """Write a report to everywhere that is asked for; to stdout in any case."""
     if all(output.path for output in outputs):
-        outputs = (*outputs, Output(_usual_format(), None))
+        # First: people read it even where a file cannot be written.
+        outputs = (Output(_usual_format(stdout), None), *outputs)
     for output in outputs:
         if output.path is not None:
             output.path.write_text(render(report, output.format), encoding="utf-8")
         else:
-            click.echo(render(report, output.format, colour=_is_colourful()), nl=False, color=True)
+            stdout.write(render(report, output.format, colour=_is_colourful(stdout)))
+            stdout.flush()
             if output.format == "github":
                 _add_to_summary(report)
     if Output("full", None) not in outputs:
         click.echo(f"{checked(report)}; {found(report)}", err=True)
 
 
-def _usual_format() -> str:
+def _usual_format(stdout: TextIO) -> str:
     if os.environ.get("GITHUB_ACTIONS") == "true":
         return "github"
-    return "full" if sys.stdout.isatty() else "concise"
+    return "full" if stdout.isatty() else "concise"
 
 
-def _is_colourful() -> bool:
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+def _is_colourful(stdout: TextIO) -> bool:
+    return stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _add_to_summary(report: Report) -> None:

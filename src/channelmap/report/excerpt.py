@@ -24,8 +24,8 @@ _WORD = re.compile(
     _QUOTED + r"| [\[{] | (?: \$\{[^}]{0,200}\} | (?! :(?:\s|$) | \s\# ) [^,\]}] )++",
     re.VERBOSE,
 )
-#: Of Python: a quoted text, the head of a definition, or a dotted name.
-_PYTHON_WORD = re.compile(_QUOTED + r"| (?: (?:async\s+)? (?:def|class) \s+ )? [\w.]++", re.VERBOSE)
+#: Of Python: a quoted text, a decorator, the head of a definition, or a dotted name.
+_PYTHON_WORD = re.compile(_QUOTED + r"| (?: @ | (?:async\s+)? (?:def|class) \s+ )? [\w.]++", re.VERBOSE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,6 @@ def render(report: Report) -> str:
                 "lines": {"begin": max(diagnostic.location.line, 1)},
             },
         }
-        for diagnostic, fingerprint in zip(report.diagnostics, fingerprints(report.diagnostics), strict=True)
+        for diagnostic, fingerprint in zip(report.diagnostics, fingerprints(top, report.diagnostics), strict=True)
     ]
     return json.dumps(issues, indent=2) + "\n"

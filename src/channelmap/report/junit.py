@@ -27,7 +27,9 @@ def render(report: Report) -> str:
         # A suite without a case would be no proof that anything was checked.
         _suite(root, path, cases or {(path, "check"): []})
     ET.indent(root)
-    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+    # ASCII, with references to other characters: right in whatever encoding it is written.
+    text: bytes = ET.tostring(root, encoding="us-ascii", xml_declaration=True)
+    return text.decode() + "\n"
 
 
 def _owner(report: Report, diagnostic: Diagnostic) -> str:

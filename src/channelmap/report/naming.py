@@ -21,11 +21,11 @@ def seen_from(top: str, path: str) -> str:
     return Path(relative if below else full).as_posix()
 
 
-def fingerprints(diagnostics: Iterable[Diagnostic]) -> Iterator[str]:
-    """Make a name for each finding, unique in its report, that stays the same when lines are added above it."""
+def fingerprints(top: str, diagnostics: Iterable[Diagnostic]) -> Iterator[str]:
+    """Make a name for each finding, unique below `top`, that stays the same when lines are added above it."""
     seen: Counter[tuple[str, ...]] = Counter()
     for found in diagnostics:
         message = _LINE_NUMBERS.sub(":", found.message)
-        key = (found.code, Path(found.location.path).as_posix(), found.channel, found.event_type, message)
+        key = (found.code, seen_from(top, found.location.path), found.channel, found.event_type, message)
         seen[key] += 1
         yield hashlib.sha256(repr((*key, seen[key])).encode()).hexdigest()

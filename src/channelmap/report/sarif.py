@@ -1,6 +1,7 @@
 """SARIF 2.1.0, for code scanning."""
 
 import json
+import os
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,19 @@ def render(report: Report) -> str:
     """Write one run, with the pages of the codes that were found as its rules."""
     codes = sorted({diagnostic.code for diagnostic in report.diagnostics})
     driver = {"name": "channelmap", "version": version("channelmap"), "rules": [_rule(code) for code in codes]}
+    # Code scanning looks for files from the top of the repository, wherever the check ran.
+    top = os.environ.get("GITHUB_WORKSPACE", "")
     excerpts = Excerpts()
     results = [
         {
-            **_result(diagnostic, excerpts),
+            **_result(top, diagnostic, excerpts),
             "ruleIndex": codes.index(diagnostic.code),
             "partialFingerprints": {
                 # GitHub's own `primaryLocationLineHash` is left to its uploader, which complains of any other value.
                 "finding/v1": fingerprint
             },
         }
-        for diagnostic, fingerprint in zip(report.diagnostics, fingerprints(report.diagnostics), strict=True)
+        for diagnostic, fingerprint in zip(report.diagnostics, fingerprints(top, report.diagnostics), strict=True)
     ]
     run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
     return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
@@ -50,7 +53,7 @@ def _rule(code: str) -> dict[str, Any]:
     }
 
 
-def _result(diagnostic: Diagnostic, excerpts: Excerpts) -> dict[str, Any]:
+def _result(top: str, diagnostic: Diagnostic, excerpts: Excerpts) -> dict[str, Any]:
     text = sentence(diagnostic)
     if diagnostic.witness:
         text += f"\nevent: {diagnostic.witness}"
@@ -58,16 +61,20 @@ def _result(diagnostic: Diagnostic, excerpts: Excerpts) -> dict[str, Any]:
         "ruleId": diagnostic.code,
         "level": _LEVELS[diagnostic.severity],
         "message": {"text": text},
-        "locations": [{"physicalLocation": _place(diagnostic.location, excerpts)}],
+        "locations": [{"physicalLocation": _place(top, diagnostic.location, excerpts)}],
         "relatedLocations": [
-            {"id": number, "message": {"text": other.message}, "physicalLocation": _place(other.location, excerpts)}
+            {
+                "id": number,
+                "message": {"text": other.message},
+                "physicalLocation": _place(top, other.location, excerpts),
+            }
             for number, other in enumerate(diagnostic.related, 1)
         ],
     }
 
 
-def _place(location: Location, excerpts: Excerpts) -> dict[str, Any]:
-    place: dict[str, Any] = {"artifactLocation": {"uri": _uri(location.path)}}
+def _place(top: str, location: Location, excerpts: Excerpts) -> dict[str, Any]:
+    place: dict[str, Any] = {"artifactLocation": {"uri": _uri(seen_from(top, location.path))}}
     excerpt = excerpts.at(location)
     region = {
         "startLine": location.line,
@@ -80,5 +87,4 @@ def _place(location: Location, excerpts: Excerpts) -> dict[str, Any]:
 
 
 def _uri(path: str) -> str:
-    seen = seen_from("", path)
-    return Path(seen).as_uri() if Path(seen).is_absolute() else quote(seen)
+    return Path(path).as_uri() if Path(path).is_absolute() else quote(os.fsencode(path))
