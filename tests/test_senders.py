@@ -1,6 +1,7 @@
 """What Python files send is judged as far as it is written out, and never further."""
 
 import json
+import os
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -128,7 +129,7 @@ def test_a_finding_names_channel_and_type_and_the_place_of_their_declaration(
 
     assert (refused.channel, refused.event_type) == ("jobs", "job")
     assert refused.related[0].location == Location("channels.yaml", 7, 7)
-    assert (unknown.channel, unknown.event_type) == ("jobs", "")
+    assert (unknown.channel, unknown.event_type) == ("jobs", "x")
     assert unknown.related[0].location == Location("channels.yaml", 4, 3)
 
 
@@ -287,11 +288,11 @@ def test_what_a_channel_only_warns_of_is_a_warning(diagnostics: Callable[[str], 
 @pytest.mark.parametrize(
     ("code", "place"),
     [
-        (b"x = 1\ny = = 2", "app.py:2:5"),
-        (b"\xff", "app.py"),
-        (b"x = 1\0", "app.py"),
-        (b"# coding: rot13\n", "app.py"),
-        (b"# coding: nonsense\n", "app.py"),
+        (b"send = 1\ny = = 2", "app.py:2:5"),
+        (b"send = \xff", "app.py"),
+        (b"send = 1\0", "app.py"),
+        (b"# coding: rot13\nsend", "app.py"),
+        (b"# coding: nonsense\nsend", "app.py"),
     ],
 )
 def test_a_file_that_is_no_python_is_a_warning_in_our_words(
@@ -350,6 +351,39 @@ def test_a_file_that_cannot_be_read_is_a_warning(contract: Contract, project: Pa
     (finding,) = check_senders(contract, [project])
 
     assert str(finding) == ("link.py: warning[sender-unreadable] this is not a file; what it sends was not checked")
+
+
+def test_what_is_sent_elsewhere_under_the_name_of_a_channel_is_no_event(found: Find) -> None:
+    for event in ("{'id': 1}", "{'type': 'order'}", "{'type': 5}"):
+        assert found(f"producer.send('jobs', {event})") == []
+        assert len(found(f"layer.send('jobs', {event})")) == 1
+    assert len(found("producer.send('jobs', {'type': 'job'})")) == 1
+
+
+def test_a_link_that_leads_to_itself_is_no_trouble(contract: Contract, project: Path) -> None:
+    (project / "self.py").symlink_to("self.py")
+    (project / "up").symlink_to(".")
+
+    (finding,) = check_senders(contract, [project])
+
+    assert str(finding) == "self.py: warning[sender-unreadable] this is not a file; what it sends was not checked"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read every directory")
+def test_a_directory_that_may_not_be_read_is_a_warning(contract: Contract, project: Path) -> None:
+    (project / "locked").mkdir(mode=0)
+
+    (finding,) = check_senders(contract, [project])
+
+    assert str(finding) == (
+        "locked: warning[sender-unreadable] the directory cannot be read; what it sends was not checked"
+    )
+
+
+def test_a_file_in_which_nothing_can_be_sent_need_not_be_python(contract: Contract, project: Path) -> None:
+    (project / "old.py").write_text("print 'hello'\n")
+
+    assert check_senders(contract, [project]) == ()
 
 
 def test_a_long_sum_and_a_deep_event_are_no_trouble(found: Find) -> None:

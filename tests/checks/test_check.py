@@ -146,6 +146,25 @@ def test_a_handler_that_another_channel_reaches_is_no_fault_even_when_that_chann
     del sys.modules[module.__name__]
 
 
+def test_what_another_contract_names_is_not_left_over(project: Path, consumer_module: ConsumerModule) -> None:
+    module = consumer_module("""
+        class Consumer(AsyncConsumer):
+            async def made(self, event): ...
+            async def gone(self, event): ...
+    """)
+    (project / "schemas").mkdir()
+    for name in ("made", "gone"):
+        (project / "schemas" / f"{name}.json").write_text("{}")
+        (project / f"{name}.yaml").write_text(
+            f"version: 1\nchannels:\n  images: {{consumer: {module.__name__}.Consumer, "
+            f"events: {{{name}: schemas/{name}.json}}}}\n"
+        )
+    contracts = made, gone = load("made.yaml"), load("gone.yaml")
+    for contract in contracts:
+        assert {diagnostic.code for diagnostic in check(contract)} == {"handler-unreached", "file-unused"}
+    assert check(made, beside=[gone]) == check(gone, beside=contracts) == ()
+
+
 def test_a_method_that_a_librarys_class_defines_too_is_the_librarys_affair(
     contract: Make, consumer_module: ConsumerModule
 ) -> None:

@@ -249,6 +249,24 @@ def test_what_python_files_send_is_judged(checked: Path, run: Run) -> None:
     assert codes == ["sender-unknown-type", "sender-unknown-channel"]
 
 
+def test_a_type_that_only_a_sender_knows_can_be_exempted_by_its_name(checked: Path, run: Run) -> None:
+    (checked / "views.py").write_text('layer.send("jobs", {"type": "old"})\n')
+    options = ["--senders", "views.py", "--select", "sender-unknown-type,ignore-unused"]
+    assert len(ends(run("check", *options))[1]) == 1
+    exempt(checked, "{code: sender-unknown-type, channel: jobs, event: old, reason: goes soon}")
+    assert ends(run("check", *options)) == (0, [])
+
+
+def test_a_handler_that_another_of_the_files_reaches_is_no_finding(checked: Path, run: Run) -> None:
+    (checked / "channels.yaml").write_text(CHANNELS.replace("      Job: true\n", ""))
+    (checked / "other.yaml").write_text(
+        CHANNELS.replace("job:", "job.other:").replace("type: job,", "type: job.other,")
+    )
+    selected = ["--select", "handler-unreached"]
+    assert len(ends(run("check", *selected))[1]) == 1
+    assert ends(run("check", "channels.yaml", "other.yaml", *selected)) == (0, [])
+
+
 def test_a_channel_that_one_of_the_files_declares_is_known(checked: Path, run: Run) -> None:
     (checked / "views.py").write_text('layer.send_sync("tasks", {"type": "job", "id": 1})\n')
     (checked / "other.yaml").write_text(CHANNELS.replace("  jobs:", "  tasks:"))

@@ -1,11 +1,11 @@
 """What loading cannot know: whether schemas, examples, consumers and handlers are what they seem to be.
 
-One rule is one function with one code, in a module of what it is about, and stands in one of the tuples below;
-rules about consumers stand in the order in which one is pointless without the other. User code is imported here,
-through `imports`.
+One rule is one function with one code, in a module of what it is about, and stands in one of the tuples below, or in
+`check` where it looks at more than one channel; rules about consumers stand in the order in which one is pointless
+without the other. User code is imported here, through `imports`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from channelmap.checks.consumers import consumer_of
@@ -13,15 +13,15 @@ from channelmap.checks.documents import Part, SchemaDocument, schema_documents
 from channelmap.checks.emptiness import schema_accepts_nothing, schema_dead_part
 from channelmap.checks.examples import accepts_refused, engines_disagree, rejects_accepted
 from channelmap.checks.files import file_unused
-from channelmap.checks.handlers import handler_unreached, handlers
+from channelmap.checks.handlers import handlers
 from channelmap.checks.keywords import keyword_of_other_dialect, keyword_unknown, keyword_without_effect
 from channelmap.checks.names import names_alike
 from channelmap.checks.patterns import pattern_ambiguous
 from channelmap.checks.schemas import format_unknown, required_undeclared, schema_example_refused
+from channelmap.checks.unreached import handler_unreached
 from channelmap.contract import Channel, Contract, EventType
 from channelmap.diagnostics import Diagnostic, in_order
 
-_ContractRule = Callable[[Contract], Iterator[Diagnostic]]
 _EventTypeRule = Callable[[Channel, EventType], Iterator[Diagnostic]]
 _DocumentRule = Callable[[SchemaDocument], Iterator[Diagnostic]]
 _PartRule = Callable[[Part], Iterator[Diagnostic]]
@@ -29,9 +29,8 @@ _PartRule = Callable[[Part], Iterator[Diagnostic]]
 #: What would make a worker fail, or show that it refuses good events.
 _EXAMPLES: tuple[_EventTypeRule, ...] = (accepts_refused, rejects_accepted)
 _EVENT_TYPES: tuple[_EventTypeRule, ...] = (engines_disagree, schema_accepts_nothing)
-_DOCUMENTS: tuple[_DocumentRule, ...] = (schema_dead_part,)
+_DOCUMENTS: tuple[_DocumentRule, ...] = (schema_dead_part, keyword_unknown)
 _PARTS: tuple[_PartRule, ...] = (
-    keyword_unknown,
     keyword_of_other_dialect,
     keyword_without_effect,
     required_undeclared,
@@ -39,11 +38,15 @@ _PARTS: tuple[_PartRule, ...] = (
     format_unknown,
     pattern_ambiguous,
 )
-_CONTRACT: tuple[_ContractRule, ...] = (names_alike, file_unused)
 
 
 def check(
-    contract: Contract, channels: Iterable[str] = (), *, imports: bool = True, thorough: bool = True
+    contract: Contract,
+    channels: Iterable[str] = (),
+    *,
+    beside: Sequence[Contract] = (),
+    imports: bool = True,
+    thorough: bool = True,
 ) -> tuple[Diagnostic, ...]:
     """Find what is wrong with a contract that loads.
 
@@ -52,6 +55,7 @@ def check(
     Args:
         contract: the contract.
         channels: only these; all of them, and what is between them, when none is named.
+        beside: other contracts, which may name the same files and consumers.
         imports: import the consumers, and look at them and their handlers.
         thorough: look for all that may be wrong, not only for what makes a worker fail.
 
@@ -63,11 +67,11 @@ def check(
     chosen = [contract.channel(name) for name in names] or list(contract.channels.values())
     found = [*_event_types(chosen, (*_EXAMPLES, *_EVENT_TYPES) if thorough else _EXAMPLES)]
     if imports:
-        found += _consumers(contract, chosen, thorough=thorough)
+        found += _consumers(contract, chosen, beside, thorough=thorough)
     if thorough:
         found += _schemas(contract, chosen)
     if thorough and not names:
-        found += [diagnostic for rule in _CONTRACT for diagnostic in rule(contract)]
+        found += [*names_alike(contract), *file_unused(contract, beside)]
     return in_order(found)
 
 
@@ -78,7 +82,9 @@ def _event_types(channels: list[Channel], rules: tuple[_EventTypeRule, ...]) -> 
                 yield from _about(rule(channel, event_type), channel.name, event_type.name)
 
 
-def _consumers(contract: Contract, channels: list[Channel], *, thorough: bool) -> Iterator[Diagnostic]:
+def _consumers(
+    contract: Contract, channels: list[Channel], beside: Sequence[Contract], *, thorough: bool
+) -> Iterator[Diagnostic]:
     consumers: dict[str, type] = {}
     for channel in channels:
         consumer, found = consumer_of(channel, contract.document.locate(("channels", channel.name, "consumer")))
@@ -90,7 +96,7 @@ def _consumers(contract: Contract, channels: list[Channel], *, thorough: bool) -
             place = contract.document.locate(("channels", channel.name, "events", event_type.name), key=True)
             yield from _about(handlers(consumer, event_type, place), channel.name, event_type.name)
     if thorough:
-        yield from handler_unreached(contract, channels, consumers)
+        yield from handler_unreached([contract, *beside], channels, consumers)
 
 
 def _schemas(contract: Contract, channels: list[Channel]) -> Iterator[Diagnostic]:

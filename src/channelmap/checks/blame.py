@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from channelmap.errors import did_you_mean, quoted
 from channelmap.source import Pointer
-from channelmap.validation import Schema, SchemaUnusable, Validator, with_type
+from channelmap.validation import Mismatch, Schema, SchemaUnusable, Validator, with_type
 from channelmap.validation.algebra import accepts_something
 
 _BOUNDS = (
@@ -33,9 +33,16 @@ def blame(schema: Schema) -> Blame:
         found = reason(schema)
         if found is not None:
             return found
-    if "oneOf" in schema:
+    if "oneOf" in schema and accepts_something(schema) == "no" and _overlaps(schema):
         return Blame(("oneOf",), "what matches one alternative of 'oneOf' matches another one too")
     return Blame((), "its keywords exclude each other")
+
+
+def _overlaps(schema: dict[str, Any]) -> bool:
+    """Whether a schema would accept something if more than one alternative of its `oneOf` might match."""
+    looser = {keyword: value for keyword, value in schema.items() if keyword != "oneOf"}
+    alternatives = {"anyOf": schema["oneOf"]}
+    return accepts_something({**looser, "allOf": [*schema.get("allOf", ()), alternatives]}) == "yes"
 
 
 def _bounds(schema: dict[str, Any]) -> Blame | None:
@@ -93,7 +100,36 @@ def blame_for_event(schema: Schema, whole: Schema, name: str) -> Blame:
         if "$ref" in conjunct and any(map(_is_closed_to_type, _conjuncts_at(whole, pointer))):
             reason = "what it refers to is closed, and has no property 'type'"
             return Blame((*pointer, "$ref"), reason, "declare 'type' there")
+    if isinstance(schema, dict) and isinstance(whole, dict):
+        return _in_patterns(whole, name) or _in_alternatives(schema, whole, name) or blame(schema)
     return blame(schema)
+
+
+def _in_patterns(whole: dict[str, Any], name: str) -> Blame | None:
+    for pattern, values in whole.get("patternProperties", {}).items():
+        if not Validator({"pattern": pattern}).mismatches("type") and (refused := _mismatch(values, name)):
+            reason = f"'patternProperties' takes in 'type', which {refused.message}"
+            return Blame(("patternProperties", pattern), reason, "let the pattern leave out 'type'")
+    return None
+
+
+def _in_alternatives(schema: dict[str, Any], whole: dict[str, Any], name: str) -> Blame | None:
+    """Say why none of the alternatives accepts an event; only of the first, since others are often like it."""
+    for keyword in ("anyOf", "oneOf"):
+        alternatives = whole.get(keyword, [True]) if keyword in schema else [True]
+        if all(refuses_all(alternative, name) for alternative in alternatives):
+            inner = blame_for_event(schema[keyword][0], alternatives[0], name)
+            reason = f"no alternative of {quoted(keyword)} accepts one; in the first, {inner.reason}"
+            return Blame((keyword, 0, *inner.pointer), reason, inner.hint)
+    return None
+
+
+def refuses_all(whole: Schema, name: str) -> bool:
+    """Whether a schema, without references, is known to refuse every event of a type."""
+    if isinstance(whole, bool):
+        return not whole
+    typed = {"type": "object", "required": ["type"], "properties": {"type": {"const": name}}}
+    return accepts_something({**whole, "allOf": [*whole.get("allOf", ()), typed]}) == "no"
 
 
 def _conjuncts_at(schema: Schema, pointer: Pointer) -> list[dict[str, Any]]:
@@ -116,16 +152,19 @@ def _no_object(schema: dict[str, Any]) -> Blame | None:
 
 
 def _other_type(schema: dict[str, Any], name: str) -> Blame | None:
-    declared = schema.get("properties", {}).get("type", True)
+    refused = _mismatch(schema.get("properties", {}).get("type", True), name)
+    if refused is None:
+        return None
+    hint = f"write {quoted(name)}" if refused.keyword in {"const", "enum"} else ""
+    return Blame(("properties", "type", refused.keyword), f"'type' {refused.message}", hint)
+
+
+def _mismatch(schema: Schema, value: str) -> Mismatch | None:
     try:
-        refused = Validator(declared).mismatches(name, 1)
+        found = Validator(schema).mismatches(value, 1)
     except SchemaUnusable:
         return None
-    if not refused:
-        return None
-    keyword = refused[0].keyword
-    hint = f"write {quoted(name)}" if keyword in {"const", "enum"} else ""
-    return Blame(("properties", "type", keyword), f"'type' {refused[0].message}", hint)
+    return found[0] if found else None
 
 
 def _is_closed_to_type(schema: dict[str, Any]) -> bool:

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
-from channelmap.checks.blame import blame, blame_for_event
+from channelmap.checks.blame import blame, blame_for_event, refuses_all
 from channelmap.checks.documents import SchemaDocument
 from channelmap.contract import Channel, EventType
 from channelmap.diagnostics import Diagnostic, Severity
 from channelmap.errors import quoted
 from channelmap.source import Pointer
 from channelmap.validation import Schema
-from channelmap.validation.algebra import accepts_something, dead_parts
+from channelmap.validation.algebra import dead_parts
 from channelmap.validation.structure import Entangled, standalone
 from channelmap.validation.walk import subschemas
 
@@ -27,7 +27,7 @@ def schema_accepts_nothing(channel: Channel, event_type: EventType) -> Iterator[
     if any(event["type"] == event_type.name for event in shown):
         return
     whole = _whole(event_type)
-    if _refuses_all(whole, event_type.name):
+    if refuses_all(whole, event_type.name):
         pointer, reason, hint = blame_for_event(event_type.schema, whole, event_type.name)
         message = f"the schema refuses every event of type {quoted(event_type.name)}: {reason}"
         yield Diagnostic(event_type.written.locate(pointer), "schema-accepts-nothing", message, hint)
@@ -42,13 +42,6 @@ def _whole(event_type: EventType) -> Schema:
         return True
 
 
-def _refuses_all(whole: Schema, name: str) -> bool:
-    if isinstance(whole, bool):
-        return not whole
-    typed = {"type": "object", "required": ["type"], "properties": {"type": {"const": name}}}
-    return accepts_something({**whole, "allOf": [*whole.get("allOf", ()), typed]}) == "no"
-
-
 def schema_dead_part(document: SchemaDocument) -> Iterator[Diagnostic]:
     """Find what can have no valid value, and does not say so by being `false`."""
     # The engine gives up on a reference to another file.
@@ -56,7 +49,7 @@ def schema_dead_part(document: SchemaDocument) -> Iterator[Diagnostic]:
     found = dead_parts(_whole(document.event_type) if refers_far and document.is_event else document.schema)
     written = {_json_pointer(pointer): (pointer, schema) for pointer, schema in subschemas(document.schema)}
     dead = {text: written[text] for text in found if text in written and _is_at_fault(written[text][1])}
-    if dead and document.is_event and _refuses_all(_whole(document.event_type), document.event_type.name):
+    if dead and document.is_event and refuses_all(_whole(document.event_type), document.event_type.name):
         # Which is told of the event type.
         return
     for text, (pointer, schema) in dead.items():

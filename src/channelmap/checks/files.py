@@ -1,6 +1,7 @@
 """Files beside the schemas that nobody reads."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from channelmap.contract import Contract
@@ -8,22 +9,29 @@ from channelmap.diagnostics import Diagnostic, Location, Severity
 from channelmap.loader.files import label_of
 
 _SUFFIXES = frozenset({".json", ".yaml", ".yml"})
+#: What people lay beside schemas; beside anything else, a JSON file may be anything.
+_NOTES = frozenset({"", ".md", ".rst", ".txt"})
 
 
-def file_unused(contract: Contract) -> Iterator[Diagnostic]:
-    """Find files that lie among the schemas and examples, and that nothing names."""
+def file_unused(contract: Contract, beside: Iterable[Contract]) -> Iterator[Diagnostic]:
+    """Find files that lie among the schemas and examples, and that nothing names, nor one of the contracts beside."""
+    named = contract.files.union(*(other.files for other in beside))
     root = contract.root.resolve()
     # Whatever else a project keeps lies beside its contract.
     directories = {path.parent for path in contract.files} - {root}
     for path in sorted({path for directory in directories for path in _files(directory)}):
-        if path.resolve() not in contract.files:
+        if path.resolve() not in named:
             label = label_of(contract.root / path.relative_to(root))
             hint = "name it in the contract, or delete it"
             yield Diagnostic(Location(label), "file-unused", "nothing names this file", hint, severity=Severity.WARNING)
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    for path in directory.rglob("*"):
-        is_hidden = any(part.startswith(".") for part in path.relative_to(directory).parts)
-        if path.suffix in _SUFFIXES and not is_hidden and path.is_file():
-            yield path
+    """Find the JSON and YAML files below a directory, down to where others lie among them."""
+    for parent, directories, names in os.walk(directory):
+        shown = [Path(parent, name) for name in names if not name.startswith(".")]
+        if {path.suffix for path in shown} <= _SUFFIXES | _NOTES:
+            directories[:] = [name for name in directories if not name.startswith(".")]
+            yield from (path for path in shown if path.suffix in _SUFFIXES)
+        else:
+            directories.clear()

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from channelmap.checks.documents import Part
-from channelmap.checks.vocabulary import KEYWORDS, NOTES, OF_OTHER_DIALECT, TYPED
+from channelmap.checks.documents import Part, SchemaDocument
+from channelmap.checks.vocabulary import KEYWORDS, NOTES, OF_OTHER_DIALECT, OF_TOOLS, TYPED
 from channelmap.diagnostics import Diagnostic, Severity
 from channelmap.errors import did_you_mean, quoted
 from channelmap.validation import DIALECTS
@@ -20,17 +20,32 @@ _NEEDED = {
 }
 
 
-def keyword_unknown(part: Part) -> Iterator[Diagnostic]:
-    """Find keywords that JSON Schema does not know: what they were meant to do is not done."""
-    known = KEYWORDS[part.document.dialect]
-    # A file that others refer to into may be anything but a schema itself.
-    if not (part.document.is_event or part.pointer or part.schema.keys() & known - NOTES):
-        return
-    for keyword in part.schema.keys() - known - OF_OTHER_DIALECT[part.document.dialect].keys():
-        if not keyword.startswith("x-"):
+def keyword_unknown(document: SchemaDocument) -> Iterator[Diagnostic]:
+    """Find keywords that JSON Schema does not know, so that they do nothing; each is told once, at its first place."""
+    known = KEYWORDS[document.dialect]
+    first: dict[str, Part] = {}
+    for part in document.parts():
+        if not _is_shelf(part):
+            for keyword in part.schema.keys() - known - OF_OTHER_DIALECT[document.dialect].keys() - OF_TOOLS:
+                first.setdefault(keyword, part)
+    references = [str(part.schema["$ref"]) for part in document.parts() if "$ref" in part.schema]
+    for keyword, part in first.items():
+        # What others refer into is a place for definitions, whatever it is called.
+        is_referred = any(reference.startswith(f"#/{keyword}/") for reference in references)
+        if not keyword.startswith("x-") and not is_referred:
             hint = did_you_mean(keyword, known) or "names that begin with 'x-' are yours"
             message = f"JSON Schema has no keyword {quoted(keyword)}"
             yield Diagnostic(part.place(keyword, key=True), "keyword-unknown", message, hint, Severity.WARNING)
+
+
+def _is_shelf(part: Part) -> bool:
+    """Whether something is hardly a schema, but holds some for others to refer to: a whole file, or a definition."""
+    if part.schema.keys() & (KEYWORDS[part.document.dialect] - NOTES):
+        return False
+    if not part.pointer:
+        return not part.document.is_event
+    is_definition = bool({"$defs", "definitions"}.intersection(part.pointer[-2:-1]))
+    return is_definition and all(isinstance(value, dict) for value in part.schema.values())
 
 
 def keyword_of_other_dialect(part: Part) -> Iterator[Diagnostic]:
@@ -55,7 +70,13 @@ def _lonely(part: Part) -> dict[str, str]:
         keyword: f"without {' or '.join(map(quoted, needed))}"
         for keyword, needed in _NEEDED.items()
         if keyword in part.schema and not part.schema.keys() & set(needed) and _is_known(part, keyword)
+        if keyword != "if" or not _is_looked_back_at(part.document)
     }
+
+
+def _is_looked_back_at(document: SchemaDocument) -> bool:
+    """Whether what an `if` alone has matched counts as evaluated."""
+    return any({"unevaluatedItems", "unevaluatedProperties"} & part.schema.keys() for part in document.parts())
 
 
 def _of_other_type(part: Part) -> dict[str, str]:

@@ -7,7 +7,7 @@ from channelmap.checks.documents import Part
 from channelmap.diagnostics import Diagnostic, Severity
 from channelmap.errors import did_you_mean, quoted
 from channelmap.source import Pointer
-from channelmap.validation import Schema, SchemaUnusable, Validator, unsupported, with_type
+from channelmap.validation import DIALECTS, Schema, SchemaUnusable, Validator, unsupported, with_type
 from channelmap.validation.formats import known_formats
 from channelmap.validation.structure import children
 from channelmap.validation.walk import IN_PLACE, subschemas
@@ -88,7 +88,8 @@ def schema_example_refused(part: Part) -> Iterator[Diagnostic]:
 
 
 def _shown(schema: dict[str, Any]) -> Iterator[tuple[Pointer, Any]]:
-    if "default" in schema:
+    # A default of null mostly says that there is none.
+    if schema.get("default") is not None:
         yield ("default",), schema["default"]
     for keyword in ("examples", "enum"):
         yield from (((keyword, index), value) for index, value in enumerate(schema.get(keyword, ())))
@@ -100,6 +101,6 @@ def format_unknown(part: Part) -> Iterator[Diagnostic]:
     known = known_formats(part.document.dialect)
     if name is not None and name not in known:
         message = f"nothing checks the format {quoted(name)}"
-        yield Diagnostic(
-            part.place("format"), "format-unknown", message, did_you_mean(name, known), severity=Severity.WARNING
-        )
+        is_newer = name in known_formats(DIALECTS[0])
+        hint = f"'$schema: {DIALECTS[0]}' has it" if is_newer else did_you_mean(name, known)
+        yield Diagnostic(part.place("format"), "format-unknown", message, hint, severity=Severity.WARNING)

@@ -31,6 +31,15 @@ NOTES = frozenset(
     }
 )
 
+#: Notes for editors and generators of code, which these take up from others' schemas: they are no slips.
+OF_TOOLS = frozenset(
+    {
+        *("allowComments", "allowTrailingCommas", "defaultSnippets", "deprecationMessage", "discriminator"),
+        *("doNotSuggest", "enumDescriptions", "errorMessage", "markdownDeprecationMessage", "markdownDescription"),
+        *("markdownEnumDescriptions", "patternErrorMessage", "suggestSortText", "tsEnumNames", "tsType"),
+    }
+)
+
 _JUDGING = frozenset({"$ref", "allOf", "anyOf", "const", "else", "enum", "if", "not", "oneOf", "then", "type"})
 
 #: What does nothing in a dialect, silently, though it does something in another, and what to write instead.

@@ -140,11 +140,13 @@ def _load_all(configs: tuple[str, ...]) -> dict[str, Contract | ContractError]:
 def _check_all(contracts: dict[str, Contract | ContractError], steps: Steps) -> list[Diagnostic]:
     found: list[Diagnostic] = []
     unknown_to: dict[Location, list[Diagnostic]] = {}
+    today = datetime.now(UTC).date()
+    loaded = [contract for contract in contracts.values() if isinstance(contract, Contract)]
     for contract in contracts.values():
         if isinstance(contract, ContractError):
             found += contract.diagnostics
             continue
-        for finding in without_exempt(contract, _check(contract, steps), steps.judged, datetime.now(UTC).date()):
+        for finding in without_exempt(contract, _check(contract, loaded, steps), steps.judged, today):
             if finding.code == "sender-unknown-channel":
                 unknown_to.setdefault(finding.location, []).append(finding)
             else:
@@ -153,12 +155,12 @@ def _check_all(contracts: dict[str, Contract | ContractError], steps: Steps) -> 
     return found + [same[0] for same in unknown_to.values() if len(same) == len(contracts)]
 
 
-def _check(contract: Contract, steps: Steps) -> Iterator[Diagnostic]:
+def _check(contract: Contract, beside: list[Contract], steps: Steps) -> Iterator[Diagnostic]:
     """Take the steps that were asked for; each is imported when it is."""
     from channelmap.checks import check
 
     with importable(contract) if steps.imports else nullcontext():
-        found = check(contract, imports=steps.imports)
+        found = check(contract, beside=beside, imports=steps.imports)
     yield from found
     if steps.senders:
         from channelmap.senders import check_senders

@@ -5,6 +5,7 @@ What is not written out may be anything: there is no complaint about a call that
 
 import ast
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from channelmap.contract import Channel, Contract, EventType
@@ -26,8 +27,8 @@ def check_senders(contract: Contract, paths: Sequence[str | Path]) -> tuple[Diag
     """Find what Python code sends and the contract does not allow.
 
     Looked at are calls of `send`, `send_sync` and `send_many` with a channel and an event, directly or through
-    `async_to_sync`. Channels with a `!` and groups are not the contract's. A channel that is not declared is only
-    complained about where a channel layer is called, to all appearance: others have a `send` too.
+    `async_to_sync`. Channels with a `!` and groups are not the contract's. A channel or a type that is not declared is
+    only complained about where a channel layer is called, to all appearance: others have a `send` too.
 
     Args:
         contract: what may be sent.
@@ -52,7 +53,7 @@ def _judged(contract: Contract, module: Module, sending: Sending) -> Iterator[Di
     channel = contract.channels.get(name)
     if channel is not None and channel.validate != "off":
         for event in sending.events:
-            yield from _Judge(contract, channel, module).findings(event)
+            yield from _Judge(contract, channel, module).findings(event, by_layer=sending.by_layer)
     elif channel is None and sending.by_layer and "!" not in name:
         place = module.place(sending.channel.node)
         message = f"no channel {quoted(name)} is declared"
@@ -69,22 +70,25 @@ class _Judge:
         # What the channel only warns of when it is sent is no more than that here.
         self._severity = Severity.WARNING if channel.validate == "warn" else Severity.ERROR
 
-    def findings(self, event: Known) -> Iterator[Diagnostic]:
+    def findings(self, event: Known, *, by_layer: bool) -> Iterator[Diagnostic]:
         """Say what is wrong with an event, whatever is not known of it."""
         if not isinstance(event.value, dict):
             return
         name = event.parts.get("type")
+        event_type = self._channel.events.get(name.value) if name and isinstance(name.value, str) else None
+        if event_type is not None:
+            yield from self._refused(event, event_type)
+        elif by_layer:
+            yield from self._untyped(event, name)
+
+    def _untyped(self, event: Known, name: Known | None) -> Iterator[Diagnostic]:
         if name is None:
             if not event.is_open:
                 yield self._missing_type(event.node, "without a type")
-        elif name.is_known and not isinstance(name.value, str):
-            yield self._missing_type(name.node, "whose type is no text")
         elif isinstance(name.value, str):
-            event_type = self._channel.events.get(name.value)
-            if event_type is None:
-                yield self._unknown_type(name)
-            else:
-                yield from self._refused(event, event_type)
+            yield self._unknown_type(name)
+        elif name.is_known:
+            yield self._missing_type(name.node, "whose type is no text")
 
     def _missing_type(self, node: ast.expr, fault: str) -> Diagnostic:
         declared = ", ".join(map(quoted, self._channel.events))
@@ -95,7 +99,8 @@ class _Judge:
         declared = ", ".join(map(quoted, self._channel.events))
         message = f"channel {quoted(self._channel.name)} does not declare event type {quoted(name.value)}"
         hint = did_you_mean(name.value, self._channel.events) or f"it declares {declared}"
-        return self._diagnostic(name.node, "sender-unknown-type", message, hint)
+        # It has no place in the contract, and can be exempted all the same.
+        return replace(self._diagnostic(name.node, "sender-unknown-type", message, hint), event_type=str(name.value))
 
     def _refused(self, event: Known, event_type: EventType) -> Iterator[Diagnostic]:
         validator = event_type.validator

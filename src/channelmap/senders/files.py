@@ -60,36 +60,49 @@ def python_files(paths: Iterable[Path]) -> Iterator[Path]:
         SendersMissing: there is nothing at one of the paths.
 
     """
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for named in paths:
-        if "\0" in str(named) or not named.exists():
+        if "\0" in str(named) or not os.access(named, os.F_OK):
             raise SendersMissing(named)
         for path in _below(named) if named.is_dir() else (named,):
-            resolved = path.resolve()
+            # Unlike the method of a path, this does not raise on a link that leads to itself.
+            resolved = os.path.realpath(path)
             if resolved not in seen:
                 seen.add(resolved)
                 yield path
 
 
 def _below(directory: Path) -> Iterator[Path]:
-    for parent, directories, names in os.walk(directory):
+    unreadable: list[OSError] = []
+    for parent, directories, names in os.walk(directory, onerror=unreadable.append):
         directories[:] = sorted(name for name in directories if not _is_foreign(Path(parent, name)))
         yield from (Path(parent, name) for name in sorted(names) if name.endswith(".py"))
+    yield from (Path(error.filename) for error in unreadable)
 
 
 def _is_foreign(directory: Path) -> bool:
     name = directory.name
-    return name.startswith(".") or name in {"node_modules", "site-packages"} or (directory / "pyvenv.cfg").exists()
+    return (
+        name.startswith(".")
+        or name in {"node_modules", "site-packages"}
+        or os.access(directory / "pyvenv.cfg", os.F_OK)
+    )
 
 
 def read_module(path: Path) -> Module | Diagnostic:
-    """Read a Python file; nothing of it is run. A `sender-unreadable` where it cannot be read."""
+    """Read a Python file that may send; nothing of it is run. A `sender-unreadable` where it cannot be read."""
     label = label_of(path)
-    if not path.is_file():
-        # Opening a pipe would wait for its writer for ever.
-        return _unreadable(Location(label), "this is not a file")
     try:
-        text = importlib.util.decode_source(path.read_bytes())
+        if path.is_dir():
+            return _unreadable(Location(label), "the directory cannot be read")
+        if not path.is_file():
+            # Opening a pipe would wait for its writer for ever.
+            return _unreadable(Location(label), "this is not a file")
+        data = path.read_bytes()
+        if b"send" not in data:
+            # Most files send nothing: to parse them takes long.
+            return Module(label, (), ast.Module([], []))
+        text = importlib.util.decode_source(data)
         with warnings.catch_warnings():
             # An odd escape in a string is its author's business.
             warnings.simplefilter("ignore")
