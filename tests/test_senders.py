@@ -5,6 +5,7 @@ import os
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -369,11 +370,19 @@ def test_a_link_that_leads_to_itself_is_no_trouble(contract: Contract, project: 
     assert str(finding) == "self.py: warning[sender-unreadable] this is not a file; what it sends was not checked"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read every directory")
-def test_a_directory_that_may_not_be_read_is_a_warning(contract: Contract, project: Path) -> None:
-    (project / "locked").mkdir(mode=0)
-
-    (finding,) = check_senders(contract, [project])
+def test_a_directory_that_may_not_be_read_is_a_warning(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+    nobody, user = 65534, os.geteuid()
+    with TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        Path(name, "locked").mkdir(mode=0)
+        monkeypatch.chdir(name)
+        # The superuser may read every directory.
+        os.seteuid(nobody if user == 0 else user)
+        try:
+            (finding,) = check_senders(contract, ["."])
+        finally:
+            os.seteuid(user)
+        monkeypatch.undo()
 
     assert str(finding) == (
         "locked: warning[sender-unreadable] the directory cannot be read; what it sends was not checked"
