@@ -151,6 +151,22 @@ def test_what_refers_in_a_way_that_cannot_be_followed_is_compared_by_its_text() 
     assert judge("t", one, released({"properties": {"a": {}}})).verdict == "undecided"
 
 
+def test_definitions_that_all_refer_to_each_other_are_compared() -> None:
+    def web(value: Any) -> ReleasedType:
+        names = [f"n{index}" for index in range(12)]
+        refer = {name: {"$ref": f"#/$defs/{name}"} for name in names}
+        definition = {"anyOf": [{"properties": {**refer, "v": value}}, {"items": refer["n0"]}]}
+        return released({"properties": {"v": refer["n0"]}, "$defs": dict.fromkeys(names, definition)})
+
+    assert not judge("t", web({"type": "integer"}), web({"type": "string"})).is_safe
+
+
+def test_the_type_of_an_event_may_be_described_by_a_reference_to_itself() -> None:
+    name = {"anyOf": [{"type": "string"}, {"items": {"$ref": "#/$defs/name"}}]}
+    old = released({"properties": {"type": {"$ref": "#/$defs/name"}, "a": {}}, "$defs": {"name": name}})
+    assert judge("t", old, released({"properties": {"a": {"type": "integer"}}})).verdict == "breaking"
+
+
 def test_each_change_has_an_event_of_its_own() -> None:
     old = released({"properties": {"a": {"type": "integer"}, "b": {"type": "string"}}})
     new = released({"properties": {"a": {"type": "integer", "minimum": 3}, "b": {"type": "string", "maxLength": 2}}})

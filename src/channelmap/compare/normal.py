@@ -6,6 +6,7 @@ Two schemas of the same form accept the same events, however they are described,
 import hashlib
 import json
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from channelmap.validation import BASE_URI, DIALECTS, Schema
@@ -21,14 +22,19 @@ _DECIDING = frozenset(
     | {"contains", "minContains", "maxContains", "minLength", "maxLength", "pattern", "format"}
     | {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
 )
-#: Those that draft-07 does not know, and the formats that it leaves alone.
-_UNKNOWN_TO_7 = frozenset(
-    {"prefixItems", "unevaluatedProperties", "unevaluatedItems", "dependentRequired", "dependentSchemas"}
-    | {"minContains", "maxContains"}
-)
+#: Formats that draft-07 leaves alone.
 _FORMATS_UNKNOWN_TO_7 = frozenset({"uuid", "duration"})
 #: The engine asserts these in draft-07 alone: a schema that has them cannot be written in 2020-12.
 _ONLY_IN_7 = frozenset({"contentEncoding", "contentMediaType"})
+#: The engine obeys `dependencies` in 2020-12 too.
+_KNOWN_TO_2020 = _DECIDING | {"dependencies"}
+_KNOWN_TO_7 = (
+    _KNOWN_TO_2020
+    - {"prefixItems", "unevaluatedProperties", "unevaluatedItems", "dependentRequired", "dependentSchemas"}
+    - {"minContains", "maxContains"}
+    | _ONLY_IN_7
+    | {"additionalItems"}
+)
 
 
 def canonical(value: Any) -> str:
@@ -51,47 +57,50 @@ def is_draft_7(schema: Schema) -> bool:
     return isinstance(schema, dict) and "$schema" in schema
 
 
+def mentions(schema: Schema, keywords: AbstractSet[str]) -> bool:
+    """Whether a schema, or one in it, has any of some keywords."""
+    waiting = [schema]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if not keywords.isdisjoint(value):
+                return True
+            waiting += [child for _, child in children(value)]
+    return False
+
+
 def normal(schema: Schema) -> Schema:
     """Bring a schema that stands alone into that form."""
     if isinstance(schema, bool):
         return schema
     if str(schema.get("$schema", "")).removesuffix("#") != _DRAFT_7:
-        return _reduced(schema, _from_2020)
-    if not _mentions(schema, _ONLY_IN_7):
-        return _reduced(schema, _from_7)
-    left = _reduced(schema, _as_7)
+        return _reduced(schema, _KNOWN_TO_2020, _split)
+    if not mentions(schema, _ONLY_IN_7):
+        return _reduced(schema, _KNOWN_TO_7, _from_7)
+    left = _reduced(schema, _KNOWN_TO_7, dict)
     return {"$schema": _DRAFT_7, **left} if isinstance(left, dict) else left
 
 
-def _reduced(schema: Schema, translate: Callable[[dict[str, Any]], dict[str, Any]]) -> Schema:
+def _reduced(schema: Schema, known: AbstractSet[str], rewritten: Callable[[dict[str, Any]], dict[str, Any]]) -> Schema:
     if isinstance(schema, bool):
         return schema
-    result = rebuilt(translate(schema), lambda _, child: _reduced(child, translate))
+    kept = {keyword: value for keyword, value in schema.items() if keyword in known}
+    # From the inside out: what is rewritten is of another draft than what is left to do.
+    result = rewritten(rebuilt(kept, lambda _, child: _reduced(child, known, rewritten)))
     for keyword in ("required", "type", "enum"):
         if isinstance(result.get(keyword), list):
             result[keyword] = sorted(result[keyword], key=canonical)
     return dict(sorted(result.items())) or True
 
 
-def _from_2020(schema: dict[str, Any]) -> dict[str, Any]:
-    # The engine obeys `dependencies` in this draft too.
-    return _split({key: value for key, value in schema.items() if key in _DECIDING | {"dependencies"}})
-
-
 def _from_7(schema: dict[str, Any]) -> dict[str, Any]:
-    result = _split(_as_7(schema))
+    result = _split(schema)
     if result.get("format") in _FORMATS_UNKNOWN_TO_7:
         del result["format"]
     rest = result.pop("additionalItems", True)
     if isinstance(result.get("items"), list):
-        result["prefixItems"] = result["items"]
-        result["items"] = rest
+        result |= {"prefixItems": result["items"], "items": rest}
     return result
-
-
-def _as_7(schema: dict[str, Any]) -> dict[str, Any]:
-    known = (_DECIDING - _UNKNOWN_TO_7) | _ONLY_IN_7 | {"dependencies", "additionalItems"}
-    return {key: value for key, value in schema.items() if key in known}
 
 
 def _split(schema: dict[str, Any]) -> dict[str, Any]:
@@ -101,14 +110,3 @@ def _split(schema: dict[str, Any]) -> dict[str, Any]:
         for name, dependency in schema.pop("dependencies", {}).items()
     ]
     return {**schema, "allOf": [*schema.get("allOf", []), *branches]} if branches else schema
-
-
-def _mentions(schema: Schema, keywords: frozenset[str]) -> bool:
-    waiting = [schema]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            if not keywords.isdisjoint(value):
-                return True
-            waiting += [child for _, child in children(value)]
-    return False

@@ -10,7 +10,8 @@ from typing import Any
 from channelmap.compare.normal import canonical, is_draft_7
 from channelmap.compare.unions import cases
 from channelmap.validation import Schema, Validator
-from channelmap.validation.algebra import covers
+from channelmap.validation.algebra import Answer, covers
+from channelmap.validation.walk import subschemas
 
 #: What is taken apart; all else must cover what is beside it on the other side.
 _OF_OBJECTS = frozenset(
@@ -20,6 +21,22 @@ _OF_LISTS = frozenset({"items", "prefixItems"})
 _TAKEN_APART = _OF_OBJECTS | _OF_LISTS | {"$defs"}
 #: Branches, which may name properties too: then only the engine knows what is *unevaluated*.
 _BRANCHES = frozenset({"allOf", "anyOf", "oneOf", "if", "then", "else", "dependentSchemas", "$ref"})
+
+#: The algebra multiplies alternatives, and compares patterns by pairs: beyond this it may take minutes.
+_MOST_ALTERNATIVES = 50
+_MOST_SUBSCHEMAS = 1_000
+
+
+def is_simple(schema: Schema) -> bool:
+    """Whether the engine's algebra can be asked about a schema: it answers within seconds, or never."""
+    keywords = [pointer[-2:-1] for pointer, _ in subschemas(schema)]
+    alternatives = sum(keyword in {("allOf",), ("anyOf",), ("oneOf",)} for keyword in keywords)
+    return len(keywords) <= _MOST_SUBSCHEMAS and alternatives <= _MOST_ALTERNATIVES
+
+
+def covers_as_a_whole(wide: Schema, narrow: Schema) -> Answer:
+    """Ask the engine's algebra whether `wide` accepts every value that `narrow` does, where it may be asked."""
+    return covers(wide, narrow) if is_simple(wide) and is_simple(narrow) else "unknown"
 
 
 def covers_in_parts(wide: Schema, narrow: Schema) -> bool:
@@ -48,7 +65,7 @@ class _Proof:
             if texts in self._assumed or (texts[0] == texts[1] and self._wide == self._narrow):
                 return True
             self._assumed.add(texts)
-        elif texts[0] == texts[1] or covers(wide, narrow) == "yes":
+        elif texts[0] == texts[1] or covers_as_a_whole(wide, narrow) == "yes":
             return True
         wide, narrow = _resolved(wide, self._wide), _resolved(narrow, self._narrow)
         alternatives = cases(narrow)
@@ -92,15 +109,8 @@ def _resolved(schema: Schema, definitions: Mapping[str, Any]) -> dict[str, Any]:
     if "$ref" not in schema:
         return schema
     target = definitions.get(schema["$ref"].removeprefix("#/$defs/"))
-    beside = {keyword: value for keyword, value in schema.items() if keyword not in {"$ref", "$defs"}}
-    if not isinstance(target, dict) or beside not in ({}, {"unevaluatedProperties": False}):
-        return schema
-    # Where the target itself judges what it does not name, nothing is left unevaluated.
-    return target if _judges_rest(target) else {**target, **beside}
-
-
-def _judges_rest(schema: dict[str, Any]) -> bool:
-    return "additionalProperties" in schema or "unevaluatedProperties" in schema
+    is_all = schema.keys() <= {"$ref", "$defs"}
+    return target if isinstance(target, dict) and is_all else schema
 
 
 def _beside(schema: dict[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,8 @@ _MAX_LENGTH = 2_000
 #: Beyond, no event holds an integer.
 _LARGEST = 2**63
 _LEAST = ("minimum", "exclusiveMinimum")
-_NUMBERS = (*_LEAST, "maximum", "exclusiveMaximum", "multipleOf")
+_MOST = ("maximum", "exclusiveMaximum")
+_LIMITS = (*_LEAST, *_MOST)
 _SIZES: dict[str, Callable[[int], Any]] = {
     "Length": lambda size: "a" * size,
     "Items": lambda size: list(range(size)),
@@ -50,7 +51,7 @@ def mined(schema: Schema) -> Iterator[Any]:
     """Find values around every limit in a schema."""
     for part in _parts(schema):
         yield from _constants(part)
-        for keyword in _NUMBERS:
+        for keyword in (*_LIMITS, "multipleOf"):
             if abs(part.get(keyword, _LARGEST)) < _LARGEST:
                 yield from (part[keyword] + step for step in (0, 1, -1, 0.5, -0.5))
         for (kind, make), limit in product(_SIZES.items(), ("min", "max")):
@@ -190,12 +191,16 @@ def _strings(schema: dict[str, Any]) -> Iterator[str]:
 
 def _numbers(schema: dict[str, Any]) -> Iterator[float]:
     step = schema.get("multipleOf", 1)
-    least = next((schema[keyword] for keyword in _LEAST if keyword in schema), None)
-    if least is None:
-        yield from (step * factor for factor in (1, 0))
-        least = schema.get("maximum", schema.get("exclusiveMaximum", 0)) - step
-    if abs(least) < _LARGEST:
-        yield from (step * (least // step + factor) for factor in (1, 0, 2))
+    limits = [schema[keyword] for keyword in _LIMITS if abs(schema.get(keyword, _LARGEST)) < _LARGEST] or [0]
+    near = [step * (limit // step + factor) for limit in limits for factor in (1, 0, 2, -1)]
+    yield from sorted(near, key=lambda number: not _is_between(number, schema))
+
+
+def _is_between(number: float, schema: dict[str, Any]) -> bool:
+    is_out = number in {schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")}
+    least = max(number, *(schema[keyword] for keyword in _LEAST if keyword in schema), number)
+    most = min(number, *(schema[keyword] for keyword in _MOST if keyword in schema), number)
+    return least == number == most and not is_out
 
 
 def _first(schema: Schema, definitions: dict[str, Any], depth: int) -> Any:

@@ -10,6 +10,12 @@ from channelmap.compare.normal import is_draft_7
 from channelmap.validation import Schema
 from channelmap.validation.structure import Pointer, rebuilt
 
+#: These mean something else beside other keywords.
+_LOOKING_ASIDE = frozenset(
+    {"additionalProperties", "unevaluatedProperties", "items", "prefixItems", "unevaluatedItems"}
+    | {"contains", "minContains", "maxContains", "if", "then", "else"}
+)
+
 
 def exclusive(schema: Schema) -> Schema:
     """Return a schema of whole events, in its form, with `anyOf` where the branches of a `oneOf` exclude each other."""
@@ -65,9 +71,8 @@ def _tags(branches: Sequence[Schema], around: dict[str, Any]) -> list[str]:
 def _joined(rest: dict[str, Any], branch: dict[str, Any]) -> dict[str, Any]:
     """Put a branch into what is around it where that says the same, and beside it where it might not."""
     clash = any(rest[key] != branch[key] for key in rest.keys() & branch.keys() - {"properties", "required"})
-    # These count the properties that are named beside them.
-    counts = "additionalProperties" in rest or {"additionalProperties", "unevaluatedProperties"} & branch.keys()
-    if clash or counts:
+    looks_aside = "additionalProperties" in rest or _LOOKING_ASIDE & branch.keys()
+    if clash or looks_aside:
         return {**rest, "allOf": [*rest.get("allOf", []), branch]}
     outer, inner = rest.get("properties", {}), branch["properties"]
     shared = {name: _both(outer[name], inner[name]) for name in outer.keys() & inner.keys()}

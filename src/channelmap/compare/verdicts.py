@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from channelmap.compare.changes import Change, narrowings
-from channelmap.compare.parts import covers_in_parts
+from channelmap.compare.parts import covers_as_a_whole, covers_in_parts, is_simple
 from channelmap.compare.releases import ReleasedType
 from channelmap.compare.unions import exclusive
 from channelmap.compare.views import declared, event_schema
 from channelmap.compare.witness import Search
 from channelmap.validation import Schema, SchemaUnusable, Validator
-from channelmap.validation.algebra import covers
+from channelmap.validation.algebra import accepts_something
 
 Verdict = Literal["same", "compatible", "breaking", "likely", "undecided"]
 """The schemas say the same; proved to pass; proved not to, by an event; so by the rules; nobody knows."""
@@ -57,12 +57,14 @@ def judge(event_type: str, source: ReleasedType, target: ReleasedType, *, strict
         return Judgement("same")
     plain, wide = exclusive(source.schema), exclusive(target.schema)
     view = plain if strict else declared(plain)
+    if is_simple(view) and accepts_something(event_schema(view, event_type)) == "no":
+        view = plain  # It describes no event at all, so it can only be taken at its word.
     try:
         sides = _Sides(event_type, source.schema, view, target.schema)
     except SchemaUnusable:
         return Judgement("undecided", doubt="the schema has references that cannot be written out")
     refused = next(filter(sides.refuses_example, source.accepts), None)
-    answer = covers(event_schema(wide, event_type), event_schema(view, event_type))
+    answer = covers_as_a_whole(event_schema(wide, event_type), event_schema(view, event_type))
     parts = pinned(wide, event_type), pinned(view, event_type)
     proved = answer == "yes" or (answer == "unknown" and covers_in_parts(*parts))
     if proved and refused is None:
@@ -84,8 +86,8 @@ def pinned(schema: Schema, event_type: str) -> Schema:
     """Return a schema in its form whose events are of that type, without a branch, so that it can be taken apart."""
     if not isinstance(schema, dict) or "properties" not in schema:
         return schema
-    kind = schema["properties"].get("type", True)
-    fits = Validator({"properties": {"type": kind}}).is_valid({"type": event_type}) if kind is not True else True
+    rule = {"properties": {"type": schema["properties"].get("type", True)}, "$defs": schema.get("$defs", {})}
+    fits = Validator(rule).is_valid({"type": event_type})
     properties = {**schema["properties"], "type": {"const": event_type} if fits else False}
     return {**schema, "properties": properties, "required": sorted({*schema.get("required", ()), "type"})}
 

@@ -11,9 +11,11 @@ from channelmap.compare.samples import ORDINARY, mined, names, samples
 from channelmap.validation import Schema
 
 #: Events that are tried: near what differs, then anywhere; more where no rule says that there is something to find.
-_NEAR_TRIES = 1_000
+_NEAR_TRIES = 500
 _FAR_TRIES = 1_000
 _MORE_TRIES = 8_000
+#: Characters of the events that are tried each time: to judge one takes as long as it is.
+_MOST_TEXT = 4_000_000
 _SEEDS = 24
 _VALUES_OF_A_NAME = 12
 
@@ -56,14 +58,20 @@ class Search:
 
         """
         seen: set[str] = set()
+        # Around what is accepted there is more that is.
+        seeds = sorted(self._seeds, key=lambda seed: not accepted(seed))
         for focus, tries in (
             (self._different, _NEAR_TRIES),
             (self._names.keys(), _MORE_TRIES if thorough else _FAR_TRIES),
         ):
-            waiting = deque(self._seeds)
-            candidates = chain(self._seeds, self._around(waiting, focus))
+            waiting = deque(seeds)
+            candidates = chain(seeds, self._around(waiting, focus))
+            length = 0
             for event in islice(candidates, tries):
                 text = canonical(event)
+                length += len(text)
+                if length > _MOST_TEXT:
+                    break
                 if text in seen or not accepted(event):
                     continue
                 seen.add(text)
