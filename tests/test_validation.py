@@ -96,6 +96,16 @@ def test_the_reason_comes_from_the_alternative_that_was_meant() -> None:
     ]
 
 
+def test_a_name_that_consists_of_digits_is_a_name() -> None:
+    validator = Validator(
+        {"properties": {"0": {"type": "integer"}, "years": {"items": {"properties": {"2024": False}}}}}
+    )
+    code, violations = validator.violations({"type": "x", "0": "a", "years": [{"2024": 1}]})
+    assert (code, [violation.path for violation in violations]) == (
+        "schema-mismatch", ["$['0']", "$.years[0]['2024']"],
+    )  # fmt: skip
+
+
 def test_a_reason_is_given_once_and_not_more_than_twenty_times() -> None:
     schema = {"allOf": [{"required": ["a"]}, {"required": ["a"]}]}
     assert violations(schema, {}) == ["$ requires 'a'"]

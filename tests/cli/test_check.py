@@ -313,3 +313,27 @@ def test_nothing_waits_in_memory_for_a_check(checked: Path, run: Run) -> None:
 def test_a_release_has_a_name_that_can_be_read(checked: Path, run: Run, name: str) -> None:
     assert "cannot be the name of a release" in complains(run("lock", name))
     assert not (checked / "channelmap.lock.json").exists()
+
+
+def test_each_contract_of_a_directory_has_a_lock_of_its_own(checked: Path, run: Run) -> None:
+    (checked / "other.yaml").write_text(CHANNELS)
+    assert ends(run("lock", "1.0")) == (0, ["channelmap.lock.json: added release '1.0'"])
+    assert ends(run("lock", "1.0", "--config", "other.yaml")) == (0, ["other.lock.json: added release '1.0'"])
+
+
+def test_all_releases_of_a_lock_have_one_order_of_deployment(checked: Path, run: Run) -> None:
+    for name, kind in (("1.0", "type: integer, minimum: 5"), ("1.1", "type: [integer, string]")):
+        (checked / "channels.yaml").write_text(CHANNELS.replace("type: integer", kind))
+        run("lock", name)
+    (checked / "channels.yaml").write_text(CHANNELS)
+    against = ["--against", "channelmap.lock.json", "--select", "deploy-order"]
+    assert "deploy senders first" in "".join(ends(run("check", *against))[1])
+    (line,) = ends(run("check", *against, "--transitive"))[1]
+    assert "not deployable in one step" in line
+
+
+def test_only_a_lock_has_several_releases(checked: Path, run: Run) -> None:
+    (checked / "released.yaml").write_text(CHANNELS)
+    assert "only a lock has more than one release" in complains(
+        run("check", "--against", "released.yaml", "--transitive")
+    )

@@ -68,7 +68,7 @@ def compared(project: Path) -> Callable[..., list[Diagnostic]]:
         contract = load("new/channels.yaml")
         (release,) = read_baseline("old", "new/channels.yaml")
         comparison = compare(release, release_of(contract, "new"), **options)
-        return list(findings(comparison, contract))
+        return list(findings([comparison], contract))
 
     return found
 

@@ -1,6 +1,7 @@
 """Schemas that stand alone mean what they meant among others, and their form hides no difference."""
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -8,7 +9,7 @@ from channelmap.compare.normal import digest, normal
 from channelmap.compare.releases import ReleasedType
 from channelmap.compare.verdicts import judge
 from channelmap.validation import BASE_URI, SchemaSet, Validator, with_type
-from channelmap.validation.structure import Entangled, standalone
+from channelmap.validation.structure import Entangled, children, documents, standalone
 
 PART = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 
@@ -87,3 +88,27 @@ def test_schemas_that_say_the_same_have_one_form(one: Any, other: Any) -> None:
 )
 def test_schemas_that_say_something_else_have_another_form(one: Any, other: Any) -> None:
     assert digest(normal(alone(one))) != digest(normal(alone(other)))
+
+
+def test_what_is_no_schema_where_one_may_stand_is_passed_over() -> None:
+    assert list(children({"$schema": "http://json-schema.org/draft-07/schema#", "prefixItems": ["x", True]})) == [
+        (("prefixItems", 1), True)
+    ]
+
+
+def test_a_recursive_definition_with_a_name_beyond_ascii_can_be_compiled() -> None:
+    name = quote("Straße")
+    validator = Validator({"$defs": {"Straße": {"items": {"$ref": f"#/$defs/{name}"}}}, "$ref": f"#/$defs/{name}"})
+    assert Validator(standalone(validator)).is_valid({"type": "street"})
+
+
+def test_all_that_a_schema_may_refer_to_tells_whether_it_has_changed() -> None:
+    near, far = f"{BASE_URI}near.json", f"{BASE_URI}far.json"
+    others: dict[str, Any] = {near: {"$ref": "far.json#name"}, far: {"$anchor": "name"}, f"{BASE_URI}unused.json": {}}
+    assert set(documents(Validator(others[near], near, SchemaSet(others.items())))) == {near, far}
+
+
+def test_what_moves_the_base_of_references_may_refer_to_everything() -> None:
+    near = f"{BASE_URI}near.json"
+    others: dict[str, Any] = {near: {"items": {"$id": "sub/x.json", "$ref": "y.json"}}, f"{BASE_URI}sub/y.json": {}}
+    assert set(documents(Validator(others[near], near, SchemaSet(others.items())))) == set(others)

@@ -177,8 +177,8 @@ def _compared(contract: Contract, steps: Steps) -> Iterator[Diagnostic]:
 
     assert steps.against is not None
     now = release_of(contract, contract.path)
-    for release in read_baseline(steps.against, contract.path, transitive=steps.transitive):
-        yield from findings(compare(release, now, strict=steps.strict), contract)
+    releases = read_baseline(steps.against, contract.path, transitive=steps.transitive)
+    yield from findings([compare(release, now, strict=steps.strict) for release in releases], contract)
 
 
 def _waiting(contract: Contract) -> tuple[Diagnostic, ...]:

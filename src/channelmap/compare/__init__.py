@@ -14,13 +14,12 @@ Knows no layer, imports no user code, and prints nothing.
 from channelmap.compare.baseline import BaselineUnreadable, read_baseline
 from channelmap.compare.comparison import Comparison, TypeComparison, compare
 from channelmap.compare.findings import findings
-from channelmap.compare.lock import LOCK_NAME, LockUnusable, read_lock, write_lock
+from channelmap.compare.lock import LockUnusable, lock_of, read_lock, write_lock
 from channelmap.compare.order import DeployOrder
 from channelmap.compare.releases import Release, ReleasedChannel, ReleasedType, release_of
 from channelmap.compare.verdicts import Judgement
 
 __all__ = [
-    "LOCK_NAME",
     "BaselineUnreadable",
     "Comparison",
     "DeployOrder",
@@ -32,6 +31,7 @@ __all__ = [
     "TypeComparison",
     "compare",
     "findings",
+    "lock_of",
     "read_baseline",
     "read_lock",
     "release_of",

@@ -57,6 +57,8 @@ def read_baseline(spec: str, config: str | Path, *, transitive: bool = False) ->
     """
     config, path = Path(config), Path(spec)
     try:
+        if transitive and not spec.endswith(".lock.json"):
+            raise BaselineUnreadable(spec, "only a lock has more than one release", "leave out --transitive")
         if spec.endswith(".lock.json"):
             releases = read_lock(path)
             return releases if transitive else releases[-1:]

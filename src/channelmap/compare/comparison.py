@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from channelmap.compare.order import DeployOrder, Hurdles, order_of
+from channelmap.compare.order import DeployOrder, Hurdles, order_of, together
 from channelmap.compare.releases import Release, ReleasedChannel
 from channelmap.compare.verdicts import Judgement, judge
 
@@ -90,12 +90,7 @@ class Comparison:
     @property
     def order(self) -> DeployOrder:
         """In which order all of it is to be deployed."""
-        orders = self.orders.values()
-        every = Hurdles()
-        for each in orders:
-            every |= each.hurdles
-        drained = [each.drain for each in orders if each.hurdles.senders]
-        return order_of(every, None if None in drained else max((each for each in drained if each), default=0))
+        return together(self.orders.values())
 
     def _expiry(self, channel: str) -> float | None:
         """Return how long an event of either release may wait on a channel."""

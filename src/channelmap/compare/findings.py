@@ -1,10 +1,11 @@
 """What a comparison found, as diagnostics: each at the smallest right place of the new files."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from channelmap.compare.comparison import Comparison, TypeComparison
 from channelmap.compare.dropped import dropped
 from channelmap.compare.normal import canonical
+from channelmap.compare.order import together
 from channelmap.compare.places import place_of
 from channelmap.compare.releases import ReleasedType
 from channelmap.compare.verdicts import Judgement
@@ -19,15 +20,18 @@ _WARN_FIRST: dict[Validate, str] = {"off": "let 'validate: warn' tell first whic
 _LIKELY: tuple[Code, Code] = ("likely-breaks-senders", "likely-breaks-consumers")
 
 
-def findings(comparison: Comparison, contract: Contract) -> tuple[Diagnostic, ...]:
-    """Say what a comparison found.
+def findings(comparisons: Sequence[Comparison], contract: Contract) -> tuple[Diagnostic, ...]:
+    """Say what comparisons found, and the one order of deployment that suits them all.
 
     Args:
-        comparison: of a release with this contract.
+        comparisons: of each release with this contract.
         contract: the new contract, in whose files the findings are placed.
 
     """
-    return in_order([*_Findings(comparison, contract).all()])
+    order = together(comparison.order for comparison in comparisons)
+    place = contract.document.locate(("channels",), key=True)
+    found = [finding for comparison in comparisons for finding in _Findings(comparison, contract).all()]
+    return in_order([*found, Diagnostic(place, "deploy-order", str(order), severity=Severity.INFO)])
 
 
 class _Findings:
@@ -43,7 +47,6 @@ class _Findings:
             yield from self._judged(found, found.senders, reverse=False)
             yield from self._judged(found, found.consumers, reverse=True)
             yield from self._dropped(found)
-        yield Diagnostic(self._key(), "deploy-order", str(self._comparison.order), severity=Severity.INFO)
 
     def _channels(self) -> Iterator[Diagnostic]:
         old, new = self._comparison.old.channels, self._comparison.new.channels

@@ -18,8 +18,13 @@ from channelmap.compare.releases import Release, ReleasedChannel, ReleasedType
 from channelmap.contract import Validate
 from channelmap.errors import ChannelMapError, quoted
 
-LOCK_NAME = "channelmap.lock.json"
 _VERSION = 1
+
+
+def lock_of(contract: Path) -> Path:
+    """Name the lock of a contract file, beside it: each contract of a directory has its own."""
+    name = "channelmap" if contract.stem == "channels" else contract.stem
+    return contract.with_name(f"{name}.lock.json")
 
 
 class LockUnusable(ChannelMapError):

@@ -1,5 +1,6 @@
 """In which order senders and consumers of a new release are to be deployed."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,6 +51,16 @@ class DeployOrder:
         if self.drain is None:
             return "wait until nothing old is queued (events wait for ever here)"
         return f"wait until nothing old is queued (at most {self.drain:g} s)"
+
+
+def together(orders: Iterable[DeployOrder]) -> DeployOrder:
+    """Choose the order that suits several channels, or several releases."""
+    several = list(orders)
+    hurdles = Hurdles()
+    for each in several:
+        hurdles |= each.hurdles
+    drained = [each.drain for each in several if each.hurdles.senders]
+    return order_of(hurdles, None if None in drained else max((each for each in drained if each), default=0))
 
 
 def order_of(hurdles: Hurdles, drain: float | None) -> DeployOrder:

@@ -8,7 +8,7 @@ from typing import Any
 from channelmap.compare.normal import digest, normal, opaque
 from channelmap.contract import Contract, EventType, Validate
 from channelmap.validation import Schema
-from channelmap.validation.structure import Entangled, standalone
+from channelmap.validation.structure import Entangled, documents, standalone
 
 
 @dataclass(frozen=True)
@@ -82,5 +82,5 @@ def _released(event_type: EventType) -> ReleasedType:
     try:
         schema = normal(standalone(event_type.validator))
     except Entangled:
-        schema = opaque(event_type.validator.whole())
+        schema = opaque(documents(event_type.validator))
     return ReleasedType(schema, accepts)

@@ -71,17 +71,17 @@ class Validator:
 
     """
 
-    __slots__ = ("_engine", "_engine_accepts", "_others", "_registry", "_schema", "_uri")
+    __slots__ = ("_engine", "_engine_accepts", "_others", "_schema", "_uri")
 
     def __init__(self, schema: Schema, uri: str = BASE_URI, others: SchemaSet | None = None) -> None:
         self._schema = schema
         self._uri = uri
         self._others = others.schemas if others is not None else {}
-        self._registry = others.registry if others is not None else None
+        registry = others.registry if others is not None else None
         try:
             self._engine = jsonschema_rs.validator_for(
                 schema,
-                registry=self._registry,
+                registry=registry,
                 base_uri=uri,
                 validate_formats=True,
                 pattern_options=_PATTERNS,
@@ -92,16 +92,6 @@ class Validator:
         except (*_ENGINE_FAILURES, jsonschema_rs.ReferencingError) as error:
             raise SchemaUnusable(str(error)) from None
         self._engine_accepts = self._engine.is_valid
-
-    def whole(self) -> Schema:
-        """Return the schema with what it refers to in place of each `$ref`, to tell whether it is the same as another.
-
-        For nothing else: what stands beside a `$ref` may be lost. `structure.standalone` loses nothing.
-        """
-        whole: Schema = jsonschema_rs.dereference(
-            self._schema, registry=self._registry, base_uri=self._uri, offline=True
-        )
-        return whole
 
     def is_valid(self, event: dict[str, Any]) -> bool:
         """Whether an event consists of JSON values and fits the schema."""

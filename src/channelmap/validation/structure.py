@@ -4,6 +4,8 @@ The engine's own `dereference` drops what stands beside a `$ref` where both say 
 references of recursive files that lead nowhere any more: what it returns may describe other events.
 """
 
+import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -21,6 +23,7 @@ _SINGLES = (
 )
 #: What makes a reference depend on more than its text and its file.
 _ENTANGLING = frozenset({"$dynamicRef", "$recursiveRef", "$id"})
+_REFERENCE = re.compile(r'"\$(?:ref|dynamicRef|recursiveRef)": "([^"]*)"')
 #: Subschemas in what was put together; a few definitions that refer to each other can come to millions.
 _MAX_PARTS = 20_000
 
@@ -35,7 +38,9 @@ def children(schema: Mapping[str, Any]) -> Iterator[tuple[Pointer, Schema]]:
         if keyword in _MAPS and isinstance(value, dict):
             yield from (((keyword, name), child) for name, child in value.items() if isinstance(child, (dict, bool)))
         elif keyword in _LISTS and isinstance(value, list):
-            yield from (((keyword, index), child) for index, child in enumerate(value))
+            yield from (
+                ((keyword, index), child) for index, child in enumerate(value) if isinstance(child, (dict, bool))
+            )
         elif keyword in _SINGLES and isinstance(value, (dict, bool)):
             yield (keyword,), value
 
@@ -52,6 +57,24 @@ def rebuilt(schema: Mapping[str, Any], change: Callable[[Pointer, Schema], Schem
         else:
             result[str(pointer[0])][pointer[1]] = change(pointer, child)
     return result
+
+
+def documents(validator: Validator) -> dict[str, Any]:
+    """Return a schema and all that it may refer to, by their URIs, to tell whether any of it has changed."""
+    known = {**validator._others, validator._uri: validator._schema}  # noqa: SLF001  (the same room)
+    found: dict[str, Any] = {}
+    waiting = [validator._uri]  # noqa: SLF001
+    while waiting:
+        uri = waiting.pop()
+        if uri in found or uri in DIALECTS:
+            continue
+        text = json.dumps(known.get(uri))
+        if uri not in known or '"$id"' in text:
+            # What moves the base of references may lead anywhere.
+            return known
+        found[uri] = known[uri]
+        waiting += [urldefrag(urljoin(uri, reference))[0] for reference in _REFERENCE.findall(text)]
+    return found
 
 
 def standalone(validator: Validator) -> Schema:
@@ -152,7 +175,7 @@ def _names(targets: list[str]) -> dict[str, str]:
     result: dict[str, str] = {}
     for target in targets:
         word = PurePosixPath(unquote(target.rstrip("/#").replace("?", "/"))).stem or "root"
-        word = "".join(letter if letter.isalnum() else "_" for letter in word)
+        word = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in word)
         taken = sum(name.partition("-")[0] == word for name in result.values())
         result[target] = f"{word}-{taken}" if taken else word
     return result

@@ -62,9 +62,18 @@ def mismatches(error: Error, instance: Any, schema: Any) -> Iterator[Mismatch]:
         for inner in branch:
             yield from mismatches(inner, instance, schema)
         return
-    pointer, path = tuple(error.instance_path), tuple(error.schema_path)
+    pointer, path = _steps(instance, error.instance_path), _steps(schema, error.schema_path)
     case = _Case(error.kind, resolve(instance, pointer), resolve(schema, path[:-1]), path)
     yield Mismatch(pointer, error.kind.name, case.message, path, case.names)
+
+
+def _steps(value: Any, path: Sequence[str | int]) -> tuple[str | int, ...]:
+    """Read a path of the engine, which writes names that consist of digits as numbers."""
+    steps: list[str | int] = []
+    for step in path:
+        steps.append(str(step) if isinstance(value, dict) else step)
+        value = resolve(value, steps[-1:])
+    return tuple(steps)
 
 
 def resolve(value: Any, pointer: Sequence[str | int]) -> Any:
