@@ -10,7 +10,7 @@ from channelmap.compare.releases import ReleasedType
 from channelmap.compare.unions import exclusive
 from channelmap.compare.views import declared, event_schema
 from channelmap.compare.witness import Search
-from channelmap.validation import Schema, SchemaUnusable, Validator
+from channelmap.validation import Schema, SchemaUnusable, Validator, unsupported
 from channelmap.validation.algebra import accepts_something
 
 Verdict = Literal["same", "compatible", "breaking", "likely", "undecided"]
@@ -101,12 +101,15 @@ class _Sides:
         self.target = Validator(event_schema(target, event_type))
 
     def accepts(self, event: dict[str, Any]) -> bool:
-        return self._view.is_valid(event) and self._source.is_valid(event)
+        """Whether an event that was made up here is one of the source's."""
+        return self._view.fits(event) and self._source.fits(event)
 
     def refuses(self, event: dict[str, Any]) -> bool:
-        return not self.target.is_valid(event)
+        """Whether the target refuses an event that can be sent."""
+        return not self.target.fits(event) and unsupported(event) is None
 
     def refuses_example(self, event: Any) -> bool:
+        """Whether the target refuses an event that was shown to be one of the source's."""
         return isinstance(event, dict) and self._source.is_valid(event) and self.refuses(event)
 
 

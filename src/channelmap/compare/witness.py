@@ -72,9 +72,11 @@ class Search:
                 length += len(text)
                 if length > _MOST_TEXT:
                     break
-                if text in seen or not accepted(event):
+                if text in seen:
                     continue
                 seen.add(text)
+                if not accepted(event):
+                    continue
                 if refused(event):
                     yield event
                 elif event not in self._seeds:

@@ -100,6 +100,13 @@ class Validator:
         except _ENGINE_FAILURES:
             return False
 
+    def fits(self, instance: Any) -> bool:
+        """Whether a value fits the schema that is known to be JSON and not too deep: nobody stands guard here."""
+        try:
+            return self._engine_accepts(instance)
+        except _ENGINE_FAILURES:
+            return False
+
     def violations(self, event: dict[str, Any]) -> tuple[str, tuple[Violation, ...]]:
         """Say why `is_valid` says no: a code, `unsupported-value` or `schema-mismatch`, and what is wrong."""
         fault = unsupported(event)
