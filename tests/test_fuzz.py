@@ -62,15 +62,21 @@ WORDS = [
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("fuzz")
     (directory / "schemas").mkdir()
+    for name, text in FILES.items():
+        (directory / name).write_text(text, encoding="utf-8")
     return directory
 
 
-def write(directory: Path, name: str = "", content: bytes = b"") -> None:
-    for file, text in FILES.items():
-        (directory / file).write_bytes(content if file == name else text.encode())
+def require_sound_answer(directory: Path, name: str, content: bytes) -> None:
+    """Check the good files with other content in one of them."""
+    (directory / name).write_bytes(content)
+    try:
+        require_diagnostics(directory)
+    finally:
+        (directory / name).write_text(FILES[name], encoding="utf-8")
 
 
-def require_sound_answer(directory: Path) -> None:
+def require_diagnostics(directory: Path) -> None:
     try:
         found = check(load(directory / "channels.yaml", env={}), imports=False)
     except ContractError as error:
@@ -84,7 +90,6 @@ def require_sound_answer(directory: Path) -> None:
 
 
 def test_the_files_that_are_mutated_here_are_good(directory: Path) -> None:
-    write(directory)
     assert load(directory / "channels.yaml", env={}).channels
 
 
@@ -94,8 +99,7 @@ fuzz = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, Heal
 @settings(fuzz, max_examples=1_500)
 @given(st.sampled_from(list(FILES)), st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode()))
 def test_any_bytes_are_answered(directory: Path, name: str, content: bytes) -> None:
-    write(directory, name, content)
-    require_sound_answer(directory)
+    require_sound_answer(directory, name, content)
 
 
 def spoilt(text: str, chance: Random) -> str:
@@ -119,5 +123,4 @@ def spoilt(text: str, chance: Random) -> str:
 @settings(fuzz, max_examples=8_500)
 @given(name=st.sampled_from(list(FILES)), chance=st.randoms(use_true_random=True))
 def test_any_good_file_that_was_spoilt_is_answered(directory: Path, name: str, chance: Random) -> None:
-    write(directory, name, spoilt(FILES[name], chance).encode("utf-8", "surrogatepass"))
-    require_sound_answer(directory)
+    require_sound_answer(directory, name, spoilt(FILES[name], chance).encode("utf-8", "surrogatepass"))

@@ -137,6 +137,14 @@ def test_the_repr_of_a_contract_keeps_the_layer_to_itself(directory: Path) -> No
     assert "s3cret" not in repr(contract(directory, top="layer: redis://:s3cret@host"))
 
 
+def test_a_name_that_is_too_long_for_a_file_is_one_that_is_not_there(directory: Path) -> None:
+    name = "x" * 5_000
+    write(directory, channels_yaml=f"version: 1\nchannels:\n  a: {{consumer: a.B, events: {{made: {name}}}}}\n")
+    (finding,) = findings()
+    assert finding.startswith("channels.yaml:3:37: error[schema-missing] there is no file 'xxx")
+    assert len(finding) < 300
+
+
 def test_everything_that_is_wrong_is_found_at_once(directory: Path) -> None:
     write(
         directory,

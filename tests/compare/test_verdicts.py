@@ -151,6 +151,16 @@ def test_what_refers_in_a_way_that_cannot_be_followed_is_compared_by_its_text() 
     assert judge("t", one, released({"properties": {"a": {}}})).verdict == "undecided"
 
 
+def test_where_matches_are_counted_in_a_recursive_schema_an_optional_property_more_is_no_break() -> None:
+    def tree(**more: Any) -> ReleasedType:
+        properties = {"v": {"type": "integer"}, "next": {"$ref": "#/$defs/part"}, **more}
+        part = {"type": "object", "properties": properties, "oneOf": [{"required": ["v"]}]}
+        return ReleasedType(normal({"properties": {"v": {"$ref": "#/$defs/part"}}, "$defs": {"part": part}}))
+
+    assert judge("t", tree(), tree(note={"type": "string"})).verdict == "undecided"
+    assert judge("t", tree(), tree(v={"type": "string"})).verdict in {"likely", "breaking"}
+
+
 def test_definitions_that_all_refer_to_each_other_are_compared() -> None:
     def web(value: Any) -> ReleasedType:
         names = [f"n{index}" for index in range(12)]

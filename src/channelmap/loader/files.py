@@ -58,7 +58,8 @@ class Files:
             message = f"{quoted(name)} is outside the directory of the contract"
             self._note(mention, "path-outside-root", message, "move the file below that directory")
             return None
-        if not path.exists():
+        # Not `path.exists`, which raises where a name is too long, or a directory may not be entered.
+        if not os.path.exists(path):  # noqa: PTH110
             self._note(mention, _MISSING[kind], f"there is no file {quoted(name)}", near_names(path))
             return None
         if path not in self._documents:
