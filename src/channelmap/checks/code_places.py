@@ -16,7 +16,8 @@ def defined(code: Any, message: str) -> tuple[Related, ...]:
         lines, number = inspect.getsourcelines(code)
     except (OSError, TypeError, ValueError, SyntaxError):
         return ()
-    if not path:
+    # Python may know a line of code that was made up in a string: then it is one of another code.
+    if not path or code.__name__ not in "".join(lines):
         return ()
     indent = len(lines[0]) - len(lines[0].lstrip())
     return (Related(Location(label_of(Path(path)), number, indent + 1), message),)

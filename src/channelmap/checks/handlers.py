@@ -97,6 +97,9 @@ def _wrong_arguments(consumer: type, name: str, place: Location) -> Iterator[Dia
 def takes_an_event(consumer: type, name: str) -> bool:
     """Whether a method of an instance can be called with one argument; in doubt, yes."""
     written = inspect.getattr_static(consumer, name)
+    if isinstance(written, functools.partial):
+        # Whether it is given `self` depends on the version of Python.
+        return True
     is_bound = isinstance(written, (staticmethod, classmethod)) or not hasattr(type(written), "__get__")
     arguments = ("event",) if is_bound else ("self", "event")
     try:
