@@ -229,20 +229,24 @@ class Relay:
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._server.port)
-        ways = [
-            asyncio.ensure_future(self._pump(reader, inner_writer)),
-            asyncio.ensure_future(self._pump(inner_reader, writer, answers=True)),
-        ]
+        ends, ways = [writer], []
         try:
             with suppress(asyncio.CancelledError):
+                inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._server.port)
+                ends.append(inner_writer)
+                ways = [
+                    asyncio.ensure_future(self._pump(reader, inner_writer)),
+                    asyncio.ensure_future(self._pump(inner_reader, writer, answers=True)),
+                ]
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # First of all: whoever waits here may be cancelled once more.
+            for end in ends:
+                end.transport.abort()
             for way in ways:
                 way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            for end in (writer, inner_writer):
-                end.transport.abort()
+            with suppress(asyncio.CancelledError):
+                await asyncio.gather(*ways, return_exceptions=True)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False) -> None:
         while data := await reader.read(65_536):
