@@ -5,14 +5,16 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
 from channelmap import pages as package
+from channelmap.cli import channelmap
 from channelmap.cli.exits import Exit
+from channelmap.cli.exits import run as cli_run
 from channelmap.diagnostics import Code
 from channelmap.pages import Page, page, pages
 
@@ -48,17 +50,32 @@ _STEP = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 
 
 @pytest.fixture
-def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What the commands of the examples find: this Python, a committer, and nobody who wants another format."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    known = set(sys.modules)
     for name, value in GIT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    for name in ("GITHUB_ACTIONS", "CHANNELMAP_CONFIG", "DJANGO_SETTINGS_MODULE"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    for name in set(sys.modules) - known:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.usefixtures("environment")
-def test_the_example_of_a_page_finds_what_the_page_says(code: str, tmp_path: Path, run: Callable[..., Any]) -> None:
+def test_the_example_of_a_page_finds_what_the_page_says(
+    code: str, tmp_path: Path, run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def check(*arguments: str) -> str:
+        # In this process: there are nearly a hundred of them.
+        assert cli_run(channelmap, "channelmap", ["check", *arguments]) != Exit.INTERNAL
+        return capsys.readouterr().out
+
     shown = page(code)
     printed = ""
     for name, language, text in _BLOCK.findall(shown.text):
@@ -66,7 +83,7 @@ def test_the_example_of_a_page_finds_what_the_page_says(code: str, tmp_path: Pat
         if name:
             write(tmp_path / name, text)
         else:
-            printed += "".join(perform(line, expected, tmp_path, run) for line, expected in _STEP.findall(text))
+            printed += "".join(perform(line, expected, run, check) for line, expected in _STEP.findall(text))
     assert f"{shown.severity}[{code}]" in printed
 
 
@@ -75,17 +92,17 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def perform(line: str, expected: str, directory: Path, run: Callable[..., Any]) -> str:
+def perform(line: str, expected: str, run: Callable[..., Any], check: Callable[..., str]) -> str:
     """Run a command, which must print to stdout what is expected, and return that."""
     name, *arguments = shlex.split(line)
-    if name == "channelmap":
+    if [name, *arguments[:1]] == ["channelmap", "check"]:
+        printed = check(*arguments[1:])
+    elif name == "channelmap":
         process = run(*arguments)
         assert process.popen.returncode != Exit.INTERNAL, process.errors
-        printed: str = process.output
+        printed = process.output
     else:
-        printed = subprocess.run(
-            ["sh", "-c", line], cwd=directory, check=True, stdout=subprocess.PIPE, text=True
-        ).stdout
+        printed = subprocess.run(["sh", "-c", line], check=True, stdout=subprocess.PIPE, text=True).stdout
     assert printed == expected, f"$ {line}\nprinted\n{printed}instead of\n{expected}"
     return printed
 
