@@ -1,36 +1,63 @@
-# Needs Python 3.11 or later and GNU make, nothing else: everything is installed into .venv.
-# Another interpreter: make PYTHON=python3.12 test
+# Needs Python 3.11 or later and GNU make, nothing else: everything is installed into .venv, at the exact versions of
+# requirements/dev.txt. Another interpreter: make PYTHON=python3.12 test
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+PINNED := requirements/dev.txt
+PYTHONS := python3.11 python3.12 python3.13
 
-# What another project has set up is not for this one.
+# Settings of another project must not leak into this one.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format types rooms contract renew check bench clean
+.PHONY: help setup pin run test test-newest test-oldest test-pythons lint format types rooms contract renew check bench clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) ## install everything into .venv; again only when pyproject.toml has changed
+setup: $(READY) ## install everything into .venv; again only when the requirements have changed
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml $(PINNED)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is Python " \
 		+ sys.version.split()[0] + ", 3.11 or later is needed: make PYTHON=python3.12 ...")'
 	@echo "installing into $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(PINNED)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+
+pin: $(READY) ## renew requirements/dev.txt: the newest versions that pyproject.toml allows
+	@$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --extra dev \
+		--custom-compile-command 'make pin' --output-file $(PINNED) pyproject.toml
 
 run: $(READY) ## show channelmap at work: draw pictures, send events, make thumbnails
 	@$(RUN) -m examples.thumbnails.demo
 
 test: $(READY) ## run all tests; some of them: make test ARGS='-k sqlite'
 	@$(RUN) -m pytest $(ARGS)
+
+test-newest: $(READY) ## run all tests with the newest versions that pyproject.toml allows
+	@$(call test-resolved,highest,.venv-newest)
+
+test-oldest: $(READY) ## run all tests with the lowest versions that pyproject.toml allows
+	@$(call test-resolved,lowest-direct,.venv-oldest)
+
+# $(1): how versions are chosen; $(2): the environment that is made for them.
+define test-resolved
+$(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(2)
+$(VENV)/bin/uv pip install --quiet --python $(2)/bin/python --resolution $(1) --editable '.[test]'
+$(2)/bin/python -m pytest $(ARGS)
+endef
+
+test-pythons: ## run all tests with each supported Python that is installed
+	@for python in $(PYTHONS); do \
+		$$python -c '' 2>/dev/null || { echo "$$python is not installed: left out"; continue; }; \
+		$$python --version; \
+		$(MAKE) --no-print-directory PYTHON=$$python VENV=.venv-$${python##*/} test || exit; \
+	done
 
 lint: $(READY) ## look for mistakes and for badly formatted code
 	@$(RUN) -m ruff check --quiet
@@ -60,6 +87,6 @@ bench: $(READY) ## measure, as ratios against the bare operation
 	@$(RUN) benchmarks/check.py
 
 clean: ## delete everything that was installed, built or cached
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv* build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	find . -name '*.egg-info' -prune -exec rm -rf {} +

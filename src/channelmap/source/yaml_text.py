@@ -63,14 +63,21 @@ def read_yaml(path: str, data: bytes, env: Mapping[str, str] | None = None) -> D
 
     """
     text = decode(path, data)
-    reader = _Reader(text, env)
     if control := _CONTROL.search(text.text):
         message = f"control character U+{ord(control.group()):04X} is not allowed"
-        raise reader.build.stop(control.start(), "yaml-syntax", message)
+        raise Builder(text).stop(control.start(), "yaml-syntax", message)
+    return _read(text, env, _Loader)
+
+
+def _read(text: Text, env: Mapping[str, str] | None, loader: Any) -> Document:
+    reader = _Reader(text, env)
     try:
-        for event in yaml.parse(text.text, Loader=_Loader):
+        for event in yaml.parse(text.text, Loader=loader):
             reader.feed(event)
     except yaml.MarkedYAMLError as error:
+        if "nesting depth" in (error.problem or "") and loader is not yaml.SafeLoader:
+            # libyaml has a nesting limit too, and reads ahead: it may raise before the event that exceeds ours.
+            return _read(text, env, yaml.SafeLoader)
         raise reader.build.stop(*_in_words(error, text)) from None
     return reader.build.document()
 
