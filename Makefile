@@ -29,9 +29,13 @@ $(READY): pyproject.toml $(PINNED)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-pin: $(READY) ## renew requirements/dev.txt: the newest versions that pyproject.toml allows
+pin: $(VENV)/bin/uv ## renew requirements/dev.txt: the newest versions that pyproject.toml allows
 	@$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --extra dev \
 		--custom-compile-command 'make pin' --output-file $(PINNED) pyproject.toml
+
+$(VENV)/bin/uv:
+	@$(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --quiet --disable-pip-version-check uv
 
 run: $(READY) ## show channelmap at work: draw pictures, send events, make thumbnails
 	@$(RUN) -m examples.thumbnails.demo
