@@ -11,8 +11,8 @@ from channelmap.layers.sqlite.queue import append, transaction
 from channelmap.terms import Limits
 
 _FORGET_OLDEST = """
-DELETE FROM dead_letters WHERE channel = ?1 AND id <= (
-    SELECT id FROM dead_letters WHERE channel = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2
+DELETE FROM dead_letters WHERE channel = ? AND id <= (
+    SELECT id FROM dead_letters WHERE channel = ? ORDER BY id DESC LIMIT 1 OFFSET ?
 )
 """
 _COLUMNS = "channel, code, reason, violations, traceback, attempts, sent, died, body"
@@ -36,7 +36,7 @@ def keep(db: sqlite3.Connection, lease: int | None, letter: DeadLetter, limits: 
                 letter.body,
             ),
         )
-        db.execute(_FORGET_OLDEST, (letter.channel, limits.dead_letters))
+        db.execute(_FORGET_OLDEST, (letter.channel, letter.channel, limits.dead_letters))
 
 
 def _storable(text: str) -> str:
