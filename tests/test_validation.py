@@ -148,6 +148,34 @@ def test_what_is_not_json_is_refused_whether_or_not_the_schema_looks_at_it(
     assert validator.violations({"v": value}) == ("unsupported-value", (violation,))
 
 
+@pytest.mark.parametrize(
+    ("good", "bad", "message"),
+    [
+        (0, 2**64, "is an integer beyond 64 bits"),
+        (-1, -(2**63) - 1, "is an integer beyond 64 bits"),
+        (1.5, float("nan"), "is not a finite number"),
+        ("a", "\ud800", "holds half of a surrogate pair, which is no text"),
+        (0, b"", "expected a JSON value, got bytes"),
+        ("a", Text("a"), "expected a JSON value, got Text"),
+        (None, {1: 2}, "has a key that is not text but int"),
+        ({"a": [1]}, {"a": {1}}, "expected a JSON value, got set"),
+    ],
+)
+@pytest.mark.parametrize("before", [0, 1, 50])
+def test_a_fault_in_a_long_list_is_found_at_its_index(good: Any, bad: Any, message: str, before: int) -> None:
+    inside = ".a" if bad == {"a": {1}} else ""
+    event = {"v": {"items": (*[good] * before, bad, *[good] * 50)}}
+
+    assert unsupported(event) == Violation(f"$.v.items[{before}]{inside}", "json", message)
+    assert unsupported({"v": [good] * 50}) is None
+
+
+@pytest.mark.parametrize("item", [0, -(2**63), 2**64 - 1, 1.5, "a", "é", True, None, [], {}])
+def test_long_lists_of_any_json_values_pass(item: Any) -> None:
+    assert unsupported({"v": [item] * 50}) is None
+    assert unsupported({"v": [*[item] * 50, 0, "a", 0.5]}) is None
+
+
 def test_keys_of_the_event_itself_are_looked_at_too() -> None:
     event: dict[Any, Any] = {1: 2}
     assert not Validator({}).is_valid(event)

@@ -6,7 +6,7 @@ hold and no layer could: an event that is sent after its judgement must not fail
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 from channelmap.errors import Violation
@@ -35,7 +35,7 @@ def is_plain(event: dict[str, Any]) -> bool:
 
 
 def unsupported(event: dict[str, Any], *, binary: bool = False) -> Violation | None:
-    """Find the first thing in an event that may be in none: its place and, in words, what it is.
+    """Find the first thing in an event that no layer can carry: its location and, in words, what it is.
 
     Args:
         event: the event.
@@ -44,44 +44,77 @@ def unsupported(event: dict[str, Any], *, binary: bool = False) -> Violation | N
     """
     if RESERVED in event:
         return Violation("$", "json", f"has the key '{RESERVED}', which is reserved for layers")
-    # A list of what is still to be seen, not recursion: depth is what is guarded against.
-    waiting: list[tuple[Any, tuple[str | int, ...]]] = [(event, ())]
-    while waiting:
-        value, pointer = waiting.pop()
-        fault = "" if binary and type(value) is bytes else _fault(value, pointer)
-        if fault:
-            return Violation(path_text(pointer), "json", fault)
-        if isinstance(value, dict):
-            waiting.extend((value[key], (*pointer, key)) for key in reversed(value))
-        elif isinstance(value, (list, tuple)):
-            waiting.extend((item, (*pointer, index)) for index, item in reversed(list(enumerate(value))))
+    found = _fault_below(event, MAX_DEPTH, binary)
+    if found is None:
+        return None
+    fault, steps = found
+    return Violation(path_text(steps[::-1]), "json", fault)
+
+
+#: What is wrong, and the steps that lead to it, the last one first.
+_Fault = tuple[str, list[str | int]]
+
+
+def _fault_below(container: Any, depth: int, binary: bool) -> _Fault | None:  # noqa: FBT001  (for speed)
+    """Find the first fault in a dict, list or tuple, which may hold `depth` levels of containers, itself included."""
+    if not depth:
+        return f"is nested more than {MAX_DEPTH} levels deep", []
+    values = container
+    if isinstance(container, dict):
+        if fault := _fault_of_keys(container):
+            return fault, []
+        values = container.values()
+    elif len(container) >= _LONG and _is_uniform(container):
+        return None
+    for value in values:
+        kind = type(value)
+        if (kind is str and value.isascii()) or (kind is int and _LEAST <= value <= _MOST) or value is None:
+            continue
+        found = _fault_in(value, depth, binary)
+        if found is not None:
+            index = next(index for index, other in enumerate(values) if other is value)
+            found[1].append(list(container)[index] if isinstance(container, dict) else index)
+            return found
     return None
 
 
-def _fault(value: Any, pointer: tuple[str | int, ...]) -> str:
-    """Say what is wrong with a value itself, or nothing; like the engine, refuse subclasses of scalars."""
-    if type(value) in _SCALARS:
-        holds, fault = _SCALARS[type(value)]
-        return "" if holds(value) else fault
-    if not isinstance(value, (dict, list, tuple)):
-        return f"expected a JSON value, got {type(value).__name__}"
-    if len(pointer) == MAX_DEPTH:
-        return f"is nested more than {MAX_DEPTH} levels deep"
-    return _key_fault(value) if isinstance(value, dict) else ""
+def _fault_in(value: Any, depth: int, binary: bool) -> _Fault | None:  # noqa: FBT001  (for speed)
+    """Find what is wrong with a value or in it; like the engine, refuse subclasses of scalars."""
+    if isinstance(value, (dict, list, tuple)):
+        return _fault_below(value, depth - 1, binary)
+    kind = type(value)
+    fault = ""
+    if kind is float:
+        fault = "" if math.isfinite(value) else "is not a finite number"
+    elif kind is str:
+        fault = "" if _is_text(value) else "holds half of a surrogate pair, which is no text"
+    elif kind is int:
+        fault = "is an integer beyond 64 bits"
+    elif kind is not bool and not (binary and kind is bytes):
+        fault = f"expected a JSON value, got {kind.__name__}"
+    return (fault, []) if fault else None
 
 
-def _key_fault(mapping: dict[Any, Any]) -> str:
+def _is_uniform(items: Sequence[Any]) -> bool:
+    """Whether all items are ASCII texts, integers within 64 bits or finite floats: told without a step for each."""
+    kinds = set(map(type, items))
+    if kinds == {int}:
+        return bool(min(items) >= _LEAST and max(items) <= _MOST)
+    if kinds == {float}:
+        return all(map(math.isfinite, items))
+    return kinds == {str} and all(map(str.isascii, items))
+
+
+def _fault_of_keys(mapping: dict[Any, Any]) -> str:
     for key in mapping:
         if type(key) is not str:
             return f"has a key that is not text but {type(key).__name__}"
-        if not _is_text(key):
+        if not (key.isascii() or _is_text(key)):
             return "has a key with half of a surrogate pair, which is no text"
     return ""
 
 
 def _is_text(value: str) -> bool:
-    if value.isascii():
-        return True
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -89,11 +122,7 @@ def _is_text(value: str) -> bool:
     return True
 
 
-_SCALARS: dict[type, tuple[Callable[[Any], bool], str]] = {
-    type(None): (lambda _: True, ""),
-    bool: (lambda _: True, ""),
-    str: (_is_text, "holds half of a surrogate pair, which is no text"),
-    # What msgpack carries.
-    int: (lambda value: -(2**63) <= value < 2**64, "is an integer beyond 64 bits"),
-    float: (math.isfinite, "is not a finite number"),
-}
+#: The integers that msgpack carries.
+_LEAST, _MOST = -(2**63), 2**64 - 1
+#: From this many items on, one look at all of them is cheaper than a look at each.
+_LONG = 8
