@@ -67,7 +67,7 @@ def diagnostics(contract: Contract, project: Path) -> Callable[[str], tuple[Diag
 
     def find(code: str) -> tuple[Diagnostic, ...]:
         (project / "app.py").write_text(textwrap.dedent(code), encoding="utf-8")
-        return check_senders(contract, ["app.py"])
+        return check_senders(contract, ["app.py"]).findings
 
     return find
 
@@ -301,7 +301,7 @@ def test_a_file_that_is_no_python_is_a_warning_in_our_words(
 ) -> None:
     (project / "app.py").write_bytes(code)
 
-    (finding,) = check_senders(contract, ["app.py"])
+    (finding,) = check_senders(contract, ["app.py"]).findings
 
     words = "the file is no Python that this interpreter understands; what it sends was not checked"
     assert str(finding) == f"{place}: warning[sender-unreadable] {words}"
@@ -315,7 +315,7 @@ def test_other_encodings_are_read_as_python_reads_them(contract: Contract, proje
     (project / "latin.py").write_bytes(b"# coding: latin-1\nx = '\xe4'; layer.send('jobs', {'type': 'job'})\n")
     (project / "marked.py").write_bytes(b"\xef\xbb\xbflayer.send('jobs', {'type': 'job'})\r\n")
 
-    places = [str(finding.location) for finding in check_senders(contract, [project])]
+    places = [str(finding.location) for finding in check_senders(contract, [project]).findings]
 
     assert places == ["latin.py:2:29", "marked.py:1:20"]
 
@@ -329,10 +329,10 @@ def test_directories_are_searched_but_not_for_the_code_of_others(contract: Contr
         path.write_text("layer.send('jobs', {'type': 'job'})")
     (project / "env" / "pyvenv.cfg").touch()
 
-    found = check_senders(contract, [project, "top.py", "./top.py"])
+    found = check_senders(contract, [project, "top.py", "./top.py"]).findings
 
     assert [finding.location.path for finding in found] == sorted(ours)
-    assert check_senders(contract, ["app/notes.txt"]), "a file that is named is read, whatever its name"
+    assert check_senders(contract, ["app/notes.txt"]).findings, "a file that is named is read, whatever its name"
 
 
 def test_a_path_with_nothing_there_is_an_error(contract: Contract, project: Path) -> None:
@@ -349,7 +349,7 @@ def test_a_path_with_nothing_there_is_an_error(contract: Contract, project: Path
 def test_a_file_that_cannot_be_read_is_a_warning(contract: Contract, project: Path) -> None:
     (project / "link.py").symlink_to("nowhere.py")
 
-    (finding,) = check_senders(contract, [project])
+    (finding,) = check_senders(contract, [project]).findings
 
     assert str(finding) == ("link.py: warning[sender-unreadable] this is not a file; what it sends was not checked")
 
@@ -365,7 +365,7 @@ def test_a_link_that_leads_to_itself_is_no_trouble(contract: Contract, project: 
     (project / "self.py").symlink_to("self.py")
     (project / "up").symlink_to(".")
 
-    (finding,) = check_senders(contract, [project])
+    (finding,) = check_senders(contract, [project]).findings
 
     assert str(finding) == "self.py: warning[sender-unreadable] this is not a file; what it sends was not checked"
 
@@ -379,7 +379,7 @@ def test_a_directory_that_may_not_be_read_is_a_warning(contract: Contract, monke
         # The superuser may read every directory.
         os.seteuid(nobody if user == 0 else user)
         try:
-            (finding,) = check_senders(contract, ["."])
+            (finding,) = check_senders(contract, ["."]).findings
         finally:
             os.seteuid(user)
         monkeypatch.undo()
@@ -392,7 +392,7 @@ def test_a_directory_that_may_not_be_read_is_a_warning(contract: Contract, monke
 def test_a_file_in_which_nothing_can_be_sent_need_not_be_python(contract: Contract, project: Path) -> None:
     (project / "old.py").write_text("print 'hello'\n")
 
-    assert check_senders(contract, [project]) == ()
+    assert check_senders(contract, [project]).findings == ()
 
 
 def test_a_long_sum_and_a_deep_event_are_no_trouble(found: Find) -> None:
@@ -413,5 +413,5 @@ TOKENS = [b"layer.send(", b"'jobs'", b"{", b"}", b"'type'", b":", b",", b"'job'"
 def test_whatever_is_in_a_file_nothing_is_raised(contract: Contract, project: Path, code: bytes) -> None:
     (project / "app.py").write_bytes(code)
 
-    for finding in check_senders(contract, ["app.py"]):
+    for finding in check_senders(contract, ["app.py"]).findings:
         str(finding).encode()

@@ -37,7 +37,7 @@ def test_a_keyword_that_depends_on_what_is_not_known_is_passed_over(schema: Any,
     (project / "channels.yaml").write_text("version: 1\nchannels: {c: {consumer: a.B, events: {t: s.json}}}\n")
     (project / "app.py").write_text("layer.send('c', {'type': 't', 'a': x, 'b': [1, x]})")
 
-    assert check_senders(load(), ["app.py"]) == ()
+    assert check_senders(load(), ["app.py"]).findings == ()
 
 
 TREE = {
@@ -73,7 +73,7 @@ def test_a_schema_that_refers_to_itself_is_judged_as_far_as_that_goes(
     )
     (project / "app.py").write_text(f"layer.send('trees', {{'type': 'tree', {event[1:]})")
 
-    found = check_senders(load(), ["app.py"])
+    found = check_senders(load(), ["app.py"]).findings
 
     assert [finding.message.partition(": ")[2] for finding in found] == faults
 
@@ -145,4 +145,4 @@ def test_no_event_that_a_schema_accepts_is_refused_because_a_part_of_it_is_hidde
         parts = [f"{key!r}: {data.draw(half_known(value))}" for key, value in event.items()]
         code = f"layer.send('c', {{{', '.join([repr('type') + ': ' + repr('t'), *parts])}}})"
         (project / "app.py").write_text(code)
-        assert check_senders(contract, ["app.py"]) == (), code
+        assert check_senders(contract, ["app.py"]).findings == (), code

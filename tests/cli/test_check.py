@@ -249,6 +249,20 @@ def test_what_python_files_send_is_judged(checked: Path, run: Run) -> None:
     assert codes == ["sender-unknown-type", "sender-unknown-channel"]
 
 
+def test_the_last_line_counts_the_sends_over_all_contracts_and_verbose_lists_those_that_cannot_be_read(
+    checked: Path, run: Run
+) -> None:
+    (checked / "views.py").write_text('layer.send("jobs", {"type": "job", "id": 1})\nlayer.send("other", event)\n')
+    (checked / "other.yaml").write_text(CHANNELS.replace("  jobs:", "  other:"))
+    command = ["check", "--senders", "views.py", "--fail-on", "never", "channels.yaml", "other.yaml"]
+
+    assert run(*command).errors.splitlines()[-1].endswith("; 1 send judged, 1 not readable")
+    listed = run(*command, "--verbose").errors.splitlines()
+    assert "views.py:2:1: not judged: the event is not written out" in listed
+    assert "send" not in run("check", "--fail-on", "never").errors
+    assert "--verbose needs --senders" in complains(run("check", "--verbose"))
+
+
 def test_a_type_that_only_a_sender_knows_can_be_exempted_by_its_name(checked: Path, run: Run) -> None:
     (checked / "views.py").write_text('layer.send("jobs", {"type": "old"})\n')
     options = ["--senders", "views.py", "--select", "sender-unknown-type,ignore-unused"]

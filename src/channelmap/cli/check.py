@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import click
 
@@ -18,8 +18,11 @@ from channelmap.diagnostics import BREAKS, Code, Diagnostic, Location, Severity
 from channelmap.errors import ContractError, did_you_mean, quoted
 from channelmap.loader import load
 from channelmap.loader.files import label_of
-from channelmap.report import Checked, Report
+from channelmap.report import Checked, Report, Sends
 from channelmap.selection import Selection, without_exempt
+
+if TYPE_CHECKING:
+    from channelmap.senders import Senders
 
 _ALL: frozenset[str] = frozenset(get_args(Code))
 _OF_SENDERS = frozenset(code for code in _ALL if code.startswith("sender-"))
@@ -75,6 +78,7 @@ class Steps(NamedTuple):
 @click.option("--warn", type=_Codes(), multiple=True, help="These findings are warnings, no errors.")
 @click.option("--no-import", "imports", flag_value=False, default=True, help="Import no consumers.")
 @click.option("--senders", metavar="PATH", multiple=True, help="Judge what the Python files there send, too.")
+@click.option("--verbose", is_flag=True, help="List the sends that --senders could not judge, with the reason.")
 @click.option("--against", metavar="REF|DIR|FILE|LOCK", help="Compare with a release: what would break?")
 @click.option("--transitive", is_flag=True, help="Compare with all releases of a lock, not with the last alone.")
 @click.option("--strict", is_flag=True, help="Count names that no schema declares as used, when comparing.")
@@ -91,6 +95,7 @@ def command(  # noqa: PLR0913, PLR0917  (click hands over each option by its nam
     warn: tuple[frozenset[str], ...],
     output: tuple[Output, ...],
     fail_on: str,
+    verbose: bool,  # noqa: FBT001  (click hands over each option by its name)
     **options: Any,
 ) -> int:
     """Check contract files: schemas, examples, consumers, and what else is asked for.
@@ -100,13 +105,16 @@ def command(  # noqa: PLR0913, PLR0917  (click hands over each option by its nam
     """
     steps = Steps(**options)
     _refuse_the_pointless(files, steps, output)
+    if verbose and not steps.senders:
+        raise click.UsageError("--verbose needs --senders")
     selection = Selection(*(frozenset().union(*codes) for codes in (select, ignore, warn)))
     contracts = _load_all(files or (os.environ.get("CHANNELMAP_CONFIG") or "channels.yaml",))
+    sends = _Sends() if steps.senders else None
     with own_stdout() as stdout:
-        found = _check_all(contracts, steps)
+        found = _check_all(contracts, steps, sends)
         checked = tuple(Checked(path, _cases(contract)) for path, contract in contracts.items())
-        report = Report(checked, selection.apply(found))
-        write(report, output, stdout)
+        report = Report(checked, selection.apply(found), sends.counted() if sends else None)
+        write(report, output, stdout, verbose=verbose)
     return _exit_code(report, fail_on)
 
 
@@ -137,7 +145,25 @@ def _load_all(configs: tuple[str, ...]) -> dict[str, Contract | ContractError]:
     return loaded
 
 
-def _check_all(contracts: dict[str, Contract | ContractError], steps: Steps) -> list[Diagnostic]:
+class _Sends:
+    """Keeps the account of sends over all contracts: what one of them judged is judged."""
+
+    def __init__(self) -> None:
+        self._judged: set[Location] = set()
+        self._unread: dict[Location, str] = {}
+
+    def add(self, senders: "Senders") -> None:
+        """Add what one contract makes of the sends."""
+        self._judged |= senders.judged
+        self._unread |= dict(senders.unread)
+
+    def counted(self) -> Sends:
+        """Return the account."""
+        unread = tuple(sorted(each for each in self._unread.items() if each[0] not in self._judged))
+        return Sends(len(self._judged), unread)
+
+
+def _check_all(contracts: dict[str, Contract | ContractError], steps: Steps, sends: _Sends | None) -> list[Diagnostic]:
     found: list[Diagnostic] = []
     unknown_to: dict[Location, list[Diagnostic]] = {}
     today = datetime.now(UTC).date()
@@ -146,7 +172,7 @@ def _check_all(contracts: dict[str, Contract | ContractError], steps: Steps) -> 
         if isinstance(contract, ContractError):
             found += contract.diagnostics
             continue
-        for finding in without_exempt(contract, _check(contract, loaded, steps), steps.judged, today):
+        for finding in without_exempt(contract, _check(contract, loaded, steps, sends), steps.judged, today):
             if finding.code == "sender-unknown-channel":
                 unknown_to.setdefault(finding.location, []).append(finding)
             else:
@@ -155,17 +181,19 @@ def _check_all(contracts: dict[str, Contract | ContractError], steps: Steps) -> 
     return found + [same[0] for same in unknown_to.values() if len(same) == len(contracts)]
 
 
-def _check(contract: Contract, beside: list[Contract], steps: Steps) -> Iterator[Diagnostic]:
+def _check(contract: Contract, beside: list[Contract], steps: Steps, sends: _Sends | None) -> Iterator[Diagnostic]:
     """Take the steps that were asked for; each is imported when it is."""
     from channelmap.checks import check
 
     with importable(contract) if steps.imports else nullcontext():
         found = check(contract, beside=beside, imports=steps.imports)
     yield from found
-    if steps.senders:
+    if sends is not None:
         from channelmap.senders import check_senders
 
-        yield from check_senders(contract, steps.senders)
+        senders = check_senders(contract, steps.senders)
+        sends.add(senders)
+        yield from senders.findings
     if steps.against is not None:
         yield from _compared(contract, steps)
     if steps.layer:

@@ -8,7 +8,7 @@ import click
 
 from channelmap.errors import did_you_mean, quoted
 from channelmap.report import FORMATS, Report, render
-from channelmap.report.wording import checked, found
+from channelmap.report.wording import one_line, summary
 
 
 class Output(NamedTuple):
@@ -35,8 +35,8 @@ class OutputType(click.ParamType[Output]):
         return Output(name, None if path in {"", "-", "/dev/stdout"} else Path(path))
 
 
-def write(report: Report, outputs: tuple[Output, ...], stdout: TextIO) -> None:
-    """Write a report to everywhere that is asked for; to stdout in any case."""
+def write(report: Report, outputs: tuple[Output, ...], stdout: TextIO, *, verbose: bool) -> None:
+    """Write a report to everywhere that is asked for; to stdout in any case. Verbose lists the unread sends too."""
     if all(output.path for output in outputs):
         # First: people read it even where a file cannot be written.
         outputs = (Output(_usual_format(stdout), None), *outputs)
@@ -48,8 +48,11 @@ def write(report: Report, outputs: tuple[Output, ...], stdout: TextIO) -> None:
             stdout.flush()
             if output.format == "github":
                 _add_to_summary(report)
+    if verbose and report.sends:
+        for location, reason in report.sends.unread:
+            click.echo(one_line(f"{location}: not judged: {reason}"), err=True)
     if Output("full", None) not in outputs:
-        click.echo(f"{checked(report)}; {found(report)}", err=True)
+        click.echo(summary(report), err=True)
 
 
 def _usual_format(stdout: TextIO) -> str:

@@ -6,7 +6,7 @@ Knows diagnostics, not how they came about.
 from dataclasses import dataclass
 from importlib import import_module
 
-from channelmap.diagnostics import Diagnostic, Severity
+from channelmap.diagnostics import Diagnostic, Location, Severity
 from channelmap.errors import quoted
 
 FORMATS: tuple[str, ...] = ("full", "concise", "json", "github", "sarif", "junit", "gitlab", "markdown")
@@ -33,11 +33,33 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
+class Sends:
+    """The sends in Python code that were looked at.
+
+    Attributes:
+        judged: how many were judged.
+        unread: where each of the others is, and why it could not be judged.
+
+    """
+
+    judged: int
+    unread: tuple[tuple[Location, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """What was checked and what was found, in the order of the places."""
+    """What was checked and what was found, in the order of the places.
+
+    Attributes:
+        checked: the contract files.
+        diagnostics: the findings.
+        sends: the sends that were looked at; `None` where none were asked for.
+
+    """
 
     checked: tuple[Checked, ...]
     diagnostics: tuple[Diagnostic, ...]
+    sends: Sends | None = None
 
     def count(self, severity: Severity) -> int:
         """Say how many findings weigh that much."""

@@ -6,7 +6,7 @@ from itertools import chain
 from channelmap.diagnostics import Diagnostic, Location, Related, Severity
 from channelmap.report import Report
 from channelmap.report.excerpt import Excerpt, Excerpts
-from channelmap.report.wording import checked, found, one_line
+from channelmap.report.wording import checked, one_line, summary
 
 _GUTTER = "1;34"
 _BOLD = "1"
@@ -20,9 +20,8 @@ def render(report: Report, *, colour: bool) -> str:
     paint = _coloured if colour else _plain
     excerpts = Excerpts()
     blocks = ["\n".join(_Block(diagnostic, excerpts, paint).lines()) + "\n" for diagnostic in report.diagnostics]
-    files = checked(report)
-    summary = f"checked {files}; {found(report)}" if files else found(report)
-    return "\n".join([*blocks, f"{summary}\n"])
+    text = summary(report)
+    return "\n".join([*blocks, f"checked {text}\n" if checked(report) else f"{text}\n"])
 
 
 def _coloured(text: str, style: str) -> str:

@@ -36,5 +36,14 @@ def checked(report: Report) -> str:
     return f"{paths}: {_counted(channels, 'channel')}, {_counted(event_types, 'event type')}"
 
 
+def summary(report: Report) -> str:
+    """Say in one line what was checked, what was found, and how many sends were judged."""
+    parts = [checked(report), found(report)]
+    if report.sends is not None:
+        unread = len(report.sends.unread)
+        parts.append(f"{_counted(report.sends.judged, 'send')} judged" + (f", {unread} not readable" if unread else ""))
+    return "; ".join(filter(None, parts))
+
+
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

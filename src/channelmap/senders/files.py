@@ -4,8 +4,8 @@ import ast
 import importlib.util
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 from channelmap.diagnostics import Diagnostic, Location, Severity
@@ -30,25 +30,36 @@ class SendersMissing(ChannelMapError):
         return f"{text}; {hint}" if hint else text
 
 
-@dataclass(frozen=True, slots=True)
+#: The finding about a file that cannot be parsed.
+Unreadable = Diagnostic
+
+
 class Module:
-    """A Python file that could be read.
+    """A Python file that was parsed.
 
     Attributes:
-        path: as messages call it.
-        lines: its text, by line.
+        path: the file.
         tree: its syntax.
 
     """
 
-    path: str
-    lines: Sequence[str]
-    tree: ast.Module
+    def __init__(self, path: Path, text: str, tree: ast.Module) -> None:
+        self.path = path
+        self.tree = tree
+        self._lines = text.split("\n")
 
-    def place(self, node: ast.expr) -> Location:
-        """Return the place of an expression; the syntax tree counts columns in bytes of UTF-8, from 0."""
-        before = self.lines[node.lineno - 1].encode()[: node.col_offset]
-        return Location(self.path, node.lineno, len(before.decode()) + 1)
+    @cached_property
+    def _nodes(self) -> frozenset[int]:
+        return frozenset(map(id, ast.walk(self.tree)))
+
+    def contains(self, node: ast.AST) -> bool:
+        """Say whether the node is part of this file."""
+        return id(node) in self._nodes
+
+    def location(self, node: ast.expr) -> Location:
+        """Return the location of an expression; the syntax tree counts columns in bytes of UTF-8, from 0."""
+        before = self._lines[node.lineno - 1].encode()[: node.col_offset]
+        return Location(label_of(self.path), node.lineno, len(before.decode()) + 1)
 
 
 def python_files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -89,8 +100,18 @@ def _is_foreign(directory: Path) -> bool:
     )
 
 
-def read_module(path: Path) -> Module | Diagnostic:
-    """Read a Python file that may send; nothing of it is run. A `sender-unreadable` where it cannot be read."""
+def mentions(path: Path, words: Iterable[str]) -> bool:
+    """Say whether a file may use one of the words, without parsing it; True where it cannot be read."""
+    try:
+        # Opening a pipe would wait forever for its writer.
+        data = path.read_bytes() if path.is_file() else None
+        return data is None or any(word.encode() in data for word in words)
+    except OSError:
+        return True
+
+
+def read_module(path: Path) -> Module | Unreadable:
+    """Parse a Python file; nothing of it is run. A `sender-unreadable` where it cannot be read."""
     label = label_of(path)
     try:
         if path.is_dir():
@@ -98,11 +119,7 @@ def read_module(path: Path) -> Module | Diagnostic:
         if not path.is_file():
             # Opening a pipe would wait for its writer for ever.
             return _unreadable(Location(label), "this is not a file")
-        data = path.read_bytes()
-        if b"send" not in data:
-            # Most files send nothing: to parse them takes long.
-            return Module(label, (), ast.Module([], []))
-        text = importlib.util.decode_source(data)
+        text = importlib.util.decode_source(path.read_bytes())
         with warnings.catch_warnings():
             # An odd escape in a string is its author's business.
             warnings.simplefilter("ignore")
@@ -114,7 +131,7 @@ def read_module(path: Path) -> Module | Diagnostic:
         if isinstance(error, SyntaxError) and error.lineno:
             place = Location(label, error.lineno, max(error.offset or 1, 1))
         return _unreadable(place, "the file is no Python that this interpreter understands")
-    return Module(label, text.split("\n"), tree)
+    return Module(path, text, tree)
 
 
 def _unreadable(place: Location, reason: str) -> Diagnostic:

@@ -1,7 +1,8 @@
 """What is known of an expression's value without running anything: literals, and names bound once to one.
 
 What is not known is told apart from what is, at every depth. Where there is any doubt, nothing is known: a name
-that is bound twice, a dict that is looked at before it is sent and may have been changed there.
+that is bound twice, a dict that is looked at before it is sent and may have been changed there. Constants may be
+imported: `Elsewhere` looks them up in other modules.
 """
 
 import ast
@@ -9,12 +10,32 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeGuard
+from typing import Any, Protocol, TypeGuard
 
 #: Deeper than people write; the reasons why a deep event is refused may take long to find.
 MAX_DEPTH = 8
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A name that an import binds.
+
+    Attributes:
+        module: the dotted module, without its leading dots.
+        level: how many leading dots there are: 0 for an absolute import.
+        name: the name in that module; empty where the module itself is bound.
+
+    """
+
+    module: str
+    level: int = 0
+    name: str = ""
+
+
+Definition = Imported | Function | ast.ClassDef
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +60,45 @@ class Known:
     key: ast.expr | None = None
 
 
+class Elsewhere(Protocol):
+    """The other modules, as one module sees them."""
+
+    def constant(self, expression: ast.expr, scope: "Scope") -> ast.Constant | None:
+        """Return the constant that a name or a dotted name stands for, where another module or a class defines it."""
+
+    def may_hold(self, imported: Imported, name: str) -> bool:
+        """Say whether `from … import *` of that module may bind the name."""
+
+
 class Scope:
     """A module, or a function in it, and the names that are bound there.
 
-    What a function inside binds or looks at counts too: that errs on the safe side.
+    What a function inside looks at counts too: that errs on the safe side.
 
     Args:
         node: the module or function.
         outer: what is around it; `None` for a module.
+        elsewhere: looks up what is imported; the outer scope's unless given.
+        arguments: what is known of a function's parameters, for one call of it.
 
     """
 
-    def __init__(self, node: ast.AST, outer: "Scope | None" = None) -> None:
+    def __init__(
+        self,
+        node: ast.AST,
+        outer: "Scope | None" = None,
+        elsewhere: Elsewhere | None = None,
+        arguments: Mapping[str, Known] | None = None,
+    ) -> None:
         self._node = node
         self._outer = outer
+        self.elsewhere: Elsewhere | None = elsewhere or (outer.elsewhere if outer else None)
+        self._arguments = arguments or {}
 
     # Most functions send nothing: nobody asks for their names.
     @cached_property
     def _bound(self) -> Counter[str]:
-        return Counter(name for node in ast.walk(self._node) for name in _bound_by(node))
+        return Counter(name for node in _walk(self._node) for name in _bound_by(node))
 
     @cached_property
     def _loads(self) -> Counter[str]:
@@ -67,11 +108,38 @@ class Scope:
     def _assigned(self) -> dict[str, ast.expr]:
         return dict(_assigned_in(self._node))
 
+    @cached_property
+    def _defined(self) -> dict[str, Definition]:
+        return dict(_defined_in(self._node))
+
+    @cached_property
+    def stars(self) -> list[Imported]:
+        """The modules of which everything is imported here."""
+        return [each for name, each in _defined_in(self._node) if name == "*" and isinstance(each, Imported)]
+
     def binding(self, name: str) -> ast.expr | None:
         """Return the only expression that a name can stand for here; None where that is not sure."""
         if name not in self._bound:
             return self._outer.binding(name) if self._outer else None
-        return self._assigned.get(name) if self._bound[name] == 1 and "*" not in self._bound else None
+        return self._assigned.get(name) if self._binds_once(name) else None
+
+    def definition(self, name: str) -> Definition | None:
+        """Return the only import, function or class that a name can stand for here; None where that is not sure."""
+        if name not in self._bound:
+            return self._outer.definition(name) if self._outer else None
+        return self._defined.get(name) if self._binds_once(name) else None
+
+    def binds(self, name: str) -> bool:
+        """Say whether this scope, or one around it, binds the name other than by `from … import *`."""
+        return name in self._bound or (self._outer is not None and self._outer.binds(name))
+
+    def _binds_once(self, name: str) -> bool:
+        if self._bound[name] != 1:
+            return False
+        elsewhere = self.elsewhere
+        return "*" not in self._bound or (
+            elsewhere is not None and not any(elsewhere.may_hold(star, name) for star in self.stars)
+        )
 
     def read(self, node: ast.expr, depth: int = 0) -> Known:
         """Tell what is known of an expression's value; `depth` is how deep in another one it stands."""
@@ -82,14 +150,22 @@ class Scope:
                 return Known(node, -number, is_known=True)
         if depth < MAX_DEPTH:
             match node:
-                case ast.Name(id=name):
-                    bound = self._unchanged(name)
-                    return self.read(bound, depth + 1) if bound else Known(node)
+                case ast.Name() | ast.Attribute():
+                    return self._named(node, depth)
                 case ast.List(elts=items) | ast.Tuple(elts=items):
                     return _list(node, [self.read(item, depth + 1) for item in items])
                 case ast.Dict():
                     return self._dict(node, depth)
         return Known(node)
+
+    def _named(self, node: ast.Name | ast.Attribute, depth: int) -> Known:
+        if isinstance(node, ast.Name):
+            if node.id in self._arguments:
+                return self._arguments[node.id]
+            if bound := self._unchanged(node.id):
+                return self.read(bound, depth + 1)
+        constant = self.elsewhere.constant(node, self) if self.elsewhere else None
+        return Known(node, constant.value, is_known=True) if constant else Known(node)
 
     def looks(self, name: str) -> int:
         """Count how often a name is looked at, in the scope that binds it."""
@@ -145,15 +221,39 @@ def _bound_by(node: ast.AST) -> Iterator[str]:
             yield from names
 
 
-def _assigned_in(scope: ast.AST) -> Iterator[tuple[str, ast.expr]]:
-    """Find `name = value` in a module or function, not in the functions and classes inside it."""
+def _walk(scope: ast.AST) -> Iterator[ast.AST]:
+    """Find the nodes of a module or function; of the functions and classes inside it, what binds names out here."""
     waiting = list(ast.iter_child_nodes(scope))
     while waiting:
         node = waiting.pop()
+        yield node
+        if isinstance(node, (*FUNCTIONS, ast.ClassDef)):
+            yield from (each for each in ast.walk(node) if isinstance(each, ast.Global | ast.Nonlocal))
+        else:
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def _assigned_in(scope: ast.AST) -> Iterator[tuple[str, ast.expr]]:
+    """Find `name = value` in a module or function, not in the functions and classes inside it."""
+    for node in _walk(scope):
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 yield name, value
             case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
                 yield name, value
-        if not isinstance(node, (*FUNCTIONS, ast.ClassDef)):
-            waiting.extend(ast.iter_child_nodes(node))
+
+
+def _defined_in(scope: ast.AST) -> Iterator[tuple[str, Definition]]:
+    """Find the imports, functions and classes of a module or function, not of the functions and classes inside it."""
+    for node in _walk(scope):
+        match node:
+            case ast.Import(names=names):
+                for each in names:
+                    # `import a.b` binds `a`.
+                    top = each.name.partition(".")[0]
+                    yield (each.asname, Imported(each.name)) if each.asname else (top, Imported(top))
+            case ast.ImportFrom(module=module, names=names, level=level):
+                for each in names:
+                    yield each.asname or each.name, Imported(module or "", level, each.name)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name, node
