@@ -10,6 +10,8 @@ PYTHONS := python3.11 python3.12 python3.13
 
 # Settings of another project must not leak into this one.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+# uv trusts the certificates that the system trusts: a package index behind a proxy has one of those.
+export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup pin run test test-newest test-oldest test-pythons lint format types rooms contract renew check bench clean
