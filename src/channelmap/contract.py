@@ -116,6 +116,8 @@ class LayerSetting:
         options: what else the layer takes.
         backend: dotted path of a Channels layer class.
         config: its keyword arguments, as in Django's `CHANNEL_LAYERS`.
+        from_environment: whether a variable stands in any of these; then no message of another library about
+            them is shown, which may quote its value.
 
     """
 
@@ -123,6 +125,7 @@ class LayerSetting:
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     backend: str = ""
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    from_environment: bool = field(default=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from channelmap.environment import shown
+
 Code = Literal[
     # The file can be read.
     "file-missing",
@@ -20,6 +22,7 @@ Code = Literal[
     "unsupported-text",
     "variable-malformed",
     "unset-variable",
+    "variable-misplaced",
     # The file says what it should.
     "unknown-key",
     "missing-key",
@@ -145,7 +148,7 @@ class Diagnostic:
         hint: the likely remedy.
         severity: how much it weighs.
         related: other places that belong to it.
-        channel: the channel that it is about; empty where it is about none.
+        channel: the channel that it is about, as messages call it; empty where it is about none.
         event_type: the event type that it is about.
         witness: an event that proves it, as JSON.
 
@@ -160,6 +163,9 @@ class Diagnostic:
     channel: str = ""
     event_type: str = ""
     witness: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channel", shown(self.channel))
 
     def __str__(self) -> str:
         text = f"{self.location}: {self.severity}[{self.code}] {self.message}"

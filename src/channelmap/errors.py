@@ -22,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from channelmap.diagnostics import Diagnostic, Severity, in_order
+from channelmap.environment import shown
 
 
 class ChannelMapError(Exception):
@@ -114,12 +115,15 @@ class UnknownChannel(ChannelMapError, ValueError):
 
 
 class LayerError(ChannelMapError):
-    """The layer could not do what was asked; `url` names it, without user name and password."""
+    """The layer could not do what was asked.
+
+    `url` names it, without user name and password, and without what came from the environment.
+    """
 
     def __init__(self, url: str, reason: str) -> None:
-        self.url = url
+        self.url = shown(url)
         self.reason = reason
-        super().__init__(url, reason)
+        super().__init__(self.url, reason)
 
     def __str__(self) -> str:
         return f"{self.url}: {self.reason}"
@@ -132,7 +136,7 @@ class ChannelFull(LayerError):
         self.channel = channel
         self.capacity = capacity
         super().__init__(url, f"channel {quoted(channel)} is full ({capacity} events waiting)")
-        self.args = (url, channel, capacity)
+        self.args = (self.url, channel, capacity)
 
 
 class LayerUnavailable(LayerError):
@@ -140,8 +144,11 @@ class LayerUnavailable(LayerError):
 
 
 def quoted(value: object, limit: int = 60) -> str:
-    """Quote a name for a message: in single quotes, control characters escaped, cut at `limit` characters."""
-    text = printable(str(value))
+    """Quote a name for a message: in single quotes, control characters escaped, cut at `limit` characters.
+
+    Text from the environment is quoted as it was written. Every message quotes through this function.
+    """
+    text = printable(shown(value))
     return f"'{text if len(text) <= limit else text[: limit - 1] + '…'}'"
 
 

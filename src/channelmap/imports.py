@@ -4,6 +4,7 @@ import importlib
 import traceback
 from typing import Any
 
+from channelmap.environment import derived
 from channelmap.errors import ChannelMapError, did_you_mean, quoted
 
 
@@ -55,17 +56,17 @@ def import_dotted(path: str) -> Any:
     """
     module_name, _, name = path.rpartition(".")
     if ":" in path:
-        hint = f"write {quoted(path.replace(':', '.'))}"
+        hint = f"write {quoted(derived(path.replace(':', '.'), path))}"
         raise ModuleMissing(path, f"{quoted(path)} is not a dotted path", hint)
     if not module_name or not all(part.isidentifier() for part in path.split(".")):
         message = f"{quoted(path)} is not a dotted path"
         raise ModuleMissing(path, message, "expected module and name, such as 'app.consumers.Consumer'")
-    module = _import(path, module_name)
+    module = _import(path, derived(module_name, path))
     try:
         return getattr(module, name)
     except AttributeError:
         public = [known for known in dir(module) if not known.startswith("_")]
-        message = f"{quoted(module_name)} has no {quoted(name)}"
+        message = f"{quoted(derived(module_name, path))} has no {quoted(derived(name, path))}"
         raise AttributeMissing(path, message, did_you_mean(name, public)) from None
 
 
@@ -76,7 +77,7 @@ def _import(path: str, module_name: str) -> Any:
         raise
     except ModuleNotFoundError as error:
         # Missing, not broken, only when it is the module asked for, or a package above it, that is not there.
-        missing = error.name or ""
+        missing = derived(error.name or "", path)
         if f"{module_name}.".startswith(f"{missing}."):
             message = f"there is no module {quoted(missing)}"
             raise ModuleMissing(path, message, _module_hint(module_name, missing)) from None
@@ -88,7 +89,8 @@ def _import(path: str, module_name: str) -> Any:
 def _module_hint(module_name: str, missing: str) -> str:
     if "." in missing:
         return ""
-    return f"is the directory that holds {quoted(module_name.partition('.')[0])} on the Python path?"
+    package = derived(module_name.partition(".")[0], module_name)
+    return f"is the directory that holds {quoted(package)} on the Python path?"
 
 
 def _place(error: BaseException) -> str:

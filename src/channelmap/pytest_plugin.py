@@ -65,6 +65,7 @@ class ContractFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
         """Collect the contract as a whole, then its channels; of one that does not load, why it does not."""
+        from channelmap.environment import shown
         from channelmap.errors import ContractError
         from channelmap.loader import load
 
@@ -77,21 +78,21 @@ class ContractFile(pytest.File):
         # Once, when the first test is run: collecting imports no consumers.
         find = cache(partial(_findings, contract))
         yield ContractItem.from_parent(self, name="contract", find=find)
-        for channel in contract.channels:
-            yield ChannelCollector.from_parent(self, name=channel, contract=contract, find=find)
+        for channel in contract.channels.values():
+            yield ChannelCollector.from_parent(self, name=shown(channel.name), events=list(channel.events), find=find)
 
 
 class ChannelCollector(pytest.Collector):
     """A channel of a contract."""
 
-    def __init__(self, *, contract: "Contract", find: Callable[[], "Iterable[Diagnostic]"], **node: Any) -> None:
+    def __init__(self, *, events: list[str], find: Callable[[], "Iterable[Diagnostic]"], **node: Any) -> None:
         super().__init__(**node)
-        self._contract = contract
+        self._events = events
         self._find = find
 
     def collect(self) -> Iterator[pytest.Item]:
         """Collect its event types."""
-        for event_type in self._contract.channel(self.name).events:
+        for event_type in self._events:
             yield ContractItem.from_parent(self, name=event_type, find=self._find, about=(self.name, event_type))
 
 

@@ -6,6 +6,8 @@ from datetime import date
 
 from channelmap.contract import Contract, Exemption
 from channelmap.diagnostics import Diagnostic, Severity, in_order
+from channelmap.environment import shown
+from channelmap.errors import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def without_exempt(
 def _fits(exemption: Exemption, finding: Diagnostic) -> bool:
     return (
         exemption.code == finding.code
-        and exemption.channel in {"", finding.channel}
+        and shown(exemption.channel) in {"", finding.channel}
         and exemption.event_type in {"", finding.event_type}
     )
 
@@ -71,11 +73,11 @@ def _counts(exemption: Exemption, today: date) -> bool:
 def _useless(contract: Contract, used: set[Exemption], judged: frozenset[str], today: date) -> Iterator[Diagnostic]:
     for exemption in contract.exemptions:
         if not _counts(exemption, today):
-            message = f"this exemption of '{exemption.code}' ended on {exemption.until}"
+            message = f"this exemption of {quoted(exemption.code)} ended on {exemption.until}"
             hint = "put right what it was for, or give it a later date"
             yield Diagnostic(exemption.location, "ignore-expired", message, hint, Severity.WARNING)
         elif exemption not in used and exemption.code in judged:
-            message = f"nothing here is '{exemption.code}' any more"
+            message = f"nothing here is {quoted(exemption.code)} any more"
             yield Diagnostic(exemption.location, "ignore-unused", message, "delete the exemption", Severity.WARNING)
 
 

@@ -47,9 +47,10 @@ def open_contract_layer(contract: Contract, url: str | None = None) -> ChannelLa
     setting = contract.layer
     if url is not None:
         return open_layer(url, limits=contract.limits)
+    quotes_errors = not setting.from_environment
     if setting.backend:
-        return open_backend(setting.backend, dict(setting.config))
-    return open_layer(setting.url, limits=contract.limits, **setting.options)
+        return open_backend(setting.backend, dict(setting.config), quotes_errors=quotes_errors)
+    return open_layer(setting.url, quotes_errors=quotes_errors, limits=contract.limits, **setting.options)
 
 
 class ContractLayer:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from channelmap.contract import Contract
 from channelmap.diagnostics import Diagnostic, Related, Severity
+from channelmap.environment import shown
 from channelmap.errors import quoted
 from channelmap.source import Pointer
 
@@ -29,6 +30,6 @@ def _alike(contract: Contract, owner: Pointer, names: Iterable[str]) -> Iterator
                 "names should differ in more than case and punctuation",
                 Severity.WARNING,
                 (Related(contract.document.locate((*owner, other), key=True), quoted(other)),),
-                channel=str(path[1]),
+                channel=shown(path[1]),
                 event_type=name if len(path) > 2 else "",
             )

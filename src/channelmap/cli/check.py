@@ -15,6 +15,7 @@ from channelmap.cli.guests import importable, own_stdout
 from channelmap.cli.outputs import Output, OutputType, write
 from channelmap.contract import Contract
 from channelmap.diagnostics import BREAKS, Code, Diagnostic, Location, Severity
+from channelmap.environment import shown
 from channelmap.errors import ContractError, did_you_mean, quoted
 from channelmap.loader import load
 from channelmap.loader.files import label_of
@@ -212,11 +213,13 @@ def _compared(contract: Contract, steps: Steps) -> Iterator[Diagnostic]:
 def _waiting(contract: Contract) -> tuple[Diagnostic, ...]:
     url = contract.layer.url
     if url.startswith("memory:"):
-        raise click.UsageError(f"--layer: {url}: events in memory end with their process, so none wait for this one")
+        raise click.UsageError(
+            f"--layer: {shown(url)}: events in memory end with their process, so none wait for this one"
+        )
     file = Path(url.removeprefix("sqlite:///"))
     if url.startswith("sqlite:") and file.parent.is_dir() and not file.exists():
         # Opened, it would be made.
-        click.echo(f"{url}: there is no such file yet, so nothing waits in it", err=True)
+        click.echo(f"{shown(url)}: there is no such file yet, so nothing waits in it", err=True)
         return ()
     return asyncio.run(_looked_through(contract))
 
@@ -235,7 +238,9 @@ async def _looked_through(contract: Contract) -> tuple[Diagnostic, ...]:
 def _cases(contract: Contract | ContractError) -> tuple[tuple[str, str], ...]:
     if isinstance(contract, ContractError):
         return ()
-    return tuple((channel.name, event_type) for channel in contract.channels.values() for event_type in channel.events)
+    return tuple(
+        (shown(channel.name), event_type) for channel in contract.channels.values() for event_type in channel.events
+    )
 
 
 def _exit_code(report: Report, fail_on: str) -> int:

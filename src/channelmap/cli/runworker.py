@@ -20,6 +20,7 @@ from channelmap.cli.exits import Exit
 from channelmap.cli.options import CONFIG, LAYER, prepare_imports
 from channelmap.contract import Contract
 from channelmap.diagnostics import Severity
+from channelmap.environment import shown
 from channelmap.errors import ContractError, quoted
 from channelmap.layer import current_layer
 from channelmap.loader import load
@@ -104,7 +105,7 @@ async def _serve(contract: Contract, router: Any, url: str | None, *, burst: boo
         waiting = "" if None in counts else f"; {sum(filter(None, counts))} waiting"
         if layer.url == "memory://":
             log.warning("events in memory:// are this process's own: no other one can send to it")
-        log.info("serving %s from %s%s; ready", ", ".join(map(quoted, services)), layer.url, waiting)
+        log.info("serving %s from %s%s; ready", ", ".join(map(quoted, services)), shown(layer.url), waiting)
         await worker.serve()
     finally:
         await layer.close()

@@ -15,6 +15,7 @@ from channelmap.asgi import Event
 from channelmap.cli.exits import Exit
 from channelmap.cli.options import CONFIG, LAYER
 from channelmap.contract import Channel, Contract
+from channelmap.environment import shown
 from channelmap.errors import ChannelFull, EventRejected
 from channelmap.layer import ChannelLayer
 from channelmap.layers.packing import pack
@@ -109,7 +110,9 @@ def _opened(contract: Contract, url: str | None) -> ChannelLayer:
     # By their names: to import Channels is for those who have it.
     kinds = {kind.__name__ for kind in type(getattr(layer, "inner", layer)).__mro__}
     if kinds & {"MemoryChannelLayer", "InMemoryChannelLayer"}:
-        message = f"{layer.url}: nothing was sent: events in memory are this process's own, and would end with it"
+        message = (
+            f"{shown(layer.url)}: nothing was sent: events in memory are this process's own, and would end with it"
+        )
         raise click.UsageError(f"{message}; send to a layer that a worker shares, such as sqlite:///channels.db")
     return layer
 

@@ -16,6 +16,8 @@ from channelmap.loader import load
 _WITHOUT_DEFAULT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 #: What an unset variable of an old file may stand for: none of it is compared, it only has to be of the right type.
 _HARMLESS = ("memory://", "1")
+#: What is found where a variable is unset, or stands for something of the wrong type.
+_OF_VARIABLES = {"unset-variable", "wrong-shape", "channel-name-invalid"}
 
 
 class BaselineUnreadable(ChannelMapError):
@@ -96,7 +98,7 @@ def _load(file: Path) -> Contract:
         try:
             return load(file, env=env)
         except ContractError as error:
-            if {finding.code for finding in error.diagnostics} - {"unset-variable", "wrong-shape"}:
+            if {finding.code for finding in error.diagnostics} - _OF_VARIABLES:
                 raise
     return load(file)
 

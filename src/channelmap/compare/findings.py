@@ -12,6 +12,7 @@ from channelmap.compare.verdicts import Judgement
 from channelmap.compare.wording import refusal, renamed, statement
 from channelmap.contract import Contract, Validate
 from channelmap.diagnostics import Code, Diagnostic, Location, Severity, in_order
+from channelmap.environment import shown
 from channelmap.errors import quoted
 from channelmap.source import Pointer
 
@@ -39,6 +40,7 @@ class _Findings:
         self._comparison = comparison
         self._contract = contract
         self._release = f"release {quoted(comparison.old.name)}"
+        self._channel_names = {shown(name): name for name in contract.channels}
 
     def all(self) -> Iterator[Diagnostic]:
         yield from self._channels()
@@ -135,7 +137,7 @@ class _Findings:
         hint: str = "",
         witness: object = None,
     ) -> Diagnostic:
-        event_type = self._contract.channels[found.channel].events[found.event_type]
+        event_type = self._contract.channels[self._channel_names[found.channel]].events[found.event_type]
         default = self._key(found.channel, "events", found.event_type)
         return Diagnostic(
             place_of(event_type, pointer, default, name=name),
@@ -149,7 +151,8 @@ class _Findings:
         )
 
     def _key(self, *pointer: str) -> Location:
-        return self._contract.document.locate(("channels", *pointer), key=True)
+        names = [self._channel_names[name] for name in pointer[:1]]
+        return self._contract.document.locate(("channels", *names, *pointer[1:]), key=True)
 
 
 def _is_same(one: Mapping[str, ReleasedType], other: Mapping[str, ReleasedType]) -> bool:

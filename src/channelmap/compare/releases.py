@@ -7,6 +7,7 @@ from typing import Any
 
 from channelmap.compare.normal import digest, normal, opaque
 from channelmap.contract import Contract, EventType, Validate
+from channelmap.environment import shown
 from channelmap.validation import Schema
 from channelmap.validation.structure import Entangled, documents, standalone
 
@@ -61,11 +62,11 @@ class Release:
 
 
 def release_of(contract: Contract, name: str) -> Release:
-    """Take a contract for the release of that name."""
+    """Take a contract for the release of that name; its channels are called as they were written."""
     return Release(
         name,
         {
-            channel.name: ReleasedChannel(
+            shown(channel.name): ReleasedChannel(
                 channel.validate,
                 channel.limits.expiry,
                 {event_type.name: _released(event_type) for event_type in channel.events.values()},

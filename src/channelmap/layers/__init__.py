@@ -1,15 +1,16 @@
 """Those who keep the promise of `layer.py`; each is imported only when its URL asks for it."""
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from channelmap.environment import Filled
 from channelmap.errors import LayerUnavailable, did_you_mean, quoted
 from channelmap.imports import ImportProblem, import_dotted
 from channelmap.layer import ChannelLayer
+from channelmap.layers.naming import SCHEME, in_words, layer_name
 
 
-def open_layer(url: str, **options: Any) -> ChannelLayer:
+def open_layer(url: str, *, quotes_errors: bool = True, **options: Any) -> ChannelLayer:
     """Make the layer that a URL names; nothing is opened before it is first used.
 
     ``memory://`` lives in this process, ``sqlite:///relative.db`` and ``sqlite:////absolute.db`` in a file;
@@ -17,6 +18,7 @@ def open_layer(url: str, **options: Any) -> ChannelLayer:
 
     Args:
         url: which layer, and where.
+        quotes_errors: whether a message may repeat what a library says of url and options.
         options: what `ChannelLayer` takes: capacity, expiry and so on.
 
     Raises:
@@ -24,21 +26,27 @@ def open_layer(url: str, **options: Any) -> ChannelLayer:
 
     """
     # Not urlsplit, which raises on what is no URL of any layer.
-    match = _SCHEME.match(url)
+    match = SCHEME.match(url)
     scheme = match[1].lower() if match else ""
     if scheme not in _OPENERS:
         hint = did_you_mean(scheme, _OPENERS)
         known = ", ".join(f"{name}://" for name in _OPENERS)
-        reason = f"unknown scheme {quoted(scheme)}; expected one of {known}"
-        raise LayerUnavailable(_without_password(url), f"{reason}; {hint}" if hint else reason)
+        subject = "unknown scheme" if isinstance(url, Filled) else f"unknown scheme {quoted(scheme)}"
+        reason = f"{subject}; expected one of {known}"
+        raise LayerUnavailable(layer_name(url), f"{reason}; {hint}" if hint else reason)
     try:
         return _OPENERS[scheme](url, options)
     except (TypeError, ValueError, AssertionError) as error:
-        raise LayerUnavailable(_without_password(url), f"cannot be made: {error}") from error
+        raise _not_made(layer_name(url), error, quotes_errors=quotes_errors) from (error if quotes_errors else None)
 
 
-def open_backend(dotted_path: str, config: Mapping[str, Any]) -> ChannelLayer:
+def open_backend(dotted_path: str, config: Mapping[str, Any], *, quotes_errors: bool = True) -> ChannelLayer:
     """Make a layer of any Channels layer class, as ``BACKEND`` and ``CONFIG`` of ``CHANNEL_LAYERS`` name it.
+
+    Args:
+        dotted_path: the class.
+        config: its keyword arguments.
+        quotes_errors: whether a message may repeat what the class says of these.
 
     Raises:
         LayerUnavailable: the class cannot be imported, or does not take this configuration.
@@ -49,14 +57,18 @@ def open_backend(dotted_path: str, config: Mapping[str, Any]) -> ChannelLayer:
         _require_layer(layer)
     except ImportProblem as error:
         raise LayerUnavailable(dotted_path, f"cannot be made: {error}") from error
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (it is raised again, unless it may hold a secret)
         # Another's constructor: whatever it raises, it is about this configuration.
-        raise LayerUnavailable(dotted_path, f"cannot be made: {type(error).__name__}: {error}") from error
+        raise _not_made(dotted_path, error, quotes_errors=quotes_errors) from (error if quotes_errors else None)
     if isinstance(layer, ChannelLayer):
         return layer
     from channelmap.layers.foreign import ForeignChannelLayer
 
-    return ForeignChannelLayer(layer)
+    return ForeignChannelLayer(layer, quotes_errors=quotes_errors)
+
+
+def _not_made(name: str, error: Exception, *, quotes_errors: bool) -> LayerUnavailable:
+    return LayerUnavailable(name, f"cannot be made: {in_words(error, quotes_errors=quotes_errors)}")
 
 
 def _require_layer(layer: Any) -> None:
@@ -87,9 +99,6 @@ def _open_redis(url: str, options: dict[str, Any]) -> ChannelLayer:
     return RedisChannelLayer([url], **options)
 
 
-#: What stands before the rest of a URL, with as many of the slashes as there are.
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?://)?")
-
 _OPENERS: dict[str, Callable[[str, dict[str, Any]], ChannelLayer]] = {
     "memory": _open_memory,
     "sqlite": _open_sqlite,
@@ -97,10 +106,3 @@ _OPENERS: dict[str, Callable[[str, dict[str, Any]], ChannelLayer]] = {
         ["redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster"], _open_redis
     ),
 }
-
-
-def _without_password(url: str) -> str:
-    """Cut whatever may be one: before the last `@`, for a password may hold any character, and in the query."""
-    match = _SCHEME.match(url)
-    scheme = match[0] if match else ""
-    return scheme + url[len(scheme) :].rpartition("@")[2].partition("?")[0]

@@ -15,6 +15,7 @@ from typing import Any
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery
+from channelmap.layers.naming import in_words
 
 _log = logging.getLogger("channelmap.layers.foreign")
 
@@ -34,14 +35,16 @@ class ForeignChannelLayer(ChannelLayer):
 
     Args:
         inner: the layer object.
+        quotes_errors: whether a message may repeat what it says when it fails.
 
     """
 
     has_leases = False
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, *, quotes_errors: bool = True) -> None:
         super().__init__()
         self.inner = inner
+        self._quotes_errors = quotes_errors
         self.url = f"{type(inner).__module__}.{type(inner).__qualname__}"
         self.group_expiry = getattr(inner, "group_expiry", self.group_expiry)
 
@@ -145,4 +148,5 @@ class ForeignChannelLayer(ChannelLayer):
             if any(kind.__name__ == "ChannelFull" for kind in type(error).__mro__):
                 capacity = getattr(self.inner, "capacity", self.capacity)
                 raise ChannelFull(self.url, channel, capacity) from error
-            raise LayerUnavailable(self.url, f"{type(error).__name__}: {error}") from error
+            reason = in_words(error, quotes_errors=self._quotes_errors)
+            raise LayerUnavailable(self.url, reason) from (error if self._quotes_errors else None)

@@ -13,7 +13,7 @@ from channelmap.loader.build import build
 from channelmap.loader.examples import read_examples
 from channelmap.loader.files import Files, label_of
 from channelmap.loader.schemas import Schemas
-from channelmap.loader.shape import check_shape
+from channelmap.loader.shape import check_shape, misplaced_variables
 from channelmap.source import read_document
 
 __all__ = ["load"]
@@ -31,7 +31,11 @@ def load(path: str | Path = "channels.yaml", *, env: Mapping[str, str] | None = 
 
     """
     path = Path(path)
-    document = read_document(path, label_of(path), os.environ if env is None else env)
+    document = read_document(path, label_of(path), os.environ if env is None else env, ("channels",))
+    misplaced = [*misplaced_variables(document)]
+    if misplaced:
+        # No schema and no example is looked at that holds a value of the environment.
+        raise ContractError([*misplaced, *check_shape(document)])
     files = Files(path.absolute().parent)
     schemas = Schemas(document, files)
     examples = read_examples(document, files)

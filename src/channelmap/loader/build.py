@@ -7,6 +7,7 @@ from typing import Any
 
 from channelmap.contract import Channel, Contract, EventType, Example, Exemption, LayerSetting
 from channelmap.diagnostics import Location
+from channelmap.environment import derived
 from channelmap.loader.files import Files
 from channelmap.loader.schemas import Schemas
 from channelmap.source import Document, Pointer
@@ -27,13 +28,15 @@ def build(document: Document, schemas: Schemas, examples: Examples, files: Files
         files: the directory that it is in, and what was read there.
 
     """
-    defaults = document.data.get("defaults", {})
+    data = document.marked
+    defaults = data.get("defaults", {})
     channels = {
         name: _channel(name, {**defaults, **settings, "retry": _retry(defaults, settings)}, schemas, examples)
-        for name, settings in document.data["channels"].items()
+        for name, settings in data["channels"].items()
     }
-    layer = _layer(document.data.get("layer", DEFAULT_LAYER), files.root)
-    check = document.data.get("check", {})
+    from_environment = any(pointer[0] == "layer" for pointer in document.variables)
+    layer = _layer(data.get("layer", DEFAULT_LAYER), files.root, from_environment=from_environment)
+    check = data.get("check", {})
     return Contract(
         path=document.path,
         layer=layer,
@@ -112,12 +115,16 @@ def _seconds(value: float | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _layer(setting: Any, root: Path) -> LayerSetting:
+def _layer(setting: Any, root: Path, *, from_environment: bool) -> LayerSetting:
     if isinstance(setting, str):
-        return LayerSetting(url=_absolute(setting, root))
-    if "url" in setting:
-        return LayerSetting(url=_absolute(setting["url"], root), options=_options(setting.get("options", {})))
-    return LayerSetting(backend=setting["backend"], config=setting.get("config", {}))
+        setting = {"url": setting}
+    return LayerSetting(
+        url=_absolute(setting.get("url", ""), root),
+        options=_options(setting.get("options", {})),
+        backend=setting.get("backend", ""),
+        config=setting.get("config", {}),
+        from_environment=from_environment,
+    )
 
 
 def _options(options: dict[str, Any]) -> dict[str, Any]:
@@ -129,4 +136,4 @@ def _absolute(url: str, root: Path) -> str:
     scheme, separator, path = url.partition(":///")
     if scheme != "sqlite" or not separator or path.startswith("/"):
         return url
-    return f"sqlite:///{root / path}"
+    return derived(f"sqlite:///{root / path}", url)

@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote
 
 from channelmap.contract import Written
 from channelmap.diagnostics import Code, Diagnostic
+from channelmap.environment import shown
 from channelmap.errors import quoted
 from channelmap.loader.files import Files
 from channelmap.loader.references import Outline, Reference, outline
@@ -79,7 +80,12 @@ class Schemas:
     def _source(self, event_type: Pointer, schema: Any) -> Source | None:
         if not isinstance(schema, str):
             pointer = (*event_type, "schema")
-            return Source(self._document, pointer, f"{BASE_URI}?{quote('/'.join(map(str, pointer)))}", schema)
+            return Source(
+                self._document,
+                pointer,
+                f"{BASE_URI}?{quote('/'.join(map(shown, self._document.named(pointer))))}",
+                schema,
+            )
         mention = self._document.locate((*event_type, "schema"))
         document = self._files.read(schema, mention, "schema")
         if document is None:

@@ -7,6 +7,7 @@ from importlib.resources import files
 from typing import Any, get_args
 
 from channelmap.diagnostics import BREAKS, Code, Diagnostic
+from channelmap.environment import shown
 from channelmap.errors import did_you_mean, quoted
 from channelmap.source import Document, Pointer
 from channelmap.validation import Mismatch, Validator
@@ -31,7 +32,7 @@ def check_shape(document: Document) -> list[Diagnostic]:
         for diagnostic in _diagnostics(document, mismatch, schema)
     ]
     found += _exemptions(document)
-    channels = document.data.get("channels") if isinstance(document.data, dict) else None
+    channels = document.marked.get("channels") if isinstance(document.data, dict) else None
     for name, channel in channels.items() if isinstance(channels, dict) else ():
         if isinstance(channel, dict):
             found += _collisions(document, ("channels", name, "events"), channel.get("events"))
@@ -46,21 +47,21 @@ def _own_schema() -> tuple[Validator, dict[str, Any]]:
 
 
 def _diagnostics(document: Document, mismatch: Mismatch, schema: dict[str, Any]) -> Iterator[Diagnostic]:
+    pointer = document.named(mismatch.pointer)
     match mismatch.keyword:
         case "additionalProperties":
             known = _follow(schema, mismatch.schema_path[:-1])["properties"]
             for name in mismatch.names:
-                place = document.locate((*mismatch.pointer, name), key=True)
+                place = document.locate((*pointer, name), key=True)
                 yield Diagnostic(place, "unknown-key", f"unknown key {quoted(name)}", _instead(name, known))
         case "required" | "dependencies" if mismatch.names:
-            place = document.locate(mismatch.pointer, key=True)
-            yield Diagnostic(place, "missing-key", f"{_subject(mismatch.pointer)} lacks {quoted(mismatch.names[0])}")
+            place = document.locate(pointer, key=True)
+            yield Diagnostic(place, "missing-key", f"{_subject(pointer)} lacks {quoted(mismatch.names[0])}")
         case "propertyNames":
-            place = document.locate((*mismatch.pointer, mismatch.names[0]), key=True)
-            yield Diagnostic(place, *_bad_name(mismatch.pointer, mismatch.names[0]))
+            named = document.named((*pointer, mismatch.names[0]))
+            yield Diagnostic(document.locate(named, key=True), *_bad_name(pointer, shown(named[-1])))
         case _:
-            place = document.locate(mismatch.pointer)
-            yield Diagnostic(place, "wrong-shape", _wrong_shape(document.data, mismatch, schema))
+            yield Diagnostic(document.locate(pointer), "wrong-shape", _wrong_shape(document, pointer, mismatch, schema))
 
 
 def _instead(name: str, known: dict[str, Any]) -> str:
@@ -75,16 +76,17 @@ def _bad_name(pointer: Pointer, name: str) -> tuple[Code, str, str]:
     return "event-type-invalid", f"{quoted(name)} cannot be an event type", hint
 
 
-def _wrong_shape(data: Any, mismatch: Mismatch, schema: dict[str, Any]) -> str:
+def _wrong_shape(document: Document, pointer: Pointer, mismatch: Mismatch, schema: dict[str, Any]) -> str:
     owner = _follow(schema, mismatch.schema_path[:-1])
-    subject = _subject(mismatch.pointer)
+    subject = _subject(pointer)
     if mismatch.keyword == "minProperties":
         return f"{subject} must not be empty"
     if mismatch.keyword == "oneOf":
         return f"{subject} needs either 'url' or 'backend'"
-    if "symmetric_encryption_keys" in mismatch.pointer[:-1]:
+    if "symmetric_encryption_keys" in pointer[:-1]:
         return f"{subject} expected text in quotes"
-    got = _found(_follow(data, mismatch.pointer), secret=mismatch.pointer[:1] == ("layer",))
+    value, written = _follow(document.data, pointer), document.written(pointer)
+    got = _kind(value) if pointer[:1] == ("layer",) else _found(value, written)
     return f"{subject} expected {_expectation(owner, schema)}, got {got}"
 
 
@@ -112,15 +114,28 @@ def _expectation(owner: dict[str, Any], schema: dict[str, Any]) -> str:
     return f"{words} of at least {owner['minimum']}" if "minimum" in owner else words
 
 
-def _found(value: Any, *, secret: bool) -> str:
+def _found(value: Any, written: str) -> str:
+    """Say what a value is: itself where it is short, but never what came from the environment."""
+    if written:
+        return f"{_kind(value)} {quoted(written)}"
+    if isinstance(value, str) and value:
+        return f"text {quoted(value)}"
+    return json.dumps(value)[:60] if isinstance(value, (bool, int, float)) else _kind(value)
+
+
+def _kind(value: Any) -> str:
     match value:
         case dict():
             return "a mapping" if value else "an empty mapping"
         case list():
             return "a list"
         case str():
-            return "text" if secret else f"text {quoted(value)}" if value else "empty text"
-    return json.dumps(value)[:60]
+            return "text" if value else "empty text"
+        case bool():
+            return "true or false"
+        case None:
+            return "null"
+    return "a number"
 
 
 def _follow(value: Any, pointer: Any) -> Any:
@@ -146,7 +161,7 @@ def _collisions(document: Document, pointer: Pointer, events: Any) -> Iterator[D
 
 def _exemptions(document: Document) -> Iterator[Diagnostic]:
     """Exemptions of what does not exist, and of breaks that would be forgotten."""
-    check = document.data.get("check") if isinstance(document.data, dict) else None
+    check = document.marked.get("check") if isinstance(document.data, dict) else None
     for key, entries in check.items() if isinstance(check, dict) else ():
         for index, entry in enumerate(entries) if isinstance(entries, list) else ():
             pointer: Pointer = ("check", key, index, "code") if isinstance(entry, dict) else ("check", key, index)
@@ -158,6 +173,15 @@ def _exemptions(document: Document) -> Iterator[Diagnostic]:
                 message = f"an exemption of {quoted(code)} lacks 'until'"
                 hint = "say until when the old senders or consumers may be there"
                 yield Diagnostic(document.locate(pointer[:-1]), "missing-key", message, hint)
+
+
+def misplaced_variables(document: Document) -> Iterator[Diagnostic]:
+    """Find variables in what senders and consumers have agreed on: it may not depend on where they run."""
+    for pointer in document.variables:
+        if pointer[:1] == ("channels",) and pointer[2:3] == ("events",):
+            message = "'events' cannot hold an environment variable: events look the same wherever they are sent"
+            hint = "write the value out; $${ stands for a literal ${"
+            yield Diagnostic(document.locate(pointer), "variable-misplaced", message, hint)
 
 
 def _idle_retry(document: Document, pointer: Pointer, channel: dict[str, Any]) -> Iterator[Diagnostic]:

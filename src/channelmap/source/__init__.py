@@ -15,17 +15,20 @@ from channelmap.source.yaml_text import read_yaml
 __all__ = ["Document", "Pointer", "near_names", "read_document", "read_json", "read_yaml"]
 
 
-def read_document(path: Path, label: str, env: Mapping[str, str] | None = None) -> Document:
+def read_document(
+    path: Path, label: str, env: Mapping[str, str] | None = None, filled_keys: Pointer | None = None
+) -> Document:
     """Read a `.json` file as JSON and any other as YAML.
 
     Args:
         path: where the file is.
         label: what messages call it.
         env: fills ``${NAME}`` in a YAML file; without it such text stays as it is.
+        filled_keys: the mapping whose keys are filled in too.
 
     Raises:
         ContractError: the file cannot be read, with everything that is wrong with it.
 
     """
     data = read_bytes(path, label)
-    return read_json(label, data) if path.suffix == ".json" else read_yaml(label, data, env)
+    return read_json(label, data) if path.suffix == ".json" else read_yaml(label, data, env, filled_keys)

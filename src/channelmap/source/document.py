@@ -2,11 +2,12 @@
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from channelmap.diagnostics import Code, Diagnostic, Location
+from channelmap.environment import as_written
 from channelmap.errors import ContractError, quoted
 
 Pointer = tuple[str | int, ...]
@@ -55,30 +56,38 @@ def decode(path: str, data: bytes) -> Text:
 
 
 class Place:
-    """Where a value stands, where its key stands, and the places of what it contains."""
+    """Where a value stands, where its key stands, and the places of what it contains.
 
-    __slots__ = ("children", "key_offset", "offset")
+    `written` is a scalar as it was written where a value of the environment was filled in; `key` is the key, a
+    `Filled` where such a value is in it.
+    """
 
-    def __init__(self, offset: int, key_offset: int) -> None:
+    __slots__ = ("children", "key", "key_offset", "offset", "written")
+
+    def __init__(self, offset: int, key_offset: int, key: str | int = "", written: str = "") -> None:
         self.offset = offset
         self.key_offset = key_offset
+        self.key = key
+        self.written = written
         self.children: dict[str | int, Place] = {}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Document:
     """A file's data, and where each value of it stands.
 
     Attributes:
         path: the file, as messages call it.
         data: plain JSON values.
+        variables: the values in which ``${NAME}`` was replaced, by the environment's value or by a default.
 
     """
 
     path: str
-    data: Any
+    data: Any = field(repr=False)
     text: Text
     root: Place
+    variables: tuple[Pointer, ...] = ()
 
     def locate(self, pointer: Pointer, *, key: bool = False) -> Location:
         """Return the place of a value, or of its key; or of the nearest ancestor that is there."""
@@ -88,6 +97,37 @@ class Document:
                 return self.text.at(place.offset)
             place = place.children[step]
         return self.text.at(place.key_offset if key else place.offset)
+
+    def named(self, pointer: Pointer) -> Pointer:
+        """Return the same way with the keys of the file, which are `Filled` where they came from the environment."""
+        place, keys = self.root, list(pointer)
+        for index, step in enumerate(pointer):
+            if step not in place.children:
+                break
+            place = place.children[step]
+            keys[index] = place.key
+        return tuple(keys)
+
+    def written(self, pointer: Pointer) -> str:
+        """Return a scalar as it was written if a value of the environment was filled in there, else nothing."""
+        place = self.root
+        for step in pointer:
+            place = place.children[step]
+        return place.written
+
+    @cached_property
+    def marked(self) -> Any:
+        """The data, in which all text from the environment is a `Filled`."""
+        return _marked(self.data, self.root)
+
+
+def _marked(value: Any, place: Place) -> Any:
+    children = place.children
+    if isinstance(value, dict):
+        return {children[key].key: _marked(child, children[key]) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_marked(child, children[index]) for index, child in enumerate(value)]
+    return as_written(value, place.written) if place.written else value
 
 
 class Builder:
@@ -103,6 +143,12 @@ class Builder:
         self._open: list[tuple[dict[str, Any] | list[Any], Place]] = []
         self._key: tuple[str, int] | None = None
         self._nodes = 0
+        self._variables: list[Pointer] = []
+
+    @property
+    def pointer(self) -> Pointer:
+        """The way to the mapping or list that is open."""
+        return tuple(place.key for _, place in self._open[1:])
 
     @property
     def expects_key(self) -> bool:
@@ -121,7 +167,7 @@ class Builder:
         self._open.pop()
 
     def key(self, name: str, offset: int) -> None:
-        """Take the key of the value that comes next."""
+        """Take the key of the value that comes next; it may be a `Filled`."""
         self._refuse_surrogates(name, offset)
         first = self._open[-1][1].children.get(name)
         if first is not None:
@@ -130,26 +176,38 @@ class Builder:
             self.report(offset, "duplicate-key", message)
         self._key = (name, offset)
 
-    def value(self, value: Any, offset: int) -> Place:
-        """Take a value: a scalar, or a container that is about to be filled."""
+    def value(self, value: Any, offset: int, written: str = "", *, has_variable: bool = False) -> Place:
+        """Take a value: a scalar, or a container that is about to be filled.
+
+        Args:
+            value: the value.
+            offset: where it begins.
+            written: how it was written if a value of the environment was filled in.
+            has_variable: whether a variable was replaced in it, be it by its default.
+
+        """
         self._nodes += 1
         if self._nodes > MAX_NODES:
             raise self.stop(offset, "file-too-large", f"the file holds more than {MAX_NODES:,} values")
         if isinstance(value, str):
             self._refuse_surrogates(value, offset)
         name, key_offset = self._key or (None, offset)
-        place = Place(offset, key_offset)
         if not self._open:
+            place = Place(offset, key_offset, written=written)
             self._root = (value, place)
             return place
         container, parent = self._open[-1]
         if isinstance(container, dict):
             assert name is not None
-            container[name] = value
-            parent.children[name] = place
+            key: str | int = name
+            container[str(name)] = value
         else:
-            parent.children[len(container)] = place
+            key = len(container)
             container.append(value)
+        place = Place(offset, key_offset, key, written)
+        parent.children[key] = place
+        if has_variable:
+            self._variables.append((*self.pointer, key))
         self._key = None
         return place
 
@@ -171,7 +229,7 @@ class Builder:
         if self.found or self._root is None:
             raise ContractError(self.found)
         data, place = self._root
-        return Document(self.text.path, data, self.text, place)
+        return Document(self.text.path, data, self.text, place, tuple(self._variables))
 
     def _refuse_surrogates(self, text: str, offset: int) -> None:
         if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):

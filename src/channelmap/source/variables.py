@@ -3,7 +3,14 @@
 import re
 from collections.abc import Callable, Mapping
 
+from channelmap.environment import Filled
+
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{[^}]*\}?")
+
+
+def has_variable(text: str) -> bool:
+    """Whether a text holds a variable, not only a literal `${`."""
+    return any(variable.group() != "$${" for variable in _VARIABLE.finditer(text))
 
 
 def fill(text: str, env: Mapping[str, str], report: Callable[[str, str, str], None]) -> str:
@@ -14,7 +21,11 @@ def fill(text: str, env: Mapping[str, str], report: Callable[[str, str, str], No
         env: the environment.
         report: called with code, message and hint for what cannot be filled, which then becomes nothing.
 
+    Returns:
+        The filled text; a `Filled` where a value of the environment is in it.
+
     """
+    from_environment = False
 
     def value(variable: re.Match[str]) -> str:
         name, default = variable.groups()
@@ -33,6 +44,9 @@ def fill(text: str, env: Mapping[str, str], report: Callable[[str, str, str], No
                 f"environment variable '{name}' is not set",
                 f"set it, or give a default: ${{{name}:-default}}",
             )
+        nonlocal from_environment
+        from_environment |= bool(env.get(name))
         return env.get(name) or default or ""
 
-    return _VARIABLE.sub(value, text)
+    filled = _VARIABLE.sub(value, text)
+    return Filled(filled, text) if from_environment else filled

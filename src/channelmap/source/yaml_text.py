@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from channelmap.diagnostics import Code
-from channelmap.source.document import Builder, Document, Text, decode, number
-from channelmap.source.variables import fill
+from channelmap.environment import Filled
+from channelmap.source.document import Builder, Document, Pointer, Text, decode, number
+from channelmap.source.variables import fill, has_variable
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -49,7 +50,9 @@ _AT_THE_BEGINNING = {
 }
 
 
-def read_yaml(path: str, data: bytes, env: Mapping[str, str] | None = None) -> Document:
+def read_yaml(
+    path: str, data: bytes, env: Mapping[str, str] | None = None, filled_keys: Pointer | None = None
+) -> Document:
     """Read a YAML text in UTF-8: one document, JSON values, keys that are text.
 
     Args:
@@ -57,6 +60,7 @@ def read_yaml(path: str, data: bytes, env: Mapping[str, str] | None = None) -> D
         data: its bytes; a byte order mark is passed over.
         env: fills ``${NAME}`` and ``${NAME:-default}`` in values; without it such text stays as it is. What
             was filled into a plain scalar is resolved again: ``${N:-10}`` is a number, and text in quotes.
+        filled_keys: the mapping whose keys are filled in too.
 
     Raises:
         ContractError: with everything that is wrong up to the first error of syntax.
@@ -66,26 +70,27 @@ def read_yaml(path: str, data: bytes, env: Mapping[str, str] | None = None) -> D
     if control := _CONTROL.search(text.text):
         message = f"control character U+{ord(control.group()):04X} is not allowed"
         raise Builder(text).stop(control.start(), "yaml-syntax", message)
-    return _read(text, env, _Loader)
+    return _read(text, env, filled_keys, _Loader)
 
 
-def _read(text: Text, env: Mapping[str, str] | None, loader: Any) -> Document:
-    reader = _Reader(text, env)
+def _read(text: Text, env: Mapping[str, str] | None, filled_keys: Pointer | None, loader: Any) -> Document:
+    reader = _Reader(text, env, filled_keys)
     try:
         for event in yaml.parse(text.text, Loader=loader):
             reader.feed(event)
     except yaml.MarkedYAMLError as error:
         if "nesting depth" in (error.problem or "") and loader is not yaml.SafeLoader:
             # libyaml has a nesting limit too, and reads ahead: it may raise before the event that exceeds ours.
-            return _read(text, env, yaml.SafeLoader)
+            return _read(text, env, filled_keys, yaml.SafeLoader)
         raise reader.build.stop(*_in_words(error, text)) from None
     return reader.build.document()
 
 
 class _Reader:
-    def __init__(self, text: Text, env: Mapping[str, str] | None) -> None:
+    def __init__(self, text: Text, env: Mapping[str, str] | None, filled_keys: Pointer | None) -> None:
         self.build = Builder(text)
         self._env = env
+        self._filled_keys = filled_keys
         self._documents = 0
 
     def feed(self, event: Any) -> None:
@@ -126,12 +131,22 @@ class _Reader:
             if plain and event.value == "<<":
                 message = "merge key '<<' is not supported"
                 self.build.report(offset, "yaml-unsupported", message, "write the keys out")
-            self.build.key(event.value, offset)
+            is_filled = self._filled_keys is not None and self.build.pointer == self._filled_keys
+            self.build.key(self._fill(event.value, offset) if is_filled else event.value, offset)
             return
-        text = event.value
-        if self._env is not None and "${" in text:
-            text = fill(text, self._env, lambda *finding: self.build.report(offset, *finding))
-        self.build.value(self._resolve(text, offset) if plain else text, offset)
+        text = self._fill(event.value, offset)
+        value = self._resolve(text, offset) if plain else text
+        self.build.value(
+            str(value) if isinstance(value, Filled) else value,
+            offset,
+            text.written if isinstance(text, Filled) else "",
+            has_variable=self._env is not None and has_variable(event.value),
+        )
+
+    def _fill(self, text: str, offset: int) -> str:
+        if self._env is None or "${" not in text:
+            return text
+        return fill(text, self._env, lambda *finding: self.build.report(offset, *finding))
 
     def _resolve(self, text: str, offset: int) -> Any:
         """Find a plain scalar's value by the core schema."""

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from channelmap.asgi import Application
-from channelmap.errors import LayerError
+from channelmap.errors import LayerError, quoted
 from channelmap.layer import ChannelLayer
 from channelmap.terms import Service
 from channelmap.worker.inbox import LEASE, Inbox
@@ -56,7 +56,8 @@ class Worker:
         for name, service in services.items():
             channel_layer.require_valid_channel_name(name)
             if service.retry is not None and not channel_layer.has_leases:
-                raise LayerError(channel_layer.url, f"cannot serve channel '{name}' at-least-once: it has no leases")
+                reason = f"cannot serve channel {quoted(name)} at-least-once: it has no leases"
+                raise LayerError(channel_layer.url, reason)
         self._services = dict(services)
         self._burst = burst
         self._inboxes: list[Inbox] = []
@@ -158,7 +159,7 @@ class Worker:
             await asyncio.wait_for(whose.stop(), left)
         except Exception as error:  # noqa: BLE001  (whatever a layer's client raises, the others have their turn)
             reason = str(error) or "the layer does not answer"
-            log.error("channel '%s': lost %d events: %s", whose.channel, whose.held, reason)  # noqa: TRY400
+            log.error("channel %s: lost %d events: %s", quoted(whose.channel), whose.held, reason)  # noqa: TRY400
 
     async def _renew(self) -> None:
         while any(service.retry for service in self._services.values()):
@@ -168,4 +169,4 @@ class Worker:
                 try:
                     await inbox.renew(in_hand)
                 except LayerError as error:
-                    log.warning("channel '%s': cannot renew its leases: %s", inbox.channel, error)
+                    log.warning("channel %s: cannot renew its leases: %s", quoted(inbox.channel), error)

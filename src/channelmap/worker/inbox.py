@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from channelmap.errors import LayerError
+from channelmap.errors import LayerError, quoted
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery, letter_for
 from channelmap.terms import Service
 
@@ -158,12 +158,12 @@ class Inbox:
                     delay = FIRST_DELAY
                 known = isinstance(error, LayerError)
                 log.error(  # noqa: TRY400  (a traceback only for what is not understood)
-                    "channel '%s': cannot %s, next try in %.1f s: %s",
-                    self.channel, what, delay, error, exc_info=None if known else error,
+                    "channel %s: cannot %s, next try in %.1f s: %s",
+                    quoted(self.channel), what, delay, error, exc_info=None if known else error,
                 )  # fmt: skip
             else:
                 if delay > FIRST_DELAY:
-                    log.warning("channel '%s': the layer is back", self.channel)
+                    log.warning("channel %s: the layer is back", quoted(self.channel))
                 return result
             await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311
             delay = min(2 * delay, LONGEST_DELAY)
@@ -193,7 +193,7 @@ class Inbox:
                 )
             else:
                 letter = letter_for(delivery, "unreadable", delivery.problem or "the event has no type")
-            log.error("channel '%s': %s; kept as a dead letter", self.channel, letter.reason)
+            log.error("channel %s: %s; kept as a dead letter", quoted(self.channel), letter.reason)
             await self.bury(delivery, letter)
             del self._unfit[0]
 
@@ -223,7 +223,7 @@ class Inbox:
         try:
             await self.layer.give_back(deliveries)
         except Exception as error:  # noqa: BLE001  (whatever a layer's client raises, the events are still ours)
-            log.warning("channel '%s': cannot give events back: %s", self.channel, error)
+            log.warning("channel %s: cannot give events back: %s", quoted(self.channel), error)
             if self.closed:
                 self._left[:0] = deliveries
             else:

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from channelmap.asgi import Application, Event, Receive, Scope
-from channelmap.errors import Violation
+from channelmap.environment import shown
+from channelmap.errors import Violation, quoted
 from channelmap.layer import Cause, Delivery, letter_for
 from channelmap.worker.inbox import FIRST_DELAY, LONGEST_DELAY, Inbox
 
@@ -213,12 +214,12 @@ class Slot:
         self._timed_out = False
         self.cut_off = True
         limit = self.inbox.service.timeout
-        log.error("channel '%s': a handler took longer than %s s", self.inbox.channel, limit)
+        log.error("channel %s: a handler took longer than %s s", quoted(self.inbox.channel), limit)
         await self._fail(f"the handler took longer than {limit} s", "")
 
     async def _failed(self, error: BaseException) -> None:
         log.error("Exception inside application: %s", error, exc_info=error,
-                  extra={"channel": self.inbox.channel})  # fmt: skip
+                  extra={"channel": shown(self.inbox.channel)})  # fmt: skip
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
         await self._fail(reason, "".join(traceback.format_exception(error)))
 

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from channelmap.environment import Filled
 from channelmap.errors import LayerUnavailable
+from channelmap.layers.naming import layer_name
 from channelmap.layers.redis.places import Address, Cluster, Place, Server, Watched
 
 _DEFAULT = "redis://localhost:6379"
@@ -31,6 +33,8 @@ def read_hosts(hosts: Sequence[Any] | None) -> list[Place]:
 def _place(entry: Any) -> Place:
     if isinstance(entry, tuple | list):
         return _server({"host": entry[0], "port": entry[1]})
+    if isinstance(entry, Filled):
+        return _unnamed(entry)
     if not isinstance(entry, dict):
         return _from_url(str(entry), {})
     options = dict(entry)
@@ -41,6 +45,17 @@ def _place(entry: Any) -> Place:
         return _server(options)
     sentinels = [_address(host, port) for host, port in options.pop("sentinels")]
     return _watched("redis+sentinel", service, sentinels, options, options.pop("sentinel_kwargs", None) or {})
+
+
+def _unnamed(url: Filled) -> Place:
+    """Make the place of a URL from the environment, which messages call as it was written."""
+    name = layer_name(url)
+    try:
+        place = _from_url(str(url), {})
+    except LayerUnavailable as error:
+        raise LayerUnavailable(name, error.reason) from None
+    place.url = name
+    return place
 
 
 def _from_url(url: str, options: dict[str, Any]) -> Place:

@@ -152,7 +152,7 @@ class Watched(Place):
         return self._master
 
     def find(self, key: str, ask: Ask) -> Address:  # noqa: D102
-        problem: Exception = ConnectionError(f"no sentinel knows the service '{self._service}'")
+        problem: Exception = ConnectionError("no sentinel knows this service")
         for sentinel in list(self._sentinels):
             try:
                 found = ask(sentinel, sentinel.known(key), ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service))

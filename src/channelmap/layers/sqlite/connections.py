@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
+from channelmap.environment import derived
 from channelmap.errors import LayerUnavailable, quoted
 from channelmap.layers.sqlite.schema import AlienFile, prepare
 
@@ -156,7 +157,7 @@ class Connections:
         if path.is_dir():
             return "this is a directory; name a file"
         if not path.parent.is_dir():
-            return f"the directory {quoted(path.parent, 200)} does not exist; create it"
+            return f"the directory {quoted(derived(str(path.parent), self._url), 200)} does not exist; create it"
         return "the file cannot be opened; may this user read and write it, and its directory?"
 
     def _delays(self, error: _BusyError) -> Iterator[float]:
