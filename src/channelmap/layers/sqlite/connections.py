@@ -13,6 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import get_ident
 from typing import Concatenate, ParamSpec, TypeVar
 
 from channelmap.environment import derived
@@ -91,6 +92,20 @@ class Connections:
         _close_all(self._idle)
 
     def _once(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        # First say that this thread uses a connection, then look whether one forks: `_before_fork` does it the other
+        # way round, so at least one of the two sees the other.
+        thread = get_ident()
+        _using.add(thread)
+        try:
+            if _forking:
+                raise _BusyError("this process is being forked")
+            if _unsafe_since_fork:
+                raise LayerUnavailable(self._url, _unsafe_since_fork)
+            return self._use(operation, *args, **kwargs)
+        finally:
+            _using.discard(thread)
+
+    def _use(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if time.monotonic() >= self._follow_at:
             self._follow_the_file()
         try:
@@ -186,14 +201,43 @@ def _close_all(idle: deque[sqlite3.Connection]) -> None:
         db.close()
 
 
+# Forks.
+#
+# SQLite keeps an account of the locks of its process. A child that inherits an open connection inherits the account,
+# but the kernel gives it none of the locks: it would write without any, or wait forever for one that none of its
+# threads can release. So no thread has a connection open while its process forks, and both sides open new ones.
+
+#: How long a fork waits for the operations of other threads to end.
+FORK_PATIENCE_SECS = 30.0
+
 _everywhere: "weakref.WeakSet[Connections]" = weakref.WeakSet()
+#: The threads that use a connection, and those that fork; adding and discarding are atomic.
+_using: set[int] = set()
+_forking: set[int] = set()
+#: Why no connection may be opened in this process; empty where one may.
+_unsafe_since_fork = ""
 
 
-def _close_everywhere() -> None:
+def _before_fork() -> None:
+    """Wait until no other thread uses a connection, keep them from it, and close those that are idle."""
+    _forking.add(get_ident())
+    deadline = time.monotonic() + FORK_PATIENCE_SECS
+    while _using and get_ident() not in _using and time.monotonic() < deadline:
+        time.sleep(_FIRST_DELAY_SECS)
     for connections in list(_everywhere):
         connections.close()
 
 
-# A child that inherits a connection inherits SQLite's belief to hold locks that only its parent has. So a
-# fork finds none open, and both sides open their own.
-os.register_at_fork(before=_close_everywhere)
+def _after_fork_in_parent() -> None:
+    _forking.discard(get_ident())
+
+
+def _after_fork_in_child() -> None:
+    global _unsafe_since_fork  # noqa: PLW0603  (a property of the process)
+    if _using:
+        _unsafe_since_fork = "this process was forked in the middle of an operation on the file; start it anew"
+    _using.clear()
+    _forking.clear()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

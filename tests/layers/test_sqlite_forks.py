@@ -1,0 +1,99 @@
+"""A process that forks while it uses the file loses no event, in itself and in its children."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+HEAD = """
+import asyncio, multiprocessing, os, sys, threading
+from channelmap.errors import LayerUnavailable
+from channelmap.layers import open_layer
+layer = open_layer(sys.argv[1], capacity=10**6)
+def send(number): layer.send_sync("jobs", {"type": "job", "id": number})
+def ids(): return sorted(d.event["id"] for d in asyncio.run(layer.take("jobs", 100, wait=False)))
+def ended(pid): return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+send(0)
+"""
+
+# Hooks that run before a fork run in the reverse order of their registration: the layer's hook comes after this one.
+WAITS = """
+begun, release, order = threading.Event(), threading.Event(), []
+def slow(db):
+    begun.set()
+    release.wait(20)
+    db.execute("UPDATE events SET id = id")
+    order.append("operation")
+thread = threading.Thread(target=layer._connections.run_sync, args=(slow,))
+thread.start()
+begun.wait(20)
+os.register_at_fork(before=release.set, after_in_parent=lambda: order.append("fork"))
+pid = os.fork()
+if pid == 0:
+    send(1)
+    os._exit(0)
+thread.join(20)
+print(order, ended(pid), ids())
+"""
+
+INSIDE = """
+def fork(db):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            send(1)
+        except LayerUnavailable as error:
+            print(error.reason, flush=True)
+        os._exit(0)
+    return pid
+print(ended(layer._connections.run_sync(fork)), ids())
+"""
+
+POOL = """
+stop = threading.Event()
+def busy():
+    number = 1000
+    while not stop.is_set():
+        send(number)
+        number += 1
+thread = threading.Thread(target=busy)
+thread.start()
+with multiprocessing.get_context("fork").Pool(4) as pool:
+    pool.map(send, range(1, 50))
+stop.set()
+thread.join(20)
+print(set(range(50)) - {d.event["id"] for d in asyncio.run(layer.take("jobs", 100_000, wait=False))})
+"""
+
+
+def run(script: str, tmp_path: Path) -> str:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", HEAD + script]
+    done = subprocess.run(
+        [*command, f"sqlite:///{tmp_path}/events.db"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_acknowledged_events_of_threads_event_loops_and_children_are_all_in_the_file() -> None:
+    options = ["--rounds", "2", "--children", "4", "--events", "200"]
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "benchmarks/fork.py", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(" acknowledged, 0 missing, 0 children failed or hung\n")
+
+
+def test_a_fork_waits_until_the_operations_of_other_threads_have_ended(tmp_path: Path) -> None:
+    assert run(WAITS, tmp_path) == "['operation', 'fork'] 0 [0, 1]\n"
+
+
+def test_a_child_that_is_forked_inside_an_operation_fails_loudly_and_its_parent_goes_on(tmp_path: Path) -> None:
+    assert run(INSIDE, tmp_path) == (
+        "this process was forked in the middle of an operation on the file; start it anew\n0 [0]\n"
+    )
+
+
+def test_a_pool_of_forked_processes_sends_beside_a_thread_of_its_parent(tmp_path: Path) -> None:
+    assert run(POOL, tmp_path) == "set()\n"
