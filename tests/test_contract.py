@@ -1,6 +1,8 @@
 """The model's verdicts: which code, in which order, with what help, and never an exception."""
 
+import copy
 import dataclasses
+import pickle
 from typing import Any
 
 import pytest
@@ -106,3 +108,62 @@ def test_the_model_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         CHANNEL.name = "other"  # type: ignore[misc]
     assert (CHANNEL.limits, CHANNEL.service) == (Limits(), Service())
+
+
+def test_a_rejection_is_about_the_event_as_it_was_judged() -> None:
+    event: dict[str, Any] = {"type": "image.made", "id": {"secret": "s3cret-payload"}}
+    rejected = CHANNEL.judge(event)
+    event["id"] = 1
+    event["more"] = 2
+
+    assert rejected is not None
+    first = str(rejected)
+    event.clear()
+    assert first == str(rejected)
+    assert rejected.violations == (Violation("$.id", "type", "expected integer, got object"),)
+
+
+EVERY_KIND: list[Any] = [
+    {"type": "image.made", "id": "s3cret-payload"},
+    {"type": "image.made", "id": {"s3cret-payload"}},
+    {"type": "image.mode", "id": "s3cret-payload"},
+    {"id": "s3cret-payload"},
+]
+
+
+@pytest.mark.parametrize("event", EVERY_KIND)
+@pytest.mark.parametrize("is_read_before", [True, False])
+def test_a_rejection_is_copied_pickled_and_shown_in_words_and_without_the_event(
+    event: Any, is_read_before: object
+) -> None:
+    def rejection() -> EventRejected:
+        rejected = CHANNEL.judge(event)
+        assert rejected is not None
+        assert not is_read_before or str(rejected)
+        return rejected
+
+    words = str(rejection())
+    pickled = pickle.dumps(rejection())
+    assert b"s3cret" not in pickled
+    for other in (pickle.loads(pickled), copy.copy(rejection()), copy.deepcopy(rejection())):
+        assert same(other, rejection())
+        assert (str(other), other.violations, other.hint) == (words, rejection().violations, rejection().hint)
+    assert repr(rejection()) == f"EventRejected{rejection().args!r}"
+    assert "s3cret" not in repr(rejection()) + words
+
+
+def test_a_rejection_keeps_what_others_note_on_it() -> None:
+    rejected = CHANNEL.judge({"type": "image.made"})
+    assert rejected is not None
+    rejected.add_note("while the day was closed")
+
+    assert pickle.loads(pickle.dumps(rejected)).__notes__ == ["while the day was closed"]
+
+
+@pytest.mark.parametrize("length", [10, 100, 100_000])
+def test_the_nearest_of_many_types_is_suggested_for_one_of_about_its_length(length: int) -> None:
+    events = {f"event.number-{number}": EventType(f"event.number-{number}") for number in range(1_000)}
+    rejected = Channel("many", "a.B", events).judge({"type": "event.nomber-77" + "x" * (length - 10)})
+
+    assert rejected is not None
+    assert rejected.hint == ("did you mean 'event.number-77'?" if length == 10 else "")

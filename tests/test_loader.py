@@ -20,7 +20,7 @@ from channelmap.loader import load
 from channelmap.terms import Limits, Retry, Service
 
 EVERY_KEY = Path(__file__).parent / "check" / "ok" / "every-key"
-TYPES = "'array', 'boolean', 'integer', 'null', 'number', 'object', 'string'"
+TYPES = "'array', 'boolean', 'integer', 'null', 'number', 'object', 'string', or array"
 CHANNEL = "{consumer: a.B, events: {made: %s}}"
 
 

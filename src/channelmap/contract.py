@@ -96,15 +96,17 @@ class Channel:
             return EventRejected(self.name, None, "missing-type")
         event_type = self.events.get(name)
         if event_type is None:
-            return EventRejected(self.name, name, "unknown-type", hint=did_you_mean(name, self.events))
+            return EventRejected.with_reasons_on_demand(
+                self.name, name, "unknown-type", lambda: ((), did_you_mean(name, self.events))
+            )
         validator = event_type.validator
         if validator is None:
             fault = None if is_plain(event) else unsupported(event, binary=True)
             return EventRejected(self.name, name, "unsupported-value", [fault]) if fault else None
         if validator.is_valid(event):
             return None
-        code, violations = validator.violations(event)
-        return EventRejected(self.name, name, code, violations)
+        code, find_violations = validator.reasons(event)
+        return EventRejected.with_reasons_on_demand(self.name, name, code, lambda: (find_violations(), ""))
 
 
 @dataclass(frozen=True, slots=True)

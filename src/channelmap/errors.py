@@ -18,8 +18,12 @@ Messages say: subject, what is wrong, expected, got, hint. Payloads and secrets 
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+import functools
+import heapq
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 from channelmap.diagnostics import Diagnostic, Severity, in_order
 from channelmap.environment import shown
@@ -58,6 +62,10 @@ class Violation:
         return f"{self.path} {self.message}"
 
 
+#: The violations of an event, and the likely remedy.
+Reasons = tuple[tuple[Violation, ...], str]
+
+
 class EventRejected(ChannelMapError):
     """One event may not travel on its channel: the producer's fault, and a value as well as an error.
 
@@ -81,9 +89,60 @@ class EventRejected(ChannelMapError):
         self.channel = channel
         self.type = type
         self.code = code
-        self.violations = tuple(violations)
-        self.hint = hint
-        super().__init__(channel, type, code, self.violations, hint)
+        self._reasons: Reasons = tuple(violations), hint
+        self._find_reasons: Callable[[], Reasons] | None = None
+        super().__init__(channel, type, code)
+
+    @classmethod
+    def with_reasons_on_demand(
+        cls,
+        channel: str,
+        type: str,  # noqa: A002  (the event's word)
+        code: str,
+        find_reasons: Callable[[], Reasons],
+    ) -> Self:
+        """Make one whose violations and hint are found when somebody reads them: whoever only drops it pays nothing.
+
+        Args:
+            channel: the channel's name.
+            type: the event's type.
+            code: as above.
+            find_reasons: called once at most; it must not depend on anything that may change meanwhile, such as
+                the event itself.
+
+        """
+        rejected = cls(channel, type, code)
+        rejected._find_reasons = find_reasons
+        return rejected
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """What is wrong with the event."""
+        return self._found_reasons()[0]
+
+    @property
+    def hint(self) -> str:
+        """The likely remedy; empty when there is none."""
+        return self._found_reasons()[1]
+
+    @property
+    def args(self) -> tuple[Any, ...]:  # type: ignore[override]  # an attribute of BaseException
+        """What makes an equal error."""
+        return self.channel, self.type, self.code, *self._found_reasons()
+
+    def _found_reasons(self) -> Reasons:
+        find_reasons = self._find_reasons
+        if find_reasons is not None:
+            self._reasons = find_reasons()
+            self._find_reasons = None
+        return self._reasons
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Once the reasons are found, nothing of the event is left here.
+        return type(self), self.args, self.__dict__
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}{self.args!r}"
 
     def __str__(self) -> str:
         if self.code == "missing-type":
@@ -159,5 +218,27 @@ def printable(text: str) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Name the nearest of the `known` words as a hint, or say nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"did you mean {quoted(near[0])}?" if near else ""
+    near = _nearest(word, tuple(known)) if len(word) <= _LONGEST_MEANT else None
+    return f"did you mean {quoted(near)}?" if near is not None else ""
+
+
+#: Characters of a word that may have been meant for another one.
+_LONGEST_MEANT = 200
+#: Words that are compared letter by letter: each takes some 40 us.
+_MOST_COMPARED = 5
+
+
+@functools.lru_cache(maxsize=256)
+def _nearest(word: str, known: tuple[str, ...]) -> str | None:
+    """Find the word that shares at least 60 % of its letters, in their order, with the one that was meant."""
+    # Words of quite another length cannot.
+    near = [other for other in known if 3 * len(other) <= 7 * len(word) and 3 * len(word) <= 7 * len(other)]
+    if len(near) > _MOST_COMPARED:
+        pairs = _pairs(word)
+        near = heapq.nlargest(_MOST_COMPARED, near, lambda other: len(pairs & _pairs(other)) / (len(other) + 1))
+    found = difflib.get_close_matches(word, near, n=1, cutoff=0.6)
+    return found[0] if found else None
+
+
+def _pairs(word: str) -> set[str]:
+    return set(map(operator.add, word, word[1:]))

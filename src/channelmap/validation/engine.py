@@ -1,16 +1,19 @@
 """The engine behind a schema: compiled once, then asked for each event."""
 
 import functools
-from collections.abc import Iterable
-from itertools import islice
+import json
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jsonschema_rs
 
 from channelmap.errors import Violation
+from channelmap.validation.descent import Descent, TooLong
+from channelmap.validation.growth import grows
 from channelmap.validation.guard import is_plain, unsupported
-from channelmap.validation.recursion import EXPLAINED_DEPTH, has_recursive_alternatives, is_deeper
-from channelmap.validation.wording import Mismatch, mismatches
+from channelmap.validation.parts import PATTERNS, Parts
+from channelmap.validation.wording import Mismatch, mismatch
 
 BASE_URI = "https://channelmap.invalid/schemas/"
 """Where schema files stand for each other: this, then the path below the schema root.
@@ -25,8 +28,8 @@ DIALECTS = ("https://json-schema.org/draft/2020-12/schema", "http://json-schema.
 """What `$schema` may say; the first is meant where it says nothing."""
 
 MAX_VIOLATIONS = 20
-#: About two milliseconds, for the few patterns (with look-around, back-references) that are not linear.
-_PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000)
+#: Keywords that are held against parts of one event, for its reasons: some 10 ms.
+MAX_STEPS = 10_000
 #: What the engine raises, instead of deciding, on what the guard does not know yet.
 _ENGINE_FAILURES = (ValueError, TypeError, OverflowError, RecursionError)
 
@@ -71,27 +74,28 @@ class Validator:
 
     """
 
-    __slots__ = ("_engine", "_engine_accepts", "_others", "_schema", "_uri")
+    __slots__ = ("_engine", "_engine_accepts", "_others", "_parts", "_registry", "_schema", "_uri")
 
     def __init__(self, schema: Schema, uri: str = BASE_URI, others: SchemaSet | None = None) -> None:
         self._schema = schema
         self._uri = uri
         self._others = others.schemas if others is not None else {}
-        registry = others.registry if others is not None else None
+        self._registry = others.registry if others is not None else None
+        self._parts: Parts | None = None
         try:
             self._engine = jsonschema_rs.validator_for(
                 schema,
-                registry=registry,
+                registry=self._registry,
                 base_uri=uri,
                 validate_formats=True,
-                pattern_options=_PATTERNS,
+                pattern_options=PATTERNS,
                 offline=True,
             )
         except jsonschema_rs.ValidationError as error:
             raise SchemaUnusable(error.message) from None
         except (*_ENGINE_FAILURES, jsonschema_rs.ReferencingError) as error:
             raise SchemaUnusable(str(error)) from None
-        self._engine_accepts = self._engine.is_valid
+        self._engine_accepts: Callable[[Any], bool] = self._first_verdict
 
     def is_valid(self, event: dict[str, Any]) -> bool:
         """Whether an event consists of JSON values and fits the schema."""
@@ -107,24 +111,59 @@ class Validator:
         except _ENGINE_FAILURES:
             return False
 
-    def violations(self, event: dict[str, Any]) -> tuple[str, tuple[Violation, ...]]:
-        """Say why `is_valid` says no: a code, `unsupported-value` or `schema-mismatch`, and what is wrong."""
+    def _first_verdict(self, instance: Any) -> bool:
+        """Judge for the first time: whether the engine can judge in time is not asked before anything is judged."""
+        self._walked.may_ask_engine = not grows(self._walked)
+        self._engine_accepts = self._engine.is_valid if self._walked.may_ask_engine else self._descend
+        return self._engine_accepts(instance)
+
+    def _descend(self, instance: Any) -> bool:
+        """Judge without the engine: slower, and each part of the schema only once for each value."""
+        return not Descent(self._walked, limit=1).faults(self._walked.root, instance)
+
+    @property
+    def _walked(self) -> Parts:
+        if self._parts is None:
+            self._parts = Parts(self._schema, self._uri, self._others, self._registry)
+        return self._parts
+
+    def reasons(self, event: dict[str, Any]) -> tuple[str, Callable[[], tuple[Violation, ...]]]:
+        """Say why `is_valid` says no: a code, `unsupported-value` or `schema-mismatch`, and what finds the violations.
+
+        They are those of the event as it is now, whenever they are found: a copy of it is kept until then.
+        """
         fault = unsupported(event)
         if fault is not None:
-            return "unsupported-value", (fault,)
-        if is_deeper(event, EXPLAINED_DEPTH) and has_recursive_alternatives(self._schema, self._uri, self._others):
-            return "schema-mismatch", (Violation("$", "schema", "breaks the schema, too deep inside to say where"),)
-        try:
-            found = self.mismatches(event, MAX_VIOLATIONS)
-        except _ENGINE_FAILURES:
-            return "unsupported-value", (Violation("$", "json", "cannot be judged"),)
-        return "schema-mismatch", tuple(dict.fromkeys(mismatch.violation for mismatch in found))
+            return "unsupported-value", lambda: (fault,)
+        kept = json.dumps(event)
+        return "schema-mismatch", lambda: self._violations(json.loads(kept))
 
-    def mismatches(self, instance: Any, limit: int | None = None) -> tuple[Mismatch, ...]:
-        """Find what in a value (known to be JSON) breaks the schema, each keyword and place once."""
-        errors = islice(self._engine.iter_errors(instance), limit)
-        found = (mismatch for error in errors for mismatch in mismatches(error, instance, self._schema))
-        return tuple(dict.fromkeys(found))
+    def _violations(self, event: dict[str, Any]) -> tuple[Violation, ...]:
+        try:
+            found = self.mismatches(event, MAX_VIOLATIONS, MAX_STEPS)
+        except (TooLong, *_ENGINE_FAILURES):
+            return (Violation("$", "schema", "breaks the schema, in too large a place to say where"),)
+        return tuple(dict.fromkeys(one.violation for one in found))
+
+    def mismatches(self, instance: Any, limit: float = math.inf, steps: float = math.inf) -> tuple[Mismatch, ...]:
+        """Find what in a value (known to be JSON) breaks the schema, each keyword and place once.
+
+        Args:
+            instance: the value.
+            limit: mismatches after which the search ends.
+            steps: keywords that are held against parts of the value, at most.
+
+        Raises:
+            TooLong: that is not enough.
+
+        """
+        if self.fits(instance):
+            return ()
+        try:
+            faults = Descent(self._walked, limit, steps).faults(self._walked.root, instance)
+        except LookupError:
+            faults = []
+        return tuple(dict.fromkeys(map(mismatch, faults))) or (Mismatch((), "schema", "breaks the schema", ()),)
 
 
 def schema_mismatches(schema: Any, dialect: str) -> tuple[Mismatch, ...]:

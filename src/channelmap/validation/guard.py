@@ -5,8 +5,8 @@ and passes it where none looks; so what is not JSON is refused before, wherever 
 hold and no layer could: an event that is sent after its judgement must not fail half-way through a file of them.
 """
 
-import math
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 from channelmap.errors import Violation
@@ -68,7 +68,9 @@ def _fault_below(container: Any, depth: int, binary: bool) -> _Fault | None:  # 
         return None
     for value in values:
         kind = type(value)
-        if (kind is str and value.isascii()) or (kind is int and _LEAST <= value <= _MOST) or value is None:
+        if (kind is str and value.isascii()) or (kind is int and _LEAST <= value <= _MOST):
+            continue
+        if value is None or kind is bool or (kind is float and isfinite(value)):
             continue
         found = _fault_in(value, depth, binary)
         if found is not None:
@@ -85,7 +87,7 @@ def _fault_in(value: Any, depth: int, binary: bool) -> _Fault | None:  # noqa: F
     kind = type(value)
     fault = ""
     if kind is float:
-        fault = "" if math.isfinite(value) else "is not a finite number"
+        fault = "" if isfinite(value) else "is not a finite number"
     elif kind is str:
         fault = "" if _is_text(value) else "holds half of a surrogate pair, which is no text"
     elif kind is int:
@@ -101,7 +103,7 @@ def _is_uniform(items: Sequence[Any]) -> bool:
     if kinds == {int}:
         return bool(min(items) >= _LEAST and max(items) <= _MOST)
     if kinds == {float}:
-        return all(map(math.isfinite, items))
+        return all(map(isfinite, items))
     return kinds == {str} and all(map(str.isascii, items))
 
 

@@ -28,3 +28,10 @@ def second_opinion(validator: Validator, event: dict[str, Any]) -> bool | None:
         return bool(validator_for(schema, default=Draft202012Validator)(schema).is_valid(event))
     except RecursionError:
         return None
+
+
+def draft_07_metaschema() -> dict[str, Any]:
+    """Return the schema of all draft-07 schemas."""
+    from jsonschema import Draft7Validator
+
+    return Draft7Validator.META_SCHEMA

@@ -1,18 +1,15 @@
 """Why an instance breaks a schema, in our words: they quote the schema and property names, never a value."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-import jsonschema_rs
-
 from channelmap.errors import Violation, did_you_mean, quoted
+from channelmap.validation.fault import Fault, Steps, type_name
 
-Error = jsonschema_rs.ValidationError
-Kind = jsonschema_rs.ValidationErrorKind
-_Wording = Callable[["_Case"], str]
+_Wording = Callable[[Fault], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +25,10 @@ class Mismatch:
 
     """
 
-    pointer: tuple[str | int, ...]
+    pointer: Steps
     keyword: str
     message: str
-    schema_path: tuple[str | int, ...]
+    schema_path: Steps
     names: tuple[str, ...] = ()
 
     @property
@@ -55,198 +52,236 @@ def _step_text(step: str | int) -> str:
     return f".{step}" if step.isidentifier() and len(step) <= 60 else f"[{quoted(step)}]"
 
 
-def mismatches(error: Error, instance: Any, schema: Any) -> Iterator[Mismatch]:
-    """Word an error; where alternatives fail, the errors of the one that was most plausibly meant."""
-    branch = _plausible(error) if isinstance(error.kind, (Kind.AnyOf, Kind.OneOfNotValid)) else None
-    if branch is not None:
-        for inner in branch:
-            yield from mismatches(inner, instance, schema)
-        return
-    pointer, path = _steps(instance, error.instance_path), _steps(schema, error.schema_path)
-    case = _Case(error.kind, resolve(instance, pointer), resolve(schema, path[:-1]), path)
-    yield Mismatch(pointer, error.kind.name, case.message, path, case.names)
+def mismatch(fault: Fault) -> Mismatch:
+    """Word a fault."""
+    return Mismatch(fault.pointer, fault.keyword, _message(fault), fault.path, _names(fault))
 
 
-def _steps(value: Any, path: Sequence[str | int]) -> tuple[str | int, ...]:
-    """Read a path of the engine, which writes names that consist of digits as numbers."""
-    steps: list[str | int] = []
-    for step in path:
-        steps.append(str(step) if isinstance(value, dict) else step)
-        value = resolve(value, steps[-1:])
-    return tuple(steps)
+def _message(fault: Fault) -> str:
+    wording = _WORDINGS.get(fault.keyword, "does not satisfy the schema")
+    text = wording if isinstance(wording, str) else wording(fault)
+    return "".join([text, *(f", {_cause(keyword, condition)}" for keyword, condition in fault.causes)])
 
 
-def resolve(value: Any, pointer: Sequence[str | int]) -> Any:
-    """Follow a pointer; None where it leads nowhere."""
-    for step in pointer:
-        try:
-            value = value[step]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return value
+def _names(fault: Fault) -> tuple[str, ...]:
+    """Name the properties that are missing, or not allowed."""
+    if fault.keyword == "propertyNames":
+        return fault.detail[0]  # type: ignore[no-any-return]
+    is_about_names = isinstance(fault.got, dict) and isinstance(fault.detail, tuple) and fault.keyword in _ABOUT_NAMES
+    return fault.detail if is_about_names else ()
 
 
-def type_name(value: Any) -> str:
-    """Name a value's JSON type."""
-    # A bool is an int to Python, so the order counts.
-    for kind, name in _TYPE_NAMES:
-        if isinstance(value, kind):
-            return name
-    return "array"
-
-
-_TYPE_NAMES = (
-    (type(None), "null"),
-    (bool, "boolean"),
-    (int, "integer"),
-    (float, "number"),
-    (str, "string"),
-    (dict, "object"),
+_ABOUT_NAMES = frozenset(
+    ("required", "dependentRequired", "dependencies", "additionalProperties", "unevaluatedProperties")
 )
 
 
-def _plausible(error: Error) -> list[Error] | None:
-    branches = [branch for branch in error.kind.context if branch]  # type: ignore[attr-defined]
-    ranked = sorted(branches, key=lambda branch: (_implausibility(branch, error), len(branch)))
-    return ranked[0] if ranked and _implausibility(ranked[0], error) < 3 else None
+def _cause(keyword: str, condition: Any) -> str:
+    if keyword not in {"then", "else"}:
+        return f"because {quoted(condition)} is there"
+    what = f"because it {'matches' if keyword == 'then' else 'does not match'} 'if'"
+    told = described(condition)
+    return f"{what} ({told})" if told else what
 
 
-def _implausibility(branch: list[Error], alternatives: Error) -> int:
-    """3: quite another type was meant; 2: another constant; 1: something is missing; 0: details are wrong."""
-    here = alternatives.instance_path
-
-    def weight(error: Error) -> int:
-        match error.kind:
-            case Kind.Type() | Kind.FalseSchema() if error.instance_path == here:
-                return 3
-            case Kind.Constant(expected_value=expected):
-                return 2 if type_name(expected) == type_name(error.instance) else 3
-            case Kind.Enum(options=options):
-                return 2 if type_name(error.instance) in map(type_name, options) else 3
-            case Kind.Required() | Kind.AdditionalProperties() if error.instance_path == here:
-                return 1
-        return 0
-
-    return max(map(weight, branch))
+def described(schema: Any) -> str:
+    """Say what a small schema demands; nothing where that takes more than a few words."""
+    words = list(_demands(schema, "it"))
+    return " and ".join(words) if "" not in words and len(words) <= 3 else ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """What a message can speak of: the kind of error, the value, the schema that it breaks, the path there."""
+def _demands(schema: Any, subject: str) -> Iterable[str]:
+    """Word the demands of a schema one by one; an empty one stands for what has no short words."""
+    if not isinstance(schema, dict):
+        return
+    names = schema.get("properties", {})
+    for keyword, value in schema.items():
+        if keyword == "const":
+            yield f"{subject} is {_constant(value)}"
+        elif keyword == "enum":
+            yield f"{subject} is one of {_listed(map(_constant, value))}"
+        elif keyword == "type":
+            yield f"{subject} is {_either([value] if isinstance(value, str) else value)}"
+        elif keyword == "properties" and subject == "it":
+            for name, child in value.items():
+                yield from _demands(child, quoted(name))
+        elif keyword == "required" and subject == "it":
+            yield from (f"{quoted(name)} is there" for name in value if not _is_told(names.get(name)))
+        elif keyword not in _REMARKS:
+            yield ""
 
-    kind: Any
-    got: Any
-    owner: Any
-    path: tuple[str | int, ...]
 
-    @property
-    def message(self) -> str:
-        wording = _WORDINGS.get(type(self.kind), "does not satisfy the schema")
-        return wording if isinstance(wording, str) else wording(self)
+def _is_told(schema: Any) -> bool:
+    return isinstance(schema, dict) and bool(schema.keys() & {"const", "enum", "type"})
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        match self.kind:
-            case Kind.AdditionalProperties(unexpected=names) | Kind.UnevaluatedProperties(unexpected=names):
-                return tuple(names)
-            case Kind.Required(property=name):
-                return (name,)
-            case Kind.PropertyNames(error=inner):
-                return (str(inner.instance),)
-            case Kind.FalseSchema() if self.path[-1:] == ("additionalProperties",):
-                return tuple(self.got)
-        return ()
 
-    @property
-    def detail(self) -> Any:
-        """The one thing that most kinds tell: the limit, the pattern."""
-        return next(iter(self.kind.as_dict().values()))
+_REMARKS = frozenset(("$schema", "$id", "$comment", "title", "description", "default", "examples"))
 
 
 def _constant(value: Any) -> str:
     return quoted(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)[:60]
 
 
-def _listed(names: Iterable[str], limit: int = 12) -> str:
-    shown = list(islice(names, limit + 1))
-    return ", ".join(shown[:limit]) + (", …" if len(shown) > limit else "")
+def _listed(names: Iterable[str], limit: int = 12, separator: str = ", ") -> str:
+    shown = list(islice(dict.fromkeys(names), limit + 1))
+    return separator.join(shown[:limit]) + (f"{separator}…" if len(shown) > limit else "")
 
 
-def _type(case: _Case) -> str:
-    return f"expected {' or '.join(case.kind.types)}, got {type_name(case.got)}"
+def _either(types: Iterable[str]) -> str:
+    return " or ".join(dict.fromkeys(types))
 
 
-def _enum(case: _Case) -> str:
-    return f"expected one of {_listed(map(_constant, case.kind.options))}"
+def _type(fault: Fault) -> str:
+    types = fault.owner["type"]
+    return f"expected {_either([types] if isinstance(types, str) else types)}, got {type_name(fault.got)}"
 
 
-def _unexpected(case: _Case) -> str:
-    text = f"does not allow {_listed(map(quoted, case.names))}"
-    known = case.owner.get("properties", {}) if isinstance(case.owner, dict) else {}
-    hint = did_you_mean(case.names[0], known) if len(case.names) == 1 else ""
+def _enum(fault: Fault) -> str:
+    return f"expected {_one_of(fault.owner['enum'])}"
+
+
+def _one_of(constants: Iterable[Any]) -> str:
+    words = dict.fromkeys(map(_constant, constants))
+    return f"{'one of ' if len(words) > 1 else ''}{_listed(words)}"
+
+
+def _required(fault: Fault) -> str:
+    return f"requires {quoted(fault.detail[0])}"
+
+
+def _unexpected(fault: Fault) -> str:
+    text = f"does not allow {_listed(map(quoted, fault.detail))}"
+    hint = did_you_mean(fault.detail[0], fault.owner.get("properties", {})) if len(fault.detail) == 1 else ""
     return f"{text}; {hint}" if hint else text
 
 
-def _property_names(case: _Case) -> str:
-    inner = _Case(case.kind.error.kind, case.names[0], None, ())
-    return f"does not allow the name {quoted(case.names[0])}: {inner.message}"
+def _property_names(fault: Fault) -> str:
+    (name,), inner = fault.detail
+    return f"does not allow the name {quoted(name)}: {_message(inner)}"
 
 
-def _alternatives(case: _Case) -> str:
-    kinds = [branch[0].kind for branch in case.kind.context if branch]
-    if kinds and all(isinstance(kind, Kind.Type) for kind in kinds):
-        types = dict.fromkeys(name for kind in kinds for name in kind.types)
-        return f"expected {' or '.join(types)}, got {type_name(case.got)}"
-    return f"matches none of the {len(case.kind.context)} alternatives"
+def _further_items(fault: Fault) -> str:
+    first = fault.detail[0]
+    return f"expected at most {_counted(first, 'item', 'items')}, got {len(fault.got)}"
+
+
+def _unevaluated_items(fault: Fault) -> str:
+    plural = "s" if len(fault.detail) > 1 else ""
+    return f"does not allow the item{plural} at {_indexes(fault.detail)}"
+
+
+def _indexes(indexes: Iterable[int]) -> str:
+    return _listed(f"[{index}]" for index in indexes)
+
+
+def _alternatives(fault: Fault) -> str:
+    kind, what = fault.detail
+    if kind == "several":
+        return f"matches more than one of the alternatives: {_listed(f'number {index + 1}' for index in what)}"
+    if kind == "constants":
+        return f"expected {_one_of(what)}"
+    if kind == "here":
+        types, constants = what
+        several = ", or " if len(constants) > 1 else " or "
+        expected = several.join([*([_one_of(constants)] if constants else []), *([_either(types)] if types else [])])
+        got = type_name(fault.got)
+        return f"expected {expected}" + ("" if got in map(type_name, constants) else f", got {got}")
+    return f"fits no alternative; repair one of: {_listed(_firsts(fault, what), separator='; ')}"
+
+
+def _firsts(around: Fault, branches: Iterable[Sequence[Fault]]) -> Iterable[str]:
+    """Word the first fault in each alternative, and where it is."""
+    for branch in branches:
+        where = path_text(branch[0].pointer[len(around.pointer) :]).removeprefix("$").removeprefix(".")
+        yield f"{where} {_message(branch[0])}" if where else _message(branch[0])
+
+
+def _not(fault: Fault) -> str:
+    told = described(fault.owner["not"])
+    return f"matches what it must not match{f': {told}' if told else ''}"
+
+
+def _contains(fault: Fault) -> str:
+    bound, limit, fitting = fault.detail
+    told = described(fault.owner["contains"])
+    which = f"for 'contains'{f' ({told})' if told else ''}"
+    return f"expected {bound} {_counted(limit, 'item', 'items')} {which}, got {len(fitting)}"
+
+
+def _twice(fault: Fault) -> str:
+    first, second = _twins(fault.got)
+    return f"holds the same item twice, at [{first}] and [{second}]"
+
+
+def _twins(items: Sequence[Any]) -> tuple[int, int]:
+    seen: dict[Any, int] = {}
+    for index, item in enumerate(items):
+        first = seen.setdefault(_comparable(item), index)
+        if first != index:
+            return first, index
+    return 0, 0
+
+
+def _comparable(value: Any) -> Any:
+    """Return something that is equal for values that are equal in JSON, and can be a key: 1 is 1.0, and not true."""
+    if isinstance(value, dict):
+        return "object", frozenset((key, _comparable(item)) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return "array", tuple(map(_comparable, value))
+    return isinstance(value, bool), value
+
+
+def _counted(number: int, unit: str, units: str) -> str:
+    return f"{number} {unit if number == 1 else units}"
 
 
 def _bound(text: str) -> _Wording:
-    return lambda case: f"expected {text} {case.detail}"
+    return lambda fault: f"expected {text} {fault.owner[fault.keyword]}"
 
 
 def _size(text: str, unit: str, units: str) -> _Wording:
-    def wording(case: _Case) -> str:
-        return f"expected {text} {case.detail} {unit if case.detail == 1 else units}, got {len(case.got)}"
+    def wording(fault: Fault) -> str:
+        return f"expected {text} {_counted(fault.owner[fault.keyword], unit, units)}, got {len(fault.got)}"
 
     return wording
 
 
 def _naming(text: str) -> _Wording:
-    return lambda case: f"{text} {quoted(case.detail)}"
+    return lambda fault: f"{text} {quoted(fault.owner[fault.keyword])}"
 
 
-_WORDINGS: dict[type[Kind], str | _Wording] = {
-    Kind.Type: _type,
-    Kind.Enum: _enum,
-    Kind.Constant: lambda case: f"expected {_constant(case.kind.expected_value)}",
-    Kind.Required: lambda case: f"requires {quoted(case.names[0])}",
-    Kind.AdditionalProperties: _unexpected,
-    Kind.UnevaluatedProperties: _unexpected,
-    Kind.PropertyNames: _property_names,
-    Kind.UnevaluatedItems: "holds more items than it may",
-    Kind.AdditionalItems: _size("at most", "item", "items"),
-    Kind.AnyOf: _alternatives,
-    Kind.OneOfNotValid: _alternatives,
-    Kind.OneOfMultipleValid: "matches more than one of the alternatives",
-    Kind.Not: "matches what it must not match",
-    Kind.FalseSchema: lambda case: _unexpected(case) if case.names else "is not allowed here",
-    Kind.Contains: "lacks an item that it must contain",
-    Kind.UniqueItems: "holds the same item twice",
-    Kind.Minimum: _bound("at least"),
-    Kind.Maximum: _bound("at most"),
-    Kind.ExclusiveMinimum: _bound("more than"),
-    Kind.ExclusiveMaximum: _bound("less than"),
-    Kind.MultipleOf: _bound("a multiple of"),
-    Kind.MinLength: _size("at least", "character", "characters"),
-    Kind.MaxLength: _size("at most", "character", "characters"),
-    Kind.MinItems: _size("at least", "item", "items"),
-    Kind.MaxItems: _size("at most", "item", "items"),
-    Kind.MinProperties: _size("at least", "property", "properties"),
-    Kind.MaxProperties: _size("at most", "property", "properties"),
-    Kind.Pattern: _naming("does not match the pattern"),
-    Kind.Format: _naming("is not in the format"),
-    Kind.ContentEncoding: _naming("is not encoded in"),
-    Kind.ContentMediaType: _naming("is not of the media type"),
-    Kind.BacktrackLimitExceeded: "takes too long to match against the pattern",
-    Kind.RegexEngineFailure: "cannot be matched against the pattern",
+_WORDINGS: dict[str, str | _Wording] = {
+    "type": _type,
+    "enum": _enum,
+    "const": lambda fault: f"expected {_constant(fault.owner['const'])}",
+    "required": _required,
+    "dependentRequired": _required,
+    "dependencies": _required,
+    "additionalProperties": _unexpected,
+    "unevaluatedProperties": _unexpected,
+    "propertyNames": _property_names,
+    "items": _further_items,
+    "additionalItems": _further_items,
+    "unevaluatedItems": _unevaluated_items,
+    "anyOf": _alternatives,
+    "oneOf": _alternatives,
+    "not": _not,
+    "falseSchema": "is not allowed here",
+    "contains": _contains,
+    "uniqueItems": _twice,
+    "minimum": _bound("at least"),
+    "maximum": _bound("at most"),
+    "exclusiveMinimum": _bound("more than"),
+    "exclusiveMaximum": _bound("less than"),
+    "multipleOf": _bound("a multiple of"),
+    "minLength": _size("at least", "character", "characters"),
+    "maxLength": _size("at most", "character", "characters"),
+    "minItems": _size("at least", "item", "items"),
+    "maxItems": _size("at most", "item", "items"),
+    "minProperties": _size("at least", "property", "properties"),
+    "maxProperties": _size("at most", "property", "properties"),
+    "pattern": lambda fault: f"{fault.detail or 'does not match the pattern'} {quoted(fault.owner['pattern'])}",
+    "format": _naming("is not in the format"),
+    "contentEncoding": _naming("is not encoded in"),
+    "contentMediaType": _naming("is not of the media type"),
 }

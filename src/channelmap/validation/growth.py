@@ -1,0 +1,96 @@
+"""Whether the engine's verdict on one event may take forever: it follows each reference anew, whatever leads there.
+
+A few definitions, each with two alternatives that refer to the next one, make it hold the same value against the last
+one a million times. Only where definitions refer back to themselves, it remembers what it has seen.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from channelmap.validation.parts import Part, Parts
+
+#: So many take the engine about a millisecond.
+_MOST = 50_000
+
+_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
+_MAPS = ("properties", "patternProperties", "dependentSchemas", "dependencies")
+_SINGLES = (
+    *("not", "if", "then", "else", "items", "contains", "propertyNames"),
+    *("additionalProperties", "additionalItems", "unevaluatedProperties", "unevaluatedItems"),
+)
+#: Keywords whose schemas are held against one property or item, which they name.
+_NAMING = frozenset({"properties", "prefixItems"})
+_OF_SAME_VALUE = frozenset(
+    {"allOf", "anyOf", "oneOf", "dependentSchemas", "dependencies", "not", "if", "then", "else", "$ref"}
+)
+_ANY: str | int = -1
+
+
+def grows(parts: Parts) -> bool:
+    """Whether the engine may hold one value against one part of a schema too often to wait for."""
+    try:
+        return _Counted(parts).below(parts.root).most > _MOST
+    except LookupError:
+        return False
+
+
+@dataclass(slots=True)
+class _Visits:
+    """How often values are looked at, for each time that a schema is held against a value.
+
+    Attributes:
+        here: the value itself.
+        inside: its properties and items and all in them, at most, by name or index; or by `_ANY`.
+
+    """
+
+    here: int = 1
+    inside: dict[str | int, int] = field(default_factory=lambda: defaultdict(int))
+
+    @property
+    def most(self) -> int:
+        """How often any of them is looked at."""
+        anything = self.inside.get(_ANY, 0)
+        return max(self.here, anything + max((count for step, count in self.inside.items() if step != _ANY), default=0))
+
+
+class _Counted:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._known: dict[int, _Visits] = {}
+
+    def below(self, part: Part) -> _Visits:
+        """Count the visits that holding a part against a value brings about."""
+        if not isinstance(part.schema, dict):
+            return _Visits()
+        if id(part.schema) not in self._known:
+            # The engine remembers its verdict where a schema leads back to itself.
+            self._known[id(part.schema)] = _Visits()
+            found = _Visits()
+            for keyword, step, child in self._children(part):
+                visits = self.below(child)
+                if keyword in _OF_SAME_VALUE:
+                    found.here += visits.here
+                    for inner, count in visits.inside.items():
+                        found.inside[inner] += count
+                else:
+                    found.inside[step if keyword in _NAMING else _ANY] += visits.most
+            self._known[id(part.schema)] = found
+        return self._known[id(part.schema)]
+
+    def _children(self, part: Part) -> Iterator[tuple[str, str | int, Part]]:
+        schema = part.schema
+        for keyword in self._parts.keywords(schema):
+            value = schema[keyword]
+            if keyword == "$ref":
+                yield keyword, "", self._parts.referred(part, value)
+            elif keyword in _LISTS and isinstance(value, list):
+                yield from ((keyword, index, part.child(keyword, index)) for index in range(len(value)))
+            elif keyword in _MAPS:
+                yield from ((keyword, name, part.child(keyword, name)) for name in value)
+            elif keyword in _SINGLES:
+                yield keyword, "", part.child(keyword)
+        yield from (
+            (branch, "", part.child(branch)) for branch in ("then", "else") if "if" in schema and branch in schema
+        )
