@@ -63,7 +63,7 @@ def findings(*arguments: Any, **options: Any) -> list[str]:
 def test_every_key_reaches_the_model() -> None:
     loaded = load(EVERY_KEY / "channels.yaml", env={})
     images = loaded.channel("images")
-    assert loaded.layer == LayerSetting(url=f"sqlite:///{EVERY_KEY}/channels.db", options={"prefix": "test"})
+    assert loaded.layer == LayerSetting(url="redis://localhost", options={"prefix": "test"})
     assert (images.name, images.consumer, images.description, images.owner, images.validate) == (
         "images", "consumers.Several", "What happens to images.", "team-media", "warn",
     )  # fmt: skip
@@ -129,7 +129,9 @@ def test_an_encryption_key_that_reads_as_a_number_is_not_quoted_either(directory
 
 
 def test_the_numbers_among_a_layers_options_are_integers(directory: Path) -> None:
-    options = contract(directory, top="layer: {url: a, options: {capacity: 5.0, expiry: 2.5, prefix: b}}").layer.options
+    options = contract(
+        directory, top="layer: {url: 'memory://', options: {capacity: 5.0, expiry: 2.5, prefix: b}}"
+    ).layer.options
     assert repr(options) == "{'capacity': 5, 'expiry': 2.5, 'prefix': 'b'}"
 
 
@@ -352,3 +354,56 @@ def test_any_schema_gives_a_contract_or_diagnostics(schema: Any, tmp_path: Path)
     (tmp_path / "channels.yaml").write_text(f"version: 1\nchannels:\n  a: {CHANNEL % 'a.json'}\n")
     with contextlib.suppress(ContractError):
         load(tmp_path / "channels.yaml", env={}).channel("a").judge({"type": "made", "a": {"a": [1]}})
+
+
+NUMBERS = {
+    "concurrency": (1, 10_000), "capacity": (1, 10**9), "dead_letters": (0, 10**9), "timeout": (0.001, 10**9),
+    "expiry": (0.001, 10**9), "attempts": (1, 10**6), "delay": (0, 10**9), "backoff": (1, 10**6),
+    "max_delay": (0, 10**9), "group_expiry": (0.001, 10**9), "random_prefix_length": (0, 1_000),
+}  # fmt: skip
+
+
+def with_number(name: str, value: object) -> str:
+    setting = f"{name}: {value}"
+    options = (
+        f"{{url: 'redis://h', options: {{{setting}}}}}" if name in {"group_expiry", "random_prefix_length"} else ""
+    )
+    if name in {"attempts", "delay", "backoff", "max_delay"}:
+        setting = f"retry: {{{setting}}}"
+    text = f"version: 1\nlayer: {options or 'memory://'}\n"
+    return (
+        text
+        + (f"defaults:\n  {setting}\n" if not options else "")
+        + "channels: {a: {consumer: b.C, events: {c: true}}}\n"
+    )
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_of_a_contract_has_bounds_within_which_every_layer_works(name: str, project: Path) -> None:
+    low, high = NUMBERS[name]
+    for good in (low, high, float(high)):
+        (project / "channels.yaml").write_text(with_number(name, good))
+        load()
+    too_much = (high + 1, 10**26, 2**63, 10**4000, "1e308", "0x" + "f" * 30)
+    value: object
+    for value in (low - 1, *too_much, "true", ".nan", "-.inf", "1e400", "0x" + "f" * 5_000, "0o" + "7" * 9_000, "'5'"):
+        (project / "channels.yaml").write_text(with_number(name, value))
+        with pytest.raises(ContractError) as caught:
+            load()
+        (finding,) = caught.value.diagnostics
+        assert finding.code in {"wrong-shape", "unsupported-number"}
+        assert finding.location.line == (2 if name in {"group_expiry", "random_prefix_length"} else 4)
+        if value in too_much:
+            assert f"'{name}' expected a number of at most {high:,}, got " in finding.message
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "redis//h", "redis:h", "channels.db", "http://h", "redis+foo://h", "''"])
+@pytest.mark.parametrize("form", ["{}", "{{url: {}}}"])
+def test_a_layer_of_no_known_kind_is_found_when_the_contract_is_loaded(url: str, form: str, project: Path) -> None:
+    (project / "channels.yaml").write_text(
+        f"version: 1\nlayer: {form.format(url)}\nchannels: {{a: {{consumer: b.C, events: {{c: true}}}}}}\n"
+    )
+    with pytest.raises(ContractError) as caught:
+        load()
+    assert [(finding.location.line, finding.code) for finding in caught.value.diagnostics] == [(2, "wrong-shape")]
+    assert "expected a URL such as sqlite:///channels.db, redis://localhost:6379/0 or memory://" in str(caught.value)

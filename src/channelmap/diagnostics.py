@@ -32,6 +32,7 @@ Code = Literal[
     "handler-collision",
     "retry-at-most-once",
     "names-alike",
+    "layer-unusable",
     "ignore-unused",
     "ignore-expired",
     # Schemas and files of examples.

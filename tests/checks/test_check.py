@@ -183,3 +183,34 @@ def test_a_method_that_a_librarys_class_defines_too_is_the_librarys_affair(
     assert check(contract(f"  images: {{consumer: {module.__name__}.Consumer, events: {{made: true}}}}\n")) == ()
     found = check(contract(f"  images: {{consumer: {library.__name__}.Hooked, events: {{prepare: true}}}}\n"))
     assert [diagnostic.code for diagnostic in found] == ["handler-unreached"]
+
+
+UNUSABLE = [
+    "redis://h:0", "redis://h:99999", "redis://h:port", "redis://h/db", "redis://h/-1", "redis://h,i:1", "redis://h#0",
+    "redis://h?passwort=1", "redis://h?socket_timeout=soon", "unix://", "unix://host/x", "redis+sentinel://h:1",
+    "redis+sentinel://h:0/s", "redis+cluster://", "redis+cluster://h/3", "redis+cluster://h?slots=1",
+    "sqlite://host/x.db", "sqlite://x.db", "sqlite:///", "sqlite:////srv/", "sqlite:///:memory:",
+    "sqlite:///x.db?mode=ro", "sqlite:///x.db#1", "memory://x", "memory://?a=1",
+]  # fmt: skip
+USABLE = [
+    "memory://", "sqlite:///x.db", "sqlite:////srv/no/such/directory/x.db", "redis://", "redis://:p@h:1/0",
+    "redis://[::1]:6379/0", "rediss://h?ssl_cert_reqs=none", "unix:///run/redis.sock?db=1",
+    "redis+sentinel://h,i:1/service/0", "redis+cluster://h:1,i:2/0", "redis://h?max_connections=5&timeout=1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", [*UNUSABLE, *USABLE])
+def test_a_layer_that_nobody_can_use_is_found_without_being_opened(
+    url: str, contract_file: Callable[..., Path]
+) -> None:
+    contract = load(contract_file(layer=f"'{url}'"))
+    found = [finding for finding in check(contract, imports=False) if finding.code == "layer-unusable"]
+    assert [str(finding.location) for finding in found] == (["channels.yaml:2:8"] if url in UNUSABLE else [])
+    assert sorted(path.name for path in contract.root.iterdir()) == ["channels.yaml", "job.json"]
+
+
+def test_a_backend_that_is_not_there_is_found_unless_nothing_is_imported(contract_file: Callable[..., Path]) -> None:
+    contract = load(contract_file(layer="{backend: channels.layers.Nothing, config: {}}"))
+    found = [finding for finding in check(contract) if finding.code == "layer-unusable"]
+    assert [finding.message for finding in found] == ["the layer cannot be used: 'channels.layers' has no 'Nothing'"]
+    assert not [finding for finding in check(contract, imports=False) if finding.code == "layer-unusable"]

@@ -15,6 +15,7 @@ from channelmap.checks.examples import accepts_refused, engines_disagree, reject
 from channelmap.checks.files import file_unused
 from channelmap.checks.handlers import handlers
 from channelmap.checks.keywords import keyword_of_other_dialect, keyword_unknown, keyword_without_effect
+from channelmap.checks.layers import layer_unusable
 from channelmap.checks.names import names_alike
 from channelmap.checks.patterns import pattern_ambiguous
 from channelmap.checks.schemas import format_unknown, required_undeclared, schema_example_refused
@@ -71,7 +72,7 @@ def check(
     if thorough:
         found += _schemas(contract, chosen)
     if thorough and not names:
-        found += [*names_alike(contract), *file_unused(contract, beside)]
+        found += [*names_alike(contract), *file_unused(contract, beside), *layer_unusable(contract, imports=imports)]
     return in_order(found)
 
 

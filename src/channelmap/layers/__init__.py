@@ -34,6 +34,9 @@ def open_layer(url: str, *, quotes_errors: bool = True, **options: Any) -> Chann
         subject = "unknown scheme" if isinstance(url, Filled) else f"unknown scheme {quoted(scheme)}"
         reason = f"{subject}; expected one of {known}"
         raise LayerUnavailable(layer_name(url), f"{reason}; {hint}" if hint else reason)
+    alien = [name for name in options if name in _OF_REDIS]
+    if alien and _OPENERS[scheme] is not _open_redis:
+        raise LayerUnavailable(layer_name(url), f"only a layer in Redis has the option {quoted(alien[0])}")
     try:
         return _OPENERS[scheme](url, options)
     except (TypeError, ValueError, AssertionError) as error:
@@ -82,6 +85,8 @@ def _require_layer(layer: Any) -> None:
 
 
 def _open_memory(url: str, options: dict[str, Any]) -> ChannelLayer:
+    if url.lower() != "memory://":
+        raise LayerUnavailable(layer_name(url), "events in memory have no address; expected memory://")
     from channelmap.layers.memory import MemoryChannelLayer
 
     return MemoryChannelLayer(url, **options)
@@ -98,6 +103,9 @@ def _open_redis(url: str, options: dict[str, Any]) -> ChannelLayer:
 
     return RedisChannelLayer([url], **options)
 
+
+#: Options of that layer alone.
+_OF_REDIS = frozenset({"prefix", "random_prefix_length", "serializer_format", "symmetric_encryption_keys"})
 
 _OPENERS: dict[str, Callable[[str, dict[str, Any]], ChannelLayer]] = {
     "memory": _open_memory,

@@ -134,6 +134,6 @@ def _options(options: dict[str, Any]) -> dict[str, Any]:
 def _absolute(url: str, root: Path) -> str:
     """Make a relative SQLite path one below the file's directory: sender and worker may start anywhere."""
     scheme, separator, path = url.partition(":///")
-    if scheme != "sqlite" or not separator or path.startswith("/"):
+    if scheme != "sqlite" or not separator or not path or path.startswith("/"):
         return url
     return derived(f"sqlite:///{root / path}", url)

@@ -87,6 +87,8 @@ def _wrong_shape(document: Document, pointer: Pointer, mismatch: Mismatch, schem
         return f"{subject} expected text in quotes"
     value, written = _follow(document.data, pointer), document.written(pointer)
     got = _kind(value) if pointer[:1] == ("layer",) else _found(value, written)
+    if mismatch.keyword == "maximum":
+        return f"{subject} expected a number of at most {owner['maximum']:,}, got {got}"
     return f"{subject} expected {_expectation(owner, schema)}, got {got}"
 
 
@@ -108,7 +110,11 @@ def _expectation(owner: dict[str, Any], schema: dict[str, Any]) -> str:
     if "enum" in owner:
         return f"one of {', '.join(map(quoted, owner['enum']))}"
     types = [owner["type"]] if isinstance(owner["type"], str) else owner["type"]
-    words = "a date such as 2027-03-31" if "format" in owner else " or ".join(_TYPES[name] for name in types)
+    words = " or ".join(_TYPES[name] for name in types)
+    if "format" in owner:
+        words = "a date such as 2027-03-31"
+    elif "pattern" in owner:
+        words = "a URL such as sqlite:///channels.db, redis://localhost:6379/0 or memory://"
     if "exclusiveMinimum" in owner:
         return f"{words} above {owner['exclusiveMinimum']}".replace(" or null above 0", " above 0 or null")
     return f"{words} of at least {owner['minimum']}" if "minimum" in owner else words

@@ -238,9 +238,11 @@ class Builder:
 
 def number(builder: Builder, literal: str, offset: int, base: int = 10) -> int | float:
     """Read a number that JSON can hold too; what it cannot is noted."""
+    is_integer = base != 10 or (literal.lstrip("+-").isdecimal())
     try:
-        value = int(literal, base) if literal.lstrip("+-").isalnum() and "e" not in literal.lower() else float(literal)
-    except ValueError:  # Python reads no integer of more than 4,300 digits
+        value = int(literal, base) if is_integer else float(literal)
+        str(value)
+    except ValueError:  # Python reads and writes no integer of more than 4,300 digits
         value = float("inf")
     if value in {float("inf"), float("-inf")} or value != value:  # noqa: PLR0124  (NaN is not itself)
         builder.report(offset, "unsupported-number", f"{quoted(literal)} is no number that JSON can hold")

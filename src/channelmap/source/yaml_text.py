@@ -155,9 +155,9 @@ class _Reader:
         if _DECIMAL.fullmatch(text) or _NO_NUMBER.fullmatch(text):
             return number(self.build, text, offset)
         if _OCTAL.fullmatch(text):
-            return number(self.build, text[2:], offset, base=8)
+            return number(self.build, text, offset, base=8)
         if _HEX.fullmatch(text):
-            return int(text, 16)
+            return number(self.build, text, offset, base=16)
         return text
 
 

@@ -1,8 +1,10 @@
 """Reads `hosts`, in all the forms that channels_redis knows, and the URLs of Sentinel and Cluster besides."""
 
+import functools
+import inspect
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from channelmap.environment import Filled
 from channelmap.errors import LayerUnavailable
@@ -62,6 +64,7 @@ def _from_url(url: str, options: dict[str, Any]) -> Place:
     scheme, _, rest = url.partition("://")
     base, _, kind = scheme.partition("+")
     try:
+        _require_sense(urlsplit(url), kind)
         if kind not in ("sentinel", "cluster"):
             return _server(_options(url) | options)
         # redis-py reads no lists of hosts: it gets the rest of the URL.
@@ -83,6 +86,35 @@ def _from_url(url: str, options: dict[str, Any]) -> Place:
     return _watched(scheme, unquote(service), addresses, options, {})
 
 
+def _require_sense(parts: SplitResult, kind: str) -> None:
+    """Raise ValueError where a part of a URL would be ignored, or taken for another one."""
+    path = parts.path.strip("/")
+    if parts.scheme == "unix":
+        makes_sense = bool(path) and not parts.hostname
+    elif kind:
+        # Hosts with commas between them are read one by one; a Cluster has but one database.
+        makes_sense = kind == "sentinel" or path in {"", "0"}
+    else:
+        makes_sense = parts.port != 0 and "," not in parts.netloc and not path.startswith("-")
+    if parts.fragment or not makes_sense:
+        raise ValueError
+    if parts.query and not {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)} <= _known_options():
+        # Which one is not said: what follows a '?' may be a part of a password.
+        reason = "the URL has an option in its query that redis-py does not know"
+        raise LayerUnavailable(f"{parts.scheme[:20]}://…", reason)
+
+
+@functools.cache
+def _known_options() -> frozenset[str]:
+    """Name the options of redis-py's connections and of its URLs."""
+    from redis import connection
+
+    kinds = (connection.Connection, connection.SSLConnection, connection.UnixDomainSocketConnection)
+    makers = [vars(owner)["__init__"] for kind in kinds for owner in kind.__mro__ if "__init__" in vars(owner)]
+    arguments = {name for maker in makers for name in inspect.signature(maker).parameters}
+    return frozenset(arguments.union(connection.URL_QUERY_ARGUMENT_PARSERS))
+
+
 def _options(url: str) -> dict[str, Any]:
     parts = urlsplit(url)
     if parts.scheme == "redis" and not parts.query:
@@ -99,6 +131,8 @@ def _options(url: str) -> dict[str, Any]:
 def _listed(text: str, default_port: int) -> Address:
     parts = urlsplit(f"//{text}")
     if not parts.hostname:
+        raise ValueError(text)
+    if parts.port == 0:
         raise ValueError(text)
     return Address(parts.hostname, parts.port or default_port)
 

@@ -175,7 +175,8 @@ class SQLiteChannelLayer(ChannelLayer):
 
 def _path_in(url: str) -> str:
     path = url.removeprefix(_PREFIX)
-    if path in (url, "", ":memory:"):
+    name = os.path.basename(path)  # noqa: PTH119  (of a path that may end in a slash)
+    if path == url or name in ("", ":memory:") or {"?", "#"} & set(path):
         reason = "names no file; expected sqlite:///relative.db or sqlite:////absolute.db"
         raise LayerUnavailable(url, reason)
     # SQLite puts its log beside the file that a link leads to, and so do we with the bells.
