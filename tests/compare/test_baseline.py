@@ -205,6 +205,121 @@ def test_a_shallow_clone_lacks_what_was_before(repository: Path, tmp_path: Path)
     assert "fetch-depth: 0" in unreadable("HEAD~1", tmp_path / "shallow" / "channels.yaml")
 
 
+def test_a_file_is_read_as_it_was_committed_whatever_git_attributes_say(repository: Path) -> None:
+    config = write(repository, {"$Format:%H$": True, "old": True})
+    (repository / ".gitattributes").write_text("schemas/** export-subst\n*.yaml export-ignore\n*.json ident eol=crlf\n")
+    commit(repository, tag="v1")
+    write(repository, {"new": True})
+    assert properties(read_baseline("v1", config)) == [{"$Format:%H$", "old"}]
+
+
+def test_only_the_files_that_the_contract_names_are_read(repository: Path) -> None:
+    config = write(repository, {"old": True})
+    (repository / "movie.bin").write_text("large")
+    commit(repository, tag="v1")
+    name = git(repository, "rev-parse", "v1:movie.bin")
+    (repository / ".git" / "objects" / name[:2] / name[2:]).unlink()
+    assert properties(read_baseline("v1", config)) == [{"old"}]
+
+
+def branched(repository: Path) -> Path:
+    """A branch `work` off the first commit of `main`, which has moved on."""
+    write(repository, {"base": True})
+    commit(repository, tag="v1")
+    git(repository, "branch", "work")
+    write(repository, {"base": True, "on_main": True})
+    commit(repository, tag="v2")
+    git(repository, "checkout", "-q", "work")
+    config = write(repository, {"base": True, "on_work": True})
+    commit(repository, tag="w1")
+    return config
+
+
+@pytest.mark.parametrize("spec", ["main", "git:main", "refs/heads/main", "origin/main"])
+def test_of_a_branch_the_merge_base_counts_and_the_name_says_so(repository: Path, spec: str) -> None:
+    config = branched(repository)
+    git(repository, "update-ref", "refs/remotes/origin/main", "main")
+    releases = read_baseline(spec, config)
+    assert properties(releases) == [{"base"}]
+    assert releases[0].name == f"{spec.removeprefix('git:')} (merge base {git(repository, 'rev-parse', 'v1')[:12]})"
+    git(repository, "checkout", "-q", "--detach", "w1")
+    assert properties(read_baseline(spec, config)) == [{"base"}]
+
+
+@pytest.mark.parametrize("spec", ["v2", "main^0", "main~0", "refs/tags/v2"])
+def test_all_but_a_branch_is_taken_exactly(repository: Path, spec: str) -> None:
+    config = branched(repository)
+    releases = read_baseline(spec, config)
+    assert properties(releases) == [{"base", "on_main"}]
+    assert releases[0].name == spec
+    assert properties(read_baseline(git(repository, "rev-parse", "v2"), config)) == [{"base", "on_main"}]
+
+
+def test_a_branch_that_is_merged_already_is_taken_by_its_name(repository: Path) -> None:
+    config = branched(repository)
+    git(repository, "checkout", "-q", "main")
+    assert [release.name for release in read_baseline("main", config)] == ["main"]
+
+
+def test_a_branch_without_a_common_commit_is_told(repository: Path) -> None:
+    config = branched(repository)
+    git(repository, "checkout", "-q", "--orphan", "alone")
+    git(repository, "commit", "-q", "-m", "alone")
+    assert unreadable("main", config) == (
+        "cannot compare with 'main': the branch 'main' and HEAD have no commit in common here; "
+        "'main^0' compares with its newest commit"
+    )
+
+
+def test_a_shallow_clone_without_the_merge_base_says_what_it_needs(repository: Path, tmp_path: Path) -> None:
+    branched(repository)
+    clone = ("clone", "-q", "--depth=1", "--no-single-branch", f"file://{repository}", "shallow")
+    git(tmp_path, *clone)
+    config = tmp_path / "shallow" / "channels.yaml"
+    text = unreadable("origin/main", config)
+    assert "the clone is shallow: actions/checkout needs 'fetch-depth: 0'" in text
+    assert properties(read_baseline("origin/main^0", config)) == [{"base", "on_main"}]
+
+
+@pytest.fixture
+def with_submodule(repository: Path, tmp_path: Path) -> Path:
+    """The contract of a repository whose schemas are a submodule, which has moved on since the tag v1."""
+    git(tmp_path, "init", "-q", "-b", "main", "shared")
+    (tmp_path / "shared" / "job.json").write_text(json.dumps({"properties": {"old": True}}))
+    commit(tmp_path / "shared", tag="s1")
+    config = write(repository / "deep", {})
+    shutil.rmtree(repository / "deep" / "schemas")
+    add = ("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(tmp_path / "shared"), "deep/schemas")
+    git(repository, *add)
+    commit(repository, tag="v1")
+    inner = repository / "deep" / "schemas"
+    (inner / "job.json").write_text(json.dumps({"properties": {"new": True}}))
+    commit(inner, tag="s2")
+    commit(repository, tag="v2")
+    return config
+
+
+def test_schemas_in_a_submodule_are_read_at_the_commit_that_the_revision_names(with_submodule: Path) -> None:
+    assert properties(read_baseline("v1", with_submodule)) == [{"old"}]
+    assert properties(read_baseline("v2", with_submodule)) == [{"new"}]
+
+
+def test_of_a_submodule_that_is_not_checked_out_git_still_has_the_objects(with_submodule: Path) -> None:
+    git(with_submodule.parent, "submodule", "--quiet", "deinit", "--force", "--all")
+    assert properties(read_baseline("v1", with_submodule)) == [{"old"}]
+
+
+def test_a_submodule_whose_objects_are_elsewhere_is_named(with_submodule: Path) -> None:
+    repository = with_submodule.parent.parent
+    name = git(repository, "rev-parse", "v1:deep/schemas")
+    git(repository, "submodule", "--quiet", "deinit", "--force", "--all")
+    shutil.rmtree(repository / ".git" / "modules")
+    assert unreadable("v1", with_submodule) == (
+        f"cannot compare with 'v1': 'deep/schemas' is a git submodule, and its commit {name[:12]} is not here; "
+        "'git submodule update --init' fetches the one of today; fetch older ones in it"
+    )
+
+
 def test_a_contract_in_a_directory_that_is_gone_is_told(tmp_path: Path, repository: Path) -> None:
     config = write(repository / "deep", {})
     shutil.rmtree(repository / "deep")

@@ -1,5 +1,6 @@
 """What to compare with: a lock, a directory, a contract file, or a git revision. Never nothing instead of it."""
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -8,10 +9,10 @@ from tempfile import TemporaryDirectory
 
 from channelmap.compare.lock import LockUnusable, read_lock
 from channelmap.compare.releases import Release, release_of
-from channelmap.compare.revision import RevisionUnreadable, Tree, materialise
+from channelmap.compare.revision import RevisionUnreadable, Tree, blobs, commit_of
 from channelmap.contract import Contract
 from channelmap.errors import ChannelMapError, ContractError, quoted
-from channelmap.loader import load
+from channelmap.loader import Fetch, load
 
 _WITHOUT_DEFAULT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 #: What an unset variable of an old file may stand for: none of it is compared, it only has to be of the right type.
@@ -46,7 +47,8 @@ def read_baseline(spec: str, config: str | Path, *, transitive: bool = False) ->
 
     Args:
         spec: a lock (``*.lock.json``), a directory that holds a contract file of the same name, a contract file, or
-            else a git revision, whose tree then is read; ``git:`` before it says so.
+            else a git revision, of which the files are read as they were committed; ``git:`` before it says so. Of a
+            branch that is the merge base with HEAD.
         config: the contract file that is to be compared.
         transitive: all releases of a lock, not only the newest.
 
@@ -79,28 +81,39 @@ def read_baseline(spec: str, config: str | Path, *, transitive: bool = False) ->
 
 def _of_revision(revision: str, config: Path) -> Release:
     tree = Tree.around(config)
-    with TemporaryDirectory(prefix="channelmap-") as directory:
+    commit = commit_of(tree.top, revision)
+    name = f"{revision} (merge base {commit.name[:12]})" if commit.is_merge_base else revision
+    with TemporaryDirectory(prefix="channelmap-") as directory, blobs(tree, commit) as files:
         root = Path(directory).resolve()
-        materialise(tree, revision, root)
-        file = root / tree.prefix / config.name
-        if not file.exists():
+
+        def fetch(path: str) -> None:
+            """Write a file of that commit below the root, if the commit has it."""
+            content = files.read(tree.prefix + path)
+            # No file has a name that the file system refuses.
+            with contextlib.suppress(OSError):
+                if content is not None:
+                    (root / path).parent.mkdir(parents=True, exist_ok=True)
+                    (root / path).write_bytes(content)
+
+        fetch(config.name)
+        if not (root / config.name).exists():
             raise RevisionUnreadable(f"that revision has no {quoted(tree.prefix + config.name)}", "was it added later?")
         try:
-            return release_of(_load(file), revision)
+            return release_of(_load(root / config.name, fetch), name)
         except ContractError as error:
             reason, hint = _first_fault(error)
-            raise RevisionUnreadable(reason.replace(f"{root}{os.sep}", ""), hint) from None
+            raise RevisionUnreadable(reason.replace(f"{root}{os.sep}", tree.prefix), hint) from None
 
 
-def _load(file: Path) -> Contract:
+def _load(file: Path, fetch: Fetch | None = None) -> Contract:
     """Load a contract as it was, whatever of its environment is not set here."""
     for env in _environments(file):
         try:
-            return load(file, env=env)
+            return load(file, env=env, fetch=fetch)
         except ContractError as error:
             if {finding.code for finding in error.diagnostics} - _OF_VARIABLES:
                 raise
-    return load(file)
+    return load(file, fetch=fetch)
 
 
 def _environments(file: Path) -> Iterator[dict[str, str]]:

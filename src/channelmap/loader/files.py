@@ -1,12 +1,16 @@
 """The files that a contract names: each read once, none outside the contract's own directory."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
 from channelmap.diagnostics import Code, Diagnostic, Location
 from channelmap.errors import ContractError, quoted
 from channelmap.source import Document, near_names, read_document
+
+Fetch = Callable[[str], None]
+"""Puts a file below the root, by its relative path; nothing where there is no such file."""
 
 Kind = Literal["schema", "examples"]
 _MISSING: dict[Kind, Code] = {"schema": "schema-missing", "examples": "examples-missing"}
@@ -28,11 +32,13 @@ class Files:
 
     Args:
         root: the directory of the contract file.
+        fetch: called before a file is looked for the first time.
 
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, fetch: Fetch | None = None) -> None:
         self.root = root
+        self._fetch = fetch
         self.found: list[Diagnostic] = []
         self._resolved_root = root.resolve()
         self._documents: dict[Path, Document | None] = {}
@@ -53,11 +59,13 @@ class Files:
         """
         try:
             path = (self._resolved_root / name).resolve()
-            path.relative_to(self._resolved_root)
+            relative = path.relative_to(self._resolved_root)
         except (ValueError, OSError, RuntimeError):
             message = f"{quoted(name)} is outside the directory of the contract"
             self._note(mention, "path-outside-root", message, "move the file below that directory")
             return None
+        if self._fetch is not None and path not in self._documents:
+            self._fetch(relative.as_posix())
         # Not `path.exists`, which raises where a name is too long, or a directory may not be entered.
         if not os.path.exists(path):  # noqa: PTH110
             self._note(mention, _MISSING[kind], f"there is no file {quoted(name)}", near_names(path))
