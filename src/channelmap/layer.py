@@ -237,6 +237,16 @@ class ChannelLayer(ABC):
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         """Settle the delivery and keep the letter, in one step; beyond the channel's limit the oldest goes."""
 
+    async def bury_many(self, buried: Sequence[tuple[Delivery, DeadLetter]]) -> None:
+        """Settle deliveries and keep their letters, in this order; a layer for which it is cheaper does so in one step.
+
+        Raises:
+            LayerError: the transport is away; some letters may have been kept.
+
+        """
+        for delivery, letter in buried:
+            await self.bury(delivery, letter)
+
     @abstractmethod
     async def waiting(self, channel: str) -> int | None:
         """Count the events that wait on the channel, at the same cost however many; `None` if it cannot tell."""

@@ -24,6 +24,8 @@ HORIZON = 0.01
 PATIENCE = 10 * HORIZON
 #: Events that one refill takes at most.
 LARGEST_REFILL = 1_000
+#: Seconds of rejections, and how many of them, after which their dead letters are written and others have their turn.
+LONGEST_BATCH, LARGEST_BATCH = 0.001, 64
 #: Seconds that a leased event is held for; renewed three times as often while it is in hand.
 LEASE = 30.0
 #: Seconds between two tries to reach a lost layer: the first, and what they grow to.
@@ -78,6 +80,11 @@ class Inbox:
         self._refilling = asyncio.Lock()
         self._settled: list[Delivery] = []
         self._settling = asyncio.Lock()
+        #: Rejected deliveries and their dead letters, which are written in batches.
+        self._dead: list[tuple[Delivery, DeadLetter]] = []
+        self._dead_since = 0.0
+        self._burying = asyncio.Lock()
+        self._burial: asyncio.Task[None] | None = None
         self._watch: asyncio.TimerHandle | None = None
         self._going_back: asyncio.Task[None] | None = None
 
@@ -103,13 +110,9 @@ class Inbox:
             "take events",
             lambda: self.layer.take(self.channel, self.pace.limit, lease=self._lease, wait=not self._burst),
         )
-        unfit = [delivery for delivery in taken if not (delivery.event and delivery.event.get("type"))]
-        if self.service.retry is not None:
-            # A worker that dies of an event cannot say so: the count of deliveries does.
-            most = self.service.retry.attempts
-            unfit += [delivery for delivery in taken if delivery.attempt > most and delivery not in unfit]
+        unfit = [delivery for delivery in taken if self._is_unfit(delivery)]
         if unfit:
-            taken = [delivery for delivery in taken if delivery not in unfit]
+            taken = [delivery for delivery in taken if not self._is_unfit(delivery)]
         (self._left if self.closed else self.at_hand).extend(taken)
         self._unfit += unfit
         await self._bury_unfit()
@@ -133,7 +136,8 @@ class Inbox:
 
     async def renew(self, in_hand: list[Delivery]) -> None:
         """Hold on to the leased events that are at hand and in the slots' hands."""
-        if self._lease is not None and (held := [*self._left, *self.at_hand, *in_hand]):
+        dead = [delivery for delivery, _ in self._dead]
+        if self._lease is not None and (held := [*self._left, *self.at_hand, *in_hand, *dead]):
             await self.layer.renew(held, self._lease)
 
     def quiet(self) -> None:
@@ -144,6 +148,35 @@ class Inbox:
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         """Keep a dead letter."""
         await self.insist("keep a dead letter", lambda: self.layer.bury(delivery, letter))
+
+    def reject(self, delivery: Delivery, letter: DeadLetter) -> None:
+        """Note the dead letter of a rejected delivery; it is written with those that follow it within a few ms."""
+        if not self._dead:
+            self._dead_since = time.monotonic()
+            self._burial = asyncio.ensure_future(self._bury_soon())
+        self._dead.append((delivery, letter))
+
+    async def flush_full_batch(self) -> None:
+        """Write the dead letters that are noted and let others have their turn, if it is time for that."""
+        if len(self._dead) >= LARGEST_BATCH or time.monotonic() - self._dead_since >= LONGEST_BATCH:
+            await self.flush_dead()
+            # A layer that answers at once has let nobody else run.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    async def flush_dead(self) -> None:
+        """Write the dead letters that are noted."""
+        async with self._burying:
+            # Forgotten here only when the layer has them: whoever asks may be cancelled.
+            if dead := list(self._dead):
+                await self.insist("keep dead letters", lambda: self.layer.bury_many(dead))
+                self._dead_since = time.monotonic()
+                del self._dead[: len(dead)]
+
+    async def _bury_soon(self) -> None:
+        while self._dead:
+            await asyncio.sleep(LONGEST_BATCH)
+            await self.flush_dead()
 
     async def insist(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
         """Do something with the layer, for ever if need be: it may be away, and the worker outlives that."""
@@ -171,7 +204,7 @@ class Inbox:
     @property
     def held(self) -> int:
         """Events that would be lost if the process ended now, besides what the slots have in hand."""
-        return len(self._left) + len(self._unfit)
+        return len(self._left) + len(self._unfit) + len(self._dead)
 
     async def stop(self) -> None:
         """Say what was handled and give back what was not begun; the slots must have stopped."""
@@ -179,23 +212,29 @@ class Inbox:
             self._watch.cancel()
         await self._hoard_came_back()
         await self.flush_settled()
+        await self.flush_dead()
+        if self._burial is not None:
+            self._burial.cancel()
         await self._bury_unfit()
         if self._left:
             await self.insist("give events back", lambda: self.layer.give_back(self._left))
             self._left = []
 
+    def _is_unfit(self, delivery: Delivery) -> bool:
+        """Whether a delivery is not an event, or is delivered too often."""
+        if not (delivery.event and delivery.event.get("type")):
+            return True
+        # A worker that dies of an event cannot say so: the count of deliveries does.
+        return self.service.retry is not None and delivery.attempt > self.service.retry.attempts
+
     async def _bury_unfit(self) -> None:
-        while self._unfit:
-            delivery = self._unfit[0]
-            if delivery.event and delivery.event.get("type"):
-                letter = letter_for(
-                    delivery, "failed", f"its worker ended {delivery.attempt - 1} times while it was handled"
-                )
-            else:
-                letter = letter_for(delivery, "unreadable", delivery.problem or "the event has no type")
-            log.error("channel %s: %s; kept as a dead letter", quoted(self.channel), letter.reason)
-            await self.bury(delivery, letter)
-            del self._unfit[0]
+        if not self._unfit:
+            return
+        buried = [(delivery, _letter_for_unfit(delivery)) for delivery in self._unfit]
+        for _, letter in buried:
+            log.error("channel '%s': %s; kept as a dead letter", self.channel, letter.reason)
+        await self.insist("keep dead letters", lambda: self.layer.bury_many(buried))
+        del self._unfit[: len(buried)]
 
     def _all_at_hand(self) -> list[Delivery]:
         deliveries: list[Delivery] = []
@@ -238,3 +277,9 @@ class Inbox:
             await asyncio.wait({self._going_back})
             self._going_back = None
         return bool(self.at_hand)
+
+
+def _letter_for_unfit(delivery: Delivery) -> DeadLetter:
+    if delivery.event and delivery.event.get("type"):
+        return letter_for(delivery, "failed", f"its worker ended {delivery.attempt - 1} times while it was handled")
+    return letter_for(delivery, "unreadable", delivery.problem or "the event has no type")

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from channelmap.asgi import Application, Event, Receive, Scope
 from channelmap.environment import shown
-from channelmap.errors import Violation, quoted
+from channelmap.errors import quoted
 from channelmap.layer import Cause, Delivery, letter_for
 from channelmap.worker.inbox import FIRST_DELAY, LONGEST_DELAY, Inbox
 
@@ -195,8 +195,10 @@ class Slot:
         self._silence_alarm()
         if self.in_hand is not None:
             log.error("%s; kept as a dead letter", event["reason"])
-            violations: tuple[Violation, ...] = event["violations"]
-            await self._bury(CAUSES.get(event["code"], "invalid"), event["reason"], violations=violations)
+            code = CAUSES.get(event["code"], "invalid")
+            self.inbox.reject(self.in_hand, letter_for(self.in_hand, code, event["reason"], event["violations"]))
+            self.in_hand = None
+            await self.inbox.flush_full_batch()
 
     async def _ended(self, instance: "asyncio.Task[Any]") -> None:
         """Settle what the instance had in hand when it returned, or fail it when it raised."""
@@ -229,16 +231,11 @@ class Slot:
         if delivery is None:
             return
         if retry is None or delivery.attempt >= retry.attempts:
-            await self._bury("failed", reason, trace=trace)
+            await self.inbox.bury(delivery, letter_for(delivery, "failed", reason, traceback=trace))
+            self.in_hand = None
             return
         delay = retry.delay_after(delivery.attempt)
         await self.inbox.insist("retry an event", lambda: self.inbox.layer.retry(delivery, delay))
-        self.in_hand = None
-
-    async def _bury(self, code: Cause, reason: str, *, violations: tuple[Violation, ...] = (), trace: str = "") -> None:
-        delivery = self.in_hand
-        assert delivery is not None
-        await self.inbox.bury(delivery, letter_for(delivery, code, reason, violations, trace))
         self.in_hand = None
 
     def _time_out(self) -> None:

@@ -72,6 +72,31 @@ class DeadLetters(Suite):
 
         assert self.run(scenario) == []
 
+    def test_many_are_buried_in_their_order_and_settled_and_the_oldest_go_beyond_the_limit(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[Any]:
+            await layer.send_many("jobs", [event(number) for number in range(5)])
+            deliveries = await layer.take("jobs", 5, lease=0)
+            await layer.bury_many([(delivery, letter("jobs", n)) for n, delivery in enumerate(deliveries)])
+            await layer.bury_many([])
+            assert await layer.take("jobs", 1, wait=False) == []
+            return [kept.event for kept in await layer.dead_letters("jobs")]
+
+        assert self.run(scenario, dead_letters=3) == [event(2), event(3), event(4)]
+
+    def test_events_of_several_channels_with_leases_and_without_are_buried_at_once(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[Any]:
+            await layer.send_many("a", [event(1), event(2)])
+            await layer.send("b", event(3))
+            (first,) = await layer.take("a", 1)
+            (second,) = await layer.take("a", 1, lease=0)
+            (third,) = await layer.take("b", 1, lease=0)
+            buried = [(first, letter("a", 1)), (third, letter("b", 3)), (second, letter("a", 2))]
+            await layer.bury_many(buried)
+            assert await layer.take("b", 1, wait=False) == await layer.take("a", 1, wait=False) == []
+            return [[kept.event for kept in await layer.dead_letters(name)] for name in "ab"]
+
+        assert self.run(scenario) == [[event(1), event(2)], [event(3)]]
+
     def test_replaying_sends_the_event_to_the_end_and_drops_the_letter(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Delivery]:
             id_ = await self.bury(layer, "jobs", 1, attempts=5)

@@ -296,7 +296,10 @@ class RedisChannelLayer(ChannelLayer):
     # Dead letters.
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
-        await self._letters.keep((await self._here()).links, delivery, letter)
+        await self.bury_many([(delivery, letter)])
+
+    async def bury_many(self, buried: Sequence[tuple[Delivery, DeadLetter]]) -> None:
+        await self._letters.keep((await self._here()).links, buried)
 
     async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
         return await self._letters.read_all((await self._here()).links, channel)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from channelmap.errors import ChannelFull, LayerError
@@ -19,6 +19,8 @@ from channelmap.terms import Limits
 
 KEPT_SECS = 30 * 86_400
 _DEAD = "$dead"
+#: What of a letter is written: the rest is told by the stream, and by the body.
+_WRITTEN = tuple(field.name for field in dataclasses.fields(DeadLetter) if field.name not in {"id", "event"})
 #: The reason that stands for a letter which somebody has encrypted with another key.
 _UNREADABLE = "cannot be read: another key"
 #: A channel, a letter's number in the channel's stream, and which host has it, when it is not the first.
@@ -42,21 +44,25 @@ class Letters:
         self._url = url
         self._limits_of = limits_of
 
-    async def keep(self, links: Links, delivery: Delivery, letter: DeadLetter) -> None:
-        """Keep a letter, forget the oldest beyond the limit, and end the lease of its event."""
+    async def keep(self, links: Links, buried: Iterable[tuple[Delivery, DeadLetter]]) -> None:
+        """Keep letters, forget the oldest beyond the limit, and end the leases of their events."""
+        by_home: dict[tuple[Place, str, int], list[bytes | str]] = {}
+        for delivery, letter in buried:
+            lease: Lease | None = delivery.ticket
+            place, key = (lease.place, lease.key) if lease else self._ring.home(letter.channel)
+            limit = self._limits_of(letter.channel).dead_letters
+            ended = (lease.member, lease.ticket) if lease else ("", "")
+            by_home.setdefault((place, key, limit), []).extend((self._document(delivery, letter), *ended))
+        for (place, key, limit), letters in by_home.items():
+            await links.run(place, BURY, [key + _DEAD, *keys_of(key)[1:]], limit, KEPT_SECS, *letters)
+
+    def _document(self, delivery: Delivery, letter: DeadLetter) -> bytes:
         body = letter.body or delivery.body or self._codec.body(letter.channel, letter.event or {})
-        fields = dataclasses.asdict(letter) | {"body": body, "kept": self._codec.score()}
-        del fields["id"], fields["event"]
+        fields = {name: getattr(letter, name) for name in _WRITTEN} | {"body": body, "kept": self._codec.score()}
         # A traceback may quote a lone surrogate, which is no UTF-8.
         for name in ("reason", "traceback"):
             fields[name] = fields[name].encode("utf-8", "backslashreplace").decode()
-        document = self._codec.seal(pack(letter.channel, fields))
-        lease: Lease | None = delivery.ticket
-        place, key = (lease.place, lease.key) if lease else self._ring.home(letter.channel)
-        member, ticket = (lease.member, lease.ticket) if lease else ("", "")
-        limit = self._limits_of(letter.channel).dead_letters
-        keys = [key + _DEAD, *keys_of(key)[1:]]
-        await links.run(place, BURY, keys, limit, KEPT_SECS, document, member, ticket)
+        return self._codec.seal(pack(letter.channel, fields))
 
     async def read_all(self, links: Links, channel: str | None) -> list[DeadLetter]:
         """List the letters of one channel, or of all, oldest first."""

@@ -129,16 +129,21 @@ for i = 2, #ARGV, 2 do
 end
 """)
 
-#: K$dead, K$leases, K$leased; letters to keep, seconds to keep them, the letter, member and ticket of its event
-#: ('' each for one that was taken for good).
+#: K$dead, K$leases, K$leased; letters to keep, seconds to keep them, then for each letter itself, member and ticket of
+#: its event ('' each for one that was taken for good).
 BURY = Script("""#!lua flags=allow-oom
-local lease = redis.call('HGET', KEYS[3], ARGV[4])
-if lease and string.match(lease, '^%d+ (%S+)') == ARGV[5] then
-    redis.call('HDEL', KEYS[3], ARGV[4])
-    redis.call('ZREM', KEYS[2], ARGV[4])
+for first = 3, #ARGV, 3 do
+    local letter, member, ticket = ARGV[first], ARGV[first + 1], ARGV[first + 2]
+    local lease = redis.call('HGET', KEYS[3], member)
+    if lease and string.match(lease, '^%d+ (%S+)') == ticket then
+        redis.call('HDEL', KEYS[3], member)
+        redis.call('ZREM', KEYS[2], member)
+    end
+    if tonumber(ARGV[1]) > 0 then
+        redis.call('XADD', KEYS[1], 'MAXLEN', '=', ARGV[1], '*', 'letter', letter)
+    end
 end
 if tonumber(ARGV[1]) > 0 then
-    redis.call('XADD', KEYS[1], 'MAXLEN', '=', ARGV[1], '*', 'letter', ARGV[3])
     redis.call('XTRIM', KEYS[1], 'MINID', string.format('%d000', redis.call('TIME')[1] - ARGV[2]))
     redis.call('EXPIRE', KEYS[1], ARGV[2])
 end

@@ -141,9 +141,17 @@ class SQLiteChannelLayer(ChannelLayer):
         await self._connections.run(queue.postpone, leases, delay)
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
-        body = letter.body or delivery.body or pack(letter.channel, letter.event or {})
-        limits = self.limits_of(letter.channel)
-        await self._connections.run(letters.keep, delivery.ticket, replace(letter, body=body), limits)
+        await self.bury_many([(delivery, letter)])
+
+    async def bury_many(self, buried: Sequence[tuple[Delivery, DeadLetter]]) -> None:
+        kept = [
+            (
+                delivery.ticket,
+                replace(letter, body=letter.body or delivery.body or pack(letter.channel, letter.event or {})),
+            )
+            for delivery, letter in buried
+        ]
+        await self._connections.run(letters.keep, kept, self.limits_of)
 
     async def waiting(self, channel: str) -> int:
         return await self._connections.run(queue.count, channel)

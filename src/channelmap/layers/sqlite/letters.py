@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from channelmap.layer import DeadLetter
@@ -18,25 +18,34 @@ DELETE FROM dead_letters WHERE channel = ? AND id <= (
 _COLUMNS = "channel, code, reason, violations, traceback, attempts, sent, died, body"
 
 
-def keep(db: sqlite3.Connection, lease: int | None, letter: DeadLetter, limits: Limits) -> None:
-    """Keep a letter, forget the oldest beyond the limit, and end the lease of the event that it is about."""
+def keep(
+    db: sqlite3.Connection,
+    kept: Sequence[tuple[int | None, DeadLetter]],
+    limits_of: Callable[[str], Limits],
+) -> None:
+    """Keep letters, forget the oldest beyond the limit, and end the leases of the events that they are about."""
     with transaction(db):
-        db.execute("DELETE FROM leases WHERE id = ?", (lease,))
-        db.execute(
+        db.executemany("DELETE FROM leases WHERE id = ?", [(lease,) for lease, _ in kept if lease is not None])
+        db.executemany(
             f"INSERT INTO dead_letters ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-            (
-                letter.channel,
-                letter.code,
-                _storable(letter.reason),
-                json.dumps(letter.violations),
-                _storable(letter.traceback),
-                letter.attempts,
-                letter.sent,
-                letter.died,
-                letter.body,
-            ),
+            [_row(letter) for _, letter in kept],
         )
-        db.execute(_FORGET_OLDEST, (letter.channel, letter.channel, limits.dead_letters))
+        for channel in {letter.channel for _, letter in kept}:
+            db.execute(_FORGET_OLDEST, (channel, channel, limits_of(channel).dead_letters))
+
+
+def _row(letter: DeadLetter) -> tuple[Any, ...]:
+    return (
+        letter.channel,
+        letter.code,
+        _storable(letter.reason),
+        json.dumps(letter.violations),
+        _storable(letter.traceback),
+        letter.attempts,
+        letter.sent,
+        letter.died,
+        letter.body,
+    )
 
 
 def _storable(text: str) -> str:

@@ -1,0 +1,155 @@
+"""A worker buries the events that the gate rejects in batches: none is lost, and nobody waits for them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from channelmap import AsyncConsumer, Worker
+from channelmap.asgi import Event
+from channelmap.contract import Channel, EventType
+from channelmap.errors import LayerUnavailable
+from channelmap.layer import DeadLetter, Delivery
+from channelmap.layers.memory import MemoryChannelLayer
+from channelmap.routing import Gate
+from channelmap.terms import Retry, Service
+from channelmap.worker.inbox import LARGEST_BATCH
+
+Until = Callable[..., Awaitable[None]]
+
+
+class Consumer(AsyncConsumer):
+    """Holds on to its event until it is released."""
+
+    seen: list[int]
+    release: asyncio.Event
+
+    async def job(self, event: Event) -> None:
+        self.seen.append(event["n"])
+        await self.release.wait()
+
+
+@pytest.fixture
+def consumer() -> Any:
+    return type("Consumer", (Consumer,), {"seen": [], "release": asyncio.Event()})
+
+
+class Burying(MemoryChannelLayer):
+    """A memory layer that notes how many letters are written at once, and can be cut off while it writes."""
+
+    def __init__(self) -> None:
+        super().__init__(dead_letters=10_000)
+        self.batches: list[int] = []
+        self.failures = 0
+
+    async def bury_many(self, buried: Sequence[tuple[Delivery, DeadLetter]]) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise LayerUnavailable("memory://", "cut off by the test")
+        await super().bury_many(buried)
+        self.batches.append(len(buried))
+
+
+def serve(consumer: Any, layer: MemoryChannelLayer, service: Service | None = None, *, burst: bool = False) -> Worker:
+    application = Gate(Channel("a", "a.B", {"job": EventType("job")}), consumer.as_asgi())
+    return Worker(application, {"a": service or Service()}, layer, burst=burst)
+
+
+def job(number: int) -> Event:
+    return {"type": "job", "n": number}
+
+
+def bad(number: int) -> Event:
+    return {"type": "unknown", "n": number}
+
+
+async def buried(layer: MemoryChannelLayer) -> list[Any]:
+    return [letter.event and letter.event["n"] for letter in await layer.dead_letters("a")]
+
+
+@pytest.mark.parametrize("service", [Service(), Service(retry=Retry()), Service(concurrency=3)])
+def test_of_many_rejected_events_each_has_its_letter_in_their_order(service: Service, consumer: Any) -> None:
+    layer = Burying()
+    consumer.release.set()
+
+    async def main() -> list[Any]:
+        await layer.send_many("a", [job(n) if n % 10 == 5 else bad(n) for n in range(1_000)])
+        await asyncio.wait_for(serve(consumer, layer, service, burst=True).serve(), 20)
+        assert await layer.take("a", 1, lease=0, wait=False) == []
+        return await buried(layer)
+
+    assert asyncio.run(main()) == [n for n in range(1_000) if n % 10 != 5]
+    assert sorted(consumer.seen) == list(range(5, 1_000, 10))
+    assert sum(layer.batches) == 900
+    assert max(layer.batches) > 1
+
+
+def test_others_have_their_turn_while_many_events_are_rejected(consumer: Any) -> None:
+    layer = Burying()
+    written: list[int] = []
+
+    async def main() -> None:
+        await layer.send_many("a", [bad(n) for n in range(3_000)])
+        serving = asyncio.ensure_future(serve(consumer, layer, burst=True).serve())
+        while not serving.done():
+            written.append(sum(layer.batches))
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+    assert sum(layer.batches) == 3_000
+    assert max(later - before for before, later in pairwise(written)) <= LARGEST_BATCH
+
+
+def test_an_event_that_is_rejected_before_a_long_handler_has_its_letter_meanwhile(consumer: Any, until: Until) -> None:
+    layer = Burying()
+
+    async def main() -> list[Any]:
+        await layer.send_many("a", [job(0), bad(1), job(2)])
+        worker = serve(consumer, layer)
+        serving = asyncio.ensure_future(worker.serve())
+        await until(lambda: consumer.seen == [0])
+        consumer.release.set()
+        await until(lambda: consumer.seen == [0, 2])
+        consumer.release.clear()
+        await until(lambda: layer.batches == [1])
+        letters = await buried(layer)
+        consumer.release.set()
+        worker.stop(20)
+        await serving
+        return letters
+
+    assert asyncio.run(main()) == [1]
+
+
+def test_letters_that_cannot_be_written_at_once_are_written_once_later(
+    consumer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer = Burying()
+    layer.failures = 2
+
+    async def main() -> list[Any]:
+        await layer.send_many("a", [bad(n) for n in range(100)])
+        await asyncio.wait_for(serve(consumer, layer, burst=True).serve(), 20)
+        return await buried(layer)
+
+    assert asyncio.run(main()) == list(range(100))
+    assert "channel 'a': cannot keep dead letters, next try in" in caplog.text
+
+
+def test_a_worker_that_stops_writes_the_letters_of_what_it_has_rejected(consumer: Any, until: Until) -> None:
+    layer = Burying()
+    layer.failures = 1
+
+    async def main() -> list[Any]:
+        await layer.send("a", bad(1))
+        worker = serve(consumer, layer)
+        serving = asyncio.ensure_future(worker.serve())
+        await until(lambda: layer.failures == 0)
+        worker.stop(20)
+        await serving
+        return await buried(layer)
+
+    assert asyncio.run(main()) == [1]
