@@ -410,8 +410,8 @@ def test_django_settings_that_cannot_be_had_are_said_in_a_sentence(
 @pytest.mark.parametrize(
     ("layer", "code", "message"),
     [
-        ("x://[abc", 2, "x://[abc: unknown scheme 'x'"),
-        ("reds:u:secret@host", 2, "reds:host: unknown scheme 'reds'; "),
+        ("x://[abc", 1, "2:8: error[wrong-shape] 'layer' expected a URL such as sqlite:///channels.db, "),
+        ("reds:u:secret@host", 1, "2:8: error[wrong-shape] 'layer' expected a URL such as sqlite:///channels.db, "),
         ("{url: sqlite:///a.db, options: {prefix: a}}", 2, "sqlite:///"),
         ("{url: sqlite:///a.db, options: {capcity: 5}}", 1, "2:40: error[unknown-key] unknown key 'capcity'; did you"),
         ("{url: sqlite:///a.db, options: {limits: {}}}", 1, "2:40: error[unknown-key] unknown key 'limits'"),
