@@ -407,3 +407,109 @@ def test_a_layer_of_no_known_kind_is_found_when_the_contract_is_loaded(url: str,
         load()
     assert [(finding.location.line, finding.code) for finding in caught.value.diagnostics] == [(2, "wrong-shape")]
     assert "expected a URL such as sqlite:///channels.db, redis://localhost:6379/0 or memory://" in str(caught.value)
+
+
+D7 = "http://json-schema.org/draft-07/schema"
+
+
+def accepted(event: dict[str, Any]) -> bool:
+    return load().channels["a"].judge({"type": "made", **event}) is None
+
+
+def write_schemas(**schemas: Any) -> None:
+    """Write a contract whose one event type has the schema `made`, and the schemas beside it."""
+    Path("channels.yaml").write_text("version: 1\nchannels: {a: {consumer: b.C, events: {made: made.json}}}\n")
+    for name, schema in schemas.items():
+        Path(f"{name}.json").write_text(json.dumps(schema))
+
+
+@pytest.mark.parametrize("reference", [D7, f"{D7}#", f"{D7}#/definitions/schemaArray"])
+@pytest.mark.parametrize("dialect", [{"$schema": f"{D7}#"}, {}])
+@pytest.mark.parametrize("through", ["made.json", "b.json"])
+def test_a_schema_may_refer_to_the_schema_of_all_schemas_through_another_file(
+    reference: str, dialect: dict[str, str], through: str, directory: Path
+) -> None:
+    wanted = {**dialect, "properties": {"rule": {"$ref": reference}}}
+    write_schemas(made=wanted if through == "made.json" else {**dialect, "$ref": through}, b=wanted)
+    good: Any = [{"type": "string"}] if "schemaArray" in reference else {"type": "string"}
+    assert accepted({"rule": good})
+    bad: Any = [{"type": "text"}] if "schemaArray" in reference else {"type": "text"}
+    assert not accepted({"rule": bad})
+
+
+def test_a_schema_may_refer_to_itself_and_to_what_is_bundled_in_it_by_its_id(directory: Path) -> None:
+    write_schemas(
+        made={
+            "$id": "https://example.com/schemas/made.json",
+            "properties": {
+                "id": {"$ref": "https://example.com/schemas/made.json#/$defs/id"},
+                "name": {"$ref": "https://example.com/schemas/made.json#name"},
+                "again": {"$ref": "https://example.com/schemas/made.json"},
+                "address": {"$ref": "https://example.com/schemas/address"},
+                "country": {"$ref": "https://example.org/country"},
+                "near": {"$ref": "near.json"},
+            },
+            "$defs": {
+                "id": {"type": "integer"},
+                "name": {"$anchor": "name", "type": "string"},
+                "address": {"$id": "address", "properties": {"id": {"$ref": "made.json#/$defs/id"}}},
+                "country": {"$id": "https://example.org/country", "enum": ["at"]},
+            },
+        },
+        near={"type": "boolean"},
+    )
+    good = {"id": 1, "name": "a", "address": {"id": 1}, "country": "at", "near": True}
+    assert accepted({**good, "again": good})
+    bad = {"id": "x", "name": 1, "address": {"id": "x"}, "country": "de", "near": 1}
+    for name, value in bad.items():
+        assert not accepted({name: value}), name
+        assert not accepted({"again": {name: value}}), name
+
+
+def test_a_bundle_of_draft_07_is_read_as_it_was_bundled(directory: Path) -> None:
+    write_schemas(
+        made={
+            "$schema": f"{D7}#",
+            "$id": "urn:example:made",
+            "properties": {"a": {"$ref": "urn:example:made#/definitions/b"}, "c": {"$ref": "urn:example:c"}},
+            "definitions": {"b": {"type": "integer"}, "c": {"$id": "urn:example:c", "type": "string"}},
+        }
+    )
+    assert accepted({"a": 1, "c": "x"})
+    assert not accepted({"a": "x"})
+    assert not accepted({"c": 1})
+
+
+@pytest.mark.parametrize(
+    ("reference", "code"),
+    [
+        ("https://example.com/schemas/customer", "remote-ref"),
+        ("https://example.com/schemas/customer#/$defs/id", "remote-ref"),
+        ("/schemas/customer", "schema-unresolvable-ref"),
+        ("customer", "schema-unresolvable-ref"),
+    ],
+)
+def test_a_reference_by_the_id_of_another_file_is_told_the_path_of_that_file(
+    reference: str, code: str, directory: Path
+) -> None:
+    write_schemas(
+        made={"$id": "https://example.com/schemas/made", "properties": {"c": {"$ref": reference}}},
+        **{"the customer": {"$id": "https://example.com/schemas/customer#", "$defs": {"id": {}}}},
+    )
+    Path("broken.json").write_text("{")
+    fragment = reference.partition("#")[1] + reference.partition("#")[2]
+    hint = f"'the customer.json' has this '$id'; refer to its path: 'the%20customer.json{fragment}'"
+    (finding,) = findings()
+    assert finding.startswith(f"made.json:1:74: error[{code}] ")
+    assert finding.endswith(f"; {hint}")
+    write_schemas(made={"properties": {"c": {"$ref": f"the%20customer.json{fragment}"}}})
+    assert accepted({"c": 1})
+
+
+def test_a_file_with_the_id_is_named_relative_to_the_file_that_refers_to_it(directory: Path) -> None:
+    write_schemas(made={"$ref": "orders/order.json"})
+    Path("orders").mkdir()
+    Path("orders/order.json").write_text('{"$ref": "urn:customer"}')
+    Path("customer.json").write_text('{"$id": "urn:customer"}')
+    (finding,) = findings()
+    assert finding.endswith("; 'customer.json' has this '$id'; refer to its path: '../customer.json'")

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +16,8 @@ Fetch = Callable[[str], None]
 
 Kind = Literal["schema", "examples"]
 _MISSING: dict[Kind, Code] = {"schema": "schema-missing", "examples": "examples-missing"}
+#: Files of a directory that are opened for a hint.
+_MOST_LOOKED_AT = 200
 _SYNTAX: dict[Kind, Code] = {"schema": "schema-syntax", "examples": "examples-syntax"}
 
 
@@ -74,6 +78,26 @@ class Files:
             self._documents[path] = self._read(path, name, kind)
         return self._documents[path]
 
+    def with_id(self, identities: set[str], directory: str) -> str:
+        """Return the name of a schema file that has one of these as its `$id`, or nothing.
+
+        Looked through are the directories of what was read so far, and one more.
+
+        Args:
+            identities: absolute URIs.
+            directory: its name, relative to the root.
+
+        """
+        directories = {path.parent for path in self._documents} | {self._resolved_root / directory}
+        paths = (path for each in sorted(directories) for path in sorted(_listed(each)))
+        for path in islice(paths, _MOST_LOOKED_AT):
+            with suppress(ContractError):
+                data = read_document(path, path.name).data
+                identity = data.get("$id") if isinstance(data, dict) else None
+                if isinstance(identity, str) and identity.removesuffix("#") in identities:
+                    return path.relative_to(self._resolved_root).as_posix()
+        return ""
+
     def _read(self, path: Path, name: str, kind: Kind) -> Document | None:
         try:
             return read_document(path, label_of(self.root / name))
@@ -83,6 +107,13 @@ class Files:
 
     def _note(self, location: Location, code: Code, message: str, hint: str) -> None:
         self.found.append(Diagnostic(location, code, message, hint))
+
+
+def _listed(directory: Path) -> list[Path]:
+    try:
+        return [path for path in directory.iterdir() if path.suffix in {".json", ".yaml", ".yml"}]
+    except OSError:
+        return []
 
 
 def _as_kind(diagnostic: Diagnostic, kind: Kind) -> Diagnostic:

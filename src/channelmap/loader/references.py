@@ -1,8 +1,11 @@
 """Every `$ref` of a schema: what it names, and whether that is there."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import getitem
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urldefrag, urljoin
 
 from channelmap.source import Pointer
@@ -14,17 +17,32 @@ _MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "d
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A `$ref`: its place in the schema, its text, and the URI it comes to, without and with fragment."""
+    """A `$ref`.
+
+    Attributes:
+        pointer: its place in the schema.
+        text: what it says.
+        base: the URI that it is relative to.
+        uri: the URI that it comes to, without fragment.
+        fragment: the fragment.
+        by_id: what `uri` would be if the `$id` of the whole schema counted.
+
+    """
 
     pointer: Pointer
     text: str
+    base: str
     uri: str
     fragment: str
+    by_id: str
 
 
 @dataclass(slots=True)
 class Outline:
     """What of a schema others can refer to, and what it refers to.
+
+    A file is where it is: its outermost `$id` does not move it. But its own references may name it, or what is in
+    it, by that `$id`; these are taken for references to the file.
 
     Attributes:
         resources: by their URI: the schema, and those within it that have an `$id`.
@@ -48,21 +66,49 @@ class Outline:
 
 
 def outline(schema: Any, uri: str) -> Outline:
-    """Walk a schema that stands at a URI.
-
-    Its outermost `$id` counts for nothing: a file is where it is, so its relative references are relative to
-    the file, and others refer to it by its path.
-    """
+    """Walk a schema that stands at a URI."""
     result = Outline({uri: schema})
-    waiting: list[tuple[Any, Pointer, str]] = [(schema, (), uri)]
+    own_id = schema.get("$id") if isinstance(schema, dict) else None
+    bases = _Bases(uri, _joined(uri, own_id)[0] if isinstance(own_id, str) else uri)
+    #: By `$id`, the URI of what is in this file.
+    here = {bases.by_id: uri}
+    waiting: list[tuple[Any, Pointer, _Bases]] = [(schema, (), bases)]
     while waiting:
-        value, pointer, base = waiting.pop()
+        value, pointer, bases = waiting.pop()
         if isinstance(value, list):
-            waiting.extend((item, (*pointer, index), base) for index, item in enumerate(value))
+            waiting.extend((item, (*pointer, index), bases) for index, item in enumerate(value))
         elif isinstance(value, dict):
-            base = _note(result, value, pointer, base)
-            waiting.extend((child, (*pointer, *steps), base) for steps, child in _subschemas(value))
+            bases = _note(result, value, pointer, bases)
+            here[bases.by_id] = bases.by_place
+            waiting.extend((child, (*pointer, *steps), bases) for steps, child in _subschemas(value))
+    result.references = [
+        replace(found, uri=here[found.by_id]) if found.uri not in result.resources and found.by_id in here else found
+        for found in result.references
+    ]
     return result
+
+
+def placed(schema: Any, found: Outline) -> Any:
+    """Return a schema as it reads at its place: without its `$id`, and with references that need none."""
+    if not isinstance(schema, dict):
+        return schema
+    schema = {key: value for key, value in schema.items() if key != "$id"}
+    moved = [reference for reference in found.references if reference.uri != _joined(reference.base, reference.text)[0]]
+    if moved:
+        schema = deepcopy(schema)
+    for reference in moved:
+        *way, keyword = reference.pointer
+        owner = reduce(getitem, way, schema)
+        fragment = reference.text.partition("#")[2]
+        owner[keyword] = f"{'' if reference.uri == reference.base else reference.uri}#{fragment}"
+    return schema
+
+
+class _Bases(NamedTuple):
+    """What references are relative to: the place of the file, and what its `$id` says."""
+
+    by_place: str
+    by_id: str
 
 
 def _subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[Pointer, Any]]:
@@ -73,24 +119,26 @@ def _subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[Pointer, Any]]:
             yield (keyword,), value
 
 
-def _note(result: Outline, schema: dict[str, Any], pointer: Pointer, base: str) -> str:
-    """Take down what one subschema declares and refers to; return the base of the references below it."""
+def _note(result: Outline, schema: dict[str, Any], pointer: Pointer, bases: _Bases) -> _Bases:
+    """Take down what one subschema declares and refers to; return the bases of the references below it."""
     identity = schema.get("$id")
     if isinstance(identity, str):
-        own, anchor = _joined(base, identity)
+        own, anchor = _joined(bases.by_place, identity)
         if anchor:
-            result.anchors.add((base, anchor))
+            result.anchors.add((bases.by_place, anchor))
         if pointer and not identity.startswith("#"):
             result.resources[own] = schema
-            base = own
+            bases = _Bases(own, _joined(bases.by_id, identity)[0])
     for keyword in ("$anchor", "$dynamicAnchor"):
         if isinstance(schema.get(keyword), str):
-            result.anchors.add((base, schema[keyword]))
+            result.anchors.add((bases.by_place, schema[keyword]))
     for keyword in ("$ref", "$dynamicRef"):
         text = schema.get(keyword)
         if isinstance(text, str):
-            result.references.append(Reference((*pointer, keyword), text, *_joined(base, text)))
-    return base
+            uri, fragment = _joined(bases.by_place, text)
+            by_id, _ = _joined(bases.by_id, text)
+            result.references.append(Reference((*pointer, keyword), text, bases.by_place, uri, fragment, by_id))
+    return bases
 
 
 def _joined(base: str, reference: str) -> tuple[str, str]:

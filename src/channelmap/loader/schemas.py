@@ -2,16 +2,16 @@
 
 import posixpath
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, urlsplit
 
 from channelmap.contract import Written
 from channelmap.diagnostics import Code, Diagnostic
 from channelmap.environment import shown
 from channelmap.errors import quoted
 from channelmap.loader.files import Files
-from channelmap.loader.references import Outline, Reference, outline
+from channelmap.loader.references import Outline, Reference, outline, placed
 from channelmap.source import Document, Pointer
 from channelmap.validation import (
     BASE_URI,
@@ -23,6 +23,8 @@ from channelmap.validation import (
     schema_mismatches,
     with_type,
 )
+from channelmap.validation.patterns import pattern_fault
+from channelmap.validation.walk import subschemas
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Schemas:
         self._schemas: dict[str, Any] = {}
         self._sources: dict[Pointer, Source] = {}
         self._validators: dict[str, Validator] = {}
+        #: Those that are schemas, each once.
+        self._followed: list[Source] = []
         for pointer, schema in declared_schemas(document.data):
             source = self._source(pointer, schema)
             if source is not None:
@@ -100,7 +104,8 @@ class Schemas:
             if self._is_schema(source):
                 result = outline(source.schema, source.uri)
                 self._outlines[source.uri] = result
-                self._schemas[source.uri] = _without_id(source.schema)
+                self._schemas[source.uri] = placed(source.schema, result)
+                self._followed.append(source)
                 for reference in result.references:
                     self._follow(source, result, reference)
         return self._outlines[source.uri]
@@ -113,13 +118,26 @@ class Schemas:
             self._note(source, ("$schema",), "schema-dialect", message, hint)
             return False
         mismatches = schema_mismatches(source.schema, known)
+        patterns = self._note_patterns(source) if mismatches else set()
         for mismatch in mismatches:
+            if not patterns.isdisjoint({mismatch.pointer, (*mismatch.pointer, *mismatch.names)}):
+                continue
             subject = f"{quoted(mismatch.pointer[-1])} " if mismatch.pointer else "the schema "
             self._note(source, mismatch.pointer, "schema-invalid", subject + mismatch.message)
         return not mismatches
 
+    def _note_patterns(self, source: Source) -> set[Pointer]:
+        """Note the regular expressions that the engine refuses; return the way to each."""
+        found = dict(_bad_patterns(source.schema))
+        for pointer, (pattern, fault) in found.items():
+            is_key = pointer[-2:-1] == ("patternProperties",)
+            message = f"the pattern {quoted(pattern)} cannot be used: {fault}"
+            self._note(source, pointer, "schema-invalid", message, key=is_key)
+        return set(found)
+
     def _follow(self, source: Source, own: Outline, reference: Reference) -> None:
         if reference.uri in DIALECTS:
+            self._add_metaschema(reference.uri)
             return
         if reference.uri in own.resources:
             target: Outline | None = own
@@ -132,6 +150,13 @@ class Schemas:
             message = f"{quoted(reference.text)} leads nowhere"
             self._note(source, reference.pointer, "schema-unresolvable-ref", message)
 
+    def _add_metaschema(self, dialect: str) -> None:
+        """Let schemas refer to the schema of all draft-07 schemas, which the engine knows only where it is alone."""
+        if dialect == DIALECTS[1] and dialect not in self._schemas:
+            from channelmap.validation.second import draft_07_metaschema
+
+            self._schemas[dialect] = draft_07_metaschema()
+
     def _refuse_far(self, source: Source, reference: Reference) -> None:
         root = BASE_URI.removesuffix("schemas/")
         if reference.uri.startswith((root, "file:")):
@@ -141,7 +166,7 @@ class Schemas:
         else:
             code = "remote-ref"
             message = "is not a local file, and nothing is fetched from elsewhere"
-            hint = "keep a copy and refer to its relative path"
+            hint = self._by_id(source, reference) or "keep a copy and refer to its relative path"
         self._note(source, reference.pointer, code, f"{quoted(reference.text)} {message}", hint)
 
     def _referred(self, source: Source, reference: Reference) -> Outline | None:
@@ -150,10 +175,31 @@ class Schemas:
         name = unquote(reference.uri.removeprefix(BASE_URI))
         mention = source.document.locate((*source.pointer, *reference.pointer))
         document = self._files.read(name, mention, "schema")
-        self._files.found[before:] = [_of_reference(found) for found in self._files.found[before:]]
+        self._files.found[before:] = [
+            self._of_reference(found, source, reference) for found in self._files.found[before:]
+        ]
         if document is None:
             return None
         return self._outline(Source(document, (), reference.uri, document.data))
+
+    def _of_reference(self, found: Diagnostic, source: Source, reference: Reference) -> Diagnostic:
+        """Word what is wrong with a file for the reference that names it."""
+        codes: dict[Code, Code] = {
+            "schema-missing": "schema-unresolvable-ref",
+            "path-outside-root": "ref-outside-root",
+        }
+        hint = self._by_id(source, reference) if found.code == "schema-missing" else ""
+        return replace(found, code=codes.get(found.code, found.code), hint=hint or found.hint)
+
+    def _by_id(self, source: Source, reference: Reference) -> str:
+        """Name the file that has the `$id` to which a reference leads, as a hint, or say nothing."""
+        directory = posixpath.dirname(unquote(urlsplit(source.uri).path.removeprefix(urlsplit(BASE_URI).path)))
+        name = self._files.with_id({reference.uri, reference.by_id}, directory)
+        if not name:
+            return ""
+        text = quote(posixpath.relpath(name, directory or "."))
+        fragment = reference.text.partition("#")[2]
+        return f"{quoted(name)} has this '$id'; refer to its path: {quoted(f'{text}#{fragment}' if fragment else text)}"
 
     def _compile(self) -> None:
         try:
@@ -165,12 +211,16 @@ class Schemas:
             return
         for uri, source in {source.uri: source for source in self._sources.values()}.items():
             try:
-                self._validators[uri] = Validator(with_type(_without_id(source.schema)), uri, others)
+                self._validators[uri] = Validator(with_type(self._schemas[uri]), uri, others)
             except SchemaUnusable as error:
-                self._note(source, (), "schema-invalid", f"the schema cannot be used: {error.reason}")
+                # It may be one of those that it refers to which cannot be compiled.
+                if not [pattern for each in self._followed for pattern in self._note_patterns(each)]:
+                    self._note(source, (), "schema-invalid", f"the schema cannot be used: {error.reason}")
 
-    def _note(self, source: Source, pointer: Pointer, code: Code, message: str, hint: str = "") -> None:
-        location = source.document.locate((*source.pointer, *pointer))
+    def _note(  # noqa: PLR0913  (what a diagnostic has)
+        self, source: Source, pointer: Pointer, code: Code, message: str, hint: str = "", *, key: bool = False
+    ) -> None:
+        location = source.document.locate((*source.pointer, *pointer), key=key)
         self.found.append(Diagnostic(location, code, message, hint))
 
 
@@ -183,16 +233,18 @@ def declared_schemas(data: Any) -> Iterator[tuple[Pointer, Any]]:
                 yield ("channels", channel, "events", event_type), schema
 
 
+def _bad_patterns(schema: Any) -> Iterator[tuple[Pointer, tuple[str, str]]]:
+    """Find the regular expressions that the engine refuses: the way to each, and what is wrong in it."""
+    for pointer, part in subschemas(schema):
+        if isinstance(part, dict):
+            patterns = {(*pointer, "patternProperties", name): name for name in mapping(part.get("patternProperties"))}
+            if isinstance(part.get("pattern"), str):
+                patterns[*pointer, "pattern"] = part["pattern"]
+            for place, pattern in patterns.items():
+                if fault := pattern_fault(pattern):
+                    yield place, (pattern, fault)
+
+
 def mapping(value: Any) -> dict[str, Any]:
     """Take what has not the shape of a mapping for an empty one: its shape is complained about elsewhere."""
     return value if isinstance(value, dict) else {}
-
-
-def _without_id(schema: Any) -> Any:
-    """Leave out what would move a schema away from its file."""
-    return {key: value for key, value in schema.items() if key != "$id"} if isinstance(schema, dict) else schema
-
-
-def _of_reference(found: Diagnostic) -> Diagnostic:
-    codes: dict[Code, Code] = {"schema-missing": "schema-unresolvable-ref", "path-outside-root": "ref-outside-root"}
-    return Diagnostic(found.location, codes.get(found.code, found.code), found.message, found.hint)
