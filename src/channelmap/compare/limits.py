@@ -29,8 +29,10 @@ LIMITS = {
     "maxProperties": "larger objects",
     "$ref": "some values",
 }
-_UP = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems", "minContains", "minProperties"})
-_DOWN = frozenset({"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxContains", "maxProperties"})
+#: A larger value lets less through.
+UP = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems", "minContains", "minProperties"})
+#: A smaller value lets less through.
+DOWN = frozenset({"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxContains", "maxProperties"})
 
 
 def narrows(keyword: str, source: Mapping[str, Any], target: Mapping[str, Any]) -> bool:
@@ -38,9 +40,9 @@ def narrows(keyword: str, source: Mapping[str, Any], target: Mapping[str, Any]) 
     was, now = source.get(keyword), target[keyword]
     if keyword in source and was == now:
         return False
-    if keyword in _UP:
+    if keyword in UP:
         return keyword not in source or now > was
-    if keyword in _DOWN:
+    if keyword in DOWN:
         return keyword not in source or now < was
     rule = _RULES.get(keyword)
     return rule(source, now) if rule else True

@@ -4,13 +4,19 @@ It gives up on what refers to itself, and on much that no change has touched. He
 whatever they are, and a recursive schema covers another if it does so on the assumption that it does.
 """
 
+import functools
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from itertools import combinations
 from typing import Any
 
+from channelmap.compare.merging import BRANCHES, both, disjoint, flat, kinds_of, values_of
 from channelmap.compare.normal import canonical, is_draft_7
+from channelmap.compare.patterns import exclude_each_other, tightened
 from channelmap.compare.unions import cases
-from channelmap.validation import Schema, Validator
+from channelmap.validation import Schema, SchemaUnusable, Validator
 from channelmap.validation.algebra import Answer, covers
+from channelmap.validation.structure import Pointer
 from channelmap.validation.walk import subschemas
 
 #: What is taken apart; all else must cover what is beside it on the other side.
@@ -19,19 +25,35 @@ _OF_OBJECTS = frozenset(
 )
 _OF_LISTS = frozenset({"items", "prefixItems"})
 _TAKEN_APART = _OF_OBJECTS | _OF_LISTS | {"$defs"}
-#: Branches, which may name properties too: then only the engine knows what is *unevaluated*.
-_BRANCHES = frozenset({"allOf", "anyOf", "oneOf", "if", "then", "else", "dependentSchemas", "$ref"})
+_UNIONS = ("anyOf", "oneOf")
 
 #: The algebra multiplies alternatives, and compares patterns by pairs: beyond this it may take minutes.
 _MOST_ALTERNATIVES = 50
 _MOST_SUBSCHEMAS = 1_000
+#: Pairs of schemas that one proof may look at.
+_MOST_STEPS = 20_000
+#: Patterns of names, of which each combination is looked at.
+_MOST_PATTERNS = 6
 
 
 def is_simple(schema: Schema) -> bool:
     """Whether the engine's algebra can be asked about a schema: it answers within seconds, or never."""
-    keywords = [pointer[-2:-1] for pointer, _ in subschemas(schema)]
-    alternatives = sum(keyword in {("allOf",), ("anyOf",), ("oneOf",)} for keyword in keywords)
-    return len(keywords) <= _MOST_SUBSCHEMAS and alternatives <= _MOST_ALTERNATIVES
+    found = list(subschemas(schema))
+    scalar = {pointer for pointer, part in found if isinstance(part, dict) and _is_scalar_union(pointer, part)}
+    alternatives = sum(
+        pointer[-2:-1] in {("allOf",), ("anyOf",), ("oneOf",)} and pointer[:-2] not in scalar for pointer, _ in found
+    )
+    return len(found) <= _MOST_SUBSCHEMAS and alternatives <= _MOST_ALTERNATIVES
+
+
+def _is_scalar_union(pointer: Pointer, schema: dict[str, Any]) -> bool:
+    """Whether a schema is a union of scalars, such as a nullable text, right below a property or a list."""
+    branches = [branch for keyword in _UNIONS for branch in schema.get(keyword, ())]
+    is_own_value = not BRANCHES & {*pointer[-2:]}
+    return is_own_value and all(
+        isinstance(branch, dict) and "type" in branch and not kinds_of(branch) & {"object", "array"}
+        for branch in branches
+    )
 
 
 def covers_as_a_whole(wide: Schema, narrow: Schema) -> Answer:
@@ -55,45 +77,108 @@ class _Proof:
     def __init__(self, wide: Mapping[str, Any], narrow: Mapping[str, Any]) -> None:
         self._wide = wide
         self._narrow = narrow
-        self._assumed: set[tuple[str, str]] = set()
+        self._have_equal_definitions = canonical(wide) == canonical(narrow)
+        self._known: dict[tuple[str, str], bool] = {}
+        #: Pairs that refer to themselves, with the depth inside a value from which on they may be taken for proved.
+        self._assumed: dict[tuple[str, str], int] = {}
+        self._depth = 0
+        self._steps = 0
 
     def holds(self, wide: Schema, narrow: Schema) -> bool:
         if wide is True or narrow is False:
             return True
+        self._steps += 1
+        if self._steps > _MOST_STEPS:
+            return False
         texts = canonical(wide), canonical(narrow)
         if any('"$ref"' in text for text in texts):
-            if texts in self._assumed or (texts[0] == texts[1] and self._wide == self._narrow):
-                return True
-            self._assumed.add(texts)
-        elif texts[0] == texts[1] or covers_as_a_whole(wide, narrow) == "yes":
+            return self._holds_recursively(texts, wide, narrow)
+        if texts not in self._known:
+            is_plain = texts[0] == texts[1] or covers_as_a_whole(wide, narrow) == "yes"
+            self._known[texts] = is_plain or self._holds_in_parts(wide, narrow)
+        return self._known[texts]
+
+    def _holds_recursively(self, texts: tuple[str, str], wide: Schema, narrow: Schema) -> bool:
+        if texts[0] == texts[1] and self._have_equal_definitions:
             return True
-        wide, narrow = _resolved(wide, self._wide), _resolved(narrow, self._narrow)
-        alternatives = cases(narrow)
-        if alternatives:
-            others = cases(wide)
-            return all(self.holds(others.get(tag, wide), case) for tag, case in alternatives.items())
-        beside = [_beside(schema) for schema in (wide, narrow)]
-        if beside == [wide, narrow] or any("unevaluatedItems" in schema for schema in beside):
+        if texts in self._assumed:
+            # Only inside of a smaller value: otherwise the proof would rest on itself.
+            return self._assumed[texts] < self._depth
+        self._assumed[texts] = self._depth
+        if not self._holds_in_parts(wide, narrow):
             return False
-        if _BRANCHES & beside[1].keys():
+        self._assumed[texts] = -1
+        return True
+
+    def _tried(self, wide: Schema, narrow: Schema) -> bool:
+        """Try one of several ways: what a failed one has assumed is forgotten."""
+        before = dict(self._assumed)
+        if self.holds(wide, narrow):
+            return True
+        self._assumed = before
+        return False
+
+    def _holds_in_parts(self, wide: Schema, narrow: Schema) -> bool:
+        values = values_of(narrow) if isinstance(narrow, dict) else None
+        if values is not None and self._accepts_all(wide, values):
+            return True
+        wide, narrow = _resolved(wide, self._wide), tightened(_resolved(narrow, self._narrow))
+        for keyword in _UNIONS:
+            if keyword in narrow:
+                return all(self.holds(wide, case) for case in cases(narrow, keyword))
+        for keyword in _UNIONS:
+            if keyword in wide:
+                return self._holds_for_alternatives(keyword, wide, narrow)
+        if "allOf" in wide:
+            rest = {keyword: value for keyword, value in wide.items() if keyword != "allOf"}
+            return all(self.holds(part, narrow) for part in [*wide["allOf"], rest])
+        if any(self._tried(wide, part) for part in narrow.get("allOf", ())):
+            return True
+        return self._holds_for_each_keyword(wide, narrow)
+
+    def _accepts_all(self, wide: Schema, values: list[Any]) -> bool:
+        whole = {**wide, "$defs": self._wide} if isinstance(wide, dict) else wide
+        try:
+            validator = Validator(whole)
+        except SchemaUnusable:
+            return False
+        return all(validator.fits(value) for value in values)
+
+    def _holds_for_alternatives(self, keyword: str, wide: dict[str, Any], narrow: dict[str, Any]) -> bool:
+        possible = [case for case in cases(wide, keyword) if not disjoint(case, narrow)]
+        if (keyword == "anyOf" or len(possible) == 1) and any(self._tried(case, narrow) for case in possible):
+            return True
+        types = narrow.get("type")
+        return isinstance(types, list) and all(self.holds(wide, {**narrow, "type": kind}) for kind in types)
+
+    def _holds_for_each_keyword(self, wide: dict[str, Any], narrow: dict[str, Any]) -> bool:
+        beside = [_beside(schema) for schema in (wide, narrow)]
+        if beside == [wide, narrow]:
+            return covers_as_a_whole(wide, narrow) == "yes"
+        if any("unevaluatedItems" in schema for schema in beside):
+            return False
+        if BRANCHES & beside[1].keys():
             narrow = {keyword: value for keyword, value in narrow.items() if keyword != "unevaluatedProperties"}
-        return self.holds(*beside) and self._objects(wide, narrow) and self._lists(wide, narrow)
+        if not self.holds(*beside):
+            return False
+        self._depth += 1
+        try:
+            return self._objects(wide, narrow) and self._lists(wide, narrow)
+        finally:
+            self._depth -= 1
 
     def _objects(self, wide: dict[str, Any], narrow: dict[str, Any]) -> bool:
-        if not _may_be(narrow, "object"):
+        if "object" not in kinds_of(narrow):
             return True
-        patterns = wide.get("patternProperties", {}).keys()
-        if patterns != narrow.get("patternProperties", {}).keys():
-            return False
         if not set(wide.get("required", ())) <= set(narrow.get("required", ())):
             return False
         names = wide.get("properties", {}).keys() | narrow.get("properties", {}).keys()
         pairs = [(_property(wide, name), _property(narrow, name)) for name in sorted(names)]
-        pairs += [(wide["patternProperties"][text], narrow["patternProperties"][text]) for text in sorted(patterns)]
-        return all(self.holds(*pair) for pair in [*pairs, (_rest(wide), _rest(narrow))])
+        others = _pairs_of_other_names(wide, narrow)
+        return others is not None and all(self.holds(*pair) for pair in [*pairs, *others])
 
     def _lists(self, wide: dict[str, Any], narrow: dict[str, Any]) -> bool:
-        if not _may_be(narrow, "array"):
+        if "array" not in kinds_of(narrow):
             return True
         heads = wide.get("prefixItems", []), narrow.get("prefixItems", [])
         count = max(map(len, heads))
@@ -103,23 +188,20 @@ class _Proof:
 
 
 def _resolved(schema: Schema, definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """Write out a reference; what cannot be seen through gets a keyword that ends the proof."""
+    """Write a reference and what is in `allOf` into a schema, as far as that is possible."""
     if isinstance(schema, bool):
         return {} if schema else {"not": {}}
     if "$ref" not in schema:
-        return schema
+        return flat(schema)
     target = definitions.get(schema["$ref"].removeprefix("#/$defs/"))
-    is_all = schema.keys() <= {"$ref", "$defs"}
-    return target if isinstance(target, dict) and is_all else schema
+    if not isinstance(target, (dict, bool)):
+        return schema
+    rest = {keyword: value for keyword, value in schema.items() if keyword not in {"$ref", "$defs"}}
+    return flat({**rest, "allOf": [*rest.get("allOf", []), target]})
 
 
 def _beside(schema: dict[str, Any]) -> dict[str, Any]:
     return {keyword: value for keyword, value in schema.items() if keyword not in _TAKEN_APART}
-
-
-def _may_be(schema: dict[str, Any], kind: str) -> bool:
-    types = schema.get("type", kind)
-    return kind == types or kind in types
 
 
 def _rest(schema: dict[str, Any]) -> Schema:
@@ -129,12 +211,36 @@ def _rest(schema: dict[str, Any]) -> Schema:
 
 
 def _property(schema: dict[str, Any], name: str) -> Schema:
-    found = [schema["properties"][name]] if name in schema.get("properties", {}) else []
-    found += [child for pattern, child in schema.get("patternProperties", {}).items() if _matches(pattern, name)]
-    if not found:
-        return _rest(schema)
-    return found[0] if len(found) == 1 else {"allOf": found}
+    matching = {pattern for pattern in schema.get("patternProperties", ()) if _matches(pattern, name)}
+    if name not in schema.get("properties", {}):
+        return _of_other_name(schema, matching)
+    own: Schema = schema["properties"][name]
+    return both(own, _of_other_name(schema, matching)) if matching else own
+
+
+def _of_other_name(schema: dict[str, Any], matching: AbstractSet[str]) -> Schema:
+    """Return what a schema says of a property that it does not name, by the patterns that the name matches."""
+    own = [child for pattern, child in schema.get("patternProperties", {}).items() if pattern in matching]
+    return functools.reduce(both, own) if own else _rest(schema)
+
+
+def _pairs_of_other_names(wide: dict[str, Any], narrow: dict[str, Any]) -> list[tuple[Schema, Schema]] | None:
+    """Pair what both say of the properties that neither names; `None` where there are too many patterns."""
+    patterns = sorted(wide.get("patternProperties", {}).keys() | narrow.get("patternProperties", {}).keys())
+    if len(patterns) > _MOST_PATTERNS:
+        return None
+    combined = (set(chosen) for size in range(len(patterns) + 1) for chosen in combinations(patterns, size))
+    return [
+        (_of_other_name(wide, matching), _of_other_name(narrow, matching))
+        for matching in combined
+        if not any(exclude_each_other(*pair) for pair in combinations(sorted(matching), 2))
+    ]
 
 
 def _matches(pattern: str, name: str) -> bool:
-    return Validator({"propertyNames": {"pattern": pattern}}).is_valid({name: None})
+    return _validator_of_names(pattern).fits({name: None})
+
+
+@functools.lru_cache(maxsize=1_000)
+def _validator_of_names(pattern: str) -> Validator:
+    return Validator({"propertyNames": {"pattern": pattern}})
