@@ -60,6 +60,7 @@ PART = {"type": "object", "properties": {"a": INT}, "required": ["a"]}
 CONDITION = {"if": {"required": ["a"]}, "then": {"required": ["b"]}}
 WITH_DEFAULT = thing({"id": INT, "x": {"default": 1}}, "x")
 CLOSED = {"additionalProperties": False}
+OTHERS = {"additionalProperties": {"type": ["integer", "string", "null"]}}
 
 EDITS = [
     # Types and values.
@@ -81,19 +82,19 @@ EDITS = [
     *both("a property is taken out of a closed object", thing(**CLOSED), thing({"id": INT, "x": TEXT}, **CLOSED)),
     Edit("a property is removed, and the object closed", thing({"id": INT, "x": TEXT}), thing(**CLOSED), BREAKS, OK),
     Edit("an object that says nothing is closed", thing(), thing(**CLOSED), OK, OK),
-    *both("an open object is closed", thing(**CLOSED), thing(additionalProperties=True)),
-    *both("other properties become texts", thing(additionalProperties=TEXT), thing(additionalProperties=True)),
+    Edit("an open object is closed", thing(additionalProperties=True), thing(**CLOSED), OK, OK),
+    *both("an object of other values is closed", thing(**CLOSED), thing(**OTHERS)),
+    *both("other properties become texts", thing(additionalProperties=TEXT), thing(**OTHERS)),
     *both("other properties are closed", thing(unevaluatedProperties=False), thing(unevaluatedProperties=INT)),
     Edit("a property beside others of its schema", thing(additionalProperties=TEXT),
          thing({"id": INT, "x": TEXT}, additionalProperties=TEXT), OK, OK),
-    *both("a pattern of names is added", thing(patternProperties={"^x-": TEXT}, additionalProperties=True),
-          thing(additionalProperties=True)),
-    *both("rules for names are added", thing(additionalProperties=True, propertyNames={"maxLength": 5}),
-          thing(additionalProperties=True)),
-    *both("more properties at least", thing(minProperties=3, additionalProperties=True),
-          thing(minProperties=2, additionalProperties=True)),
-    *both("fewer properties at most", thing(maxProperties=2, additionalProperties=True),
-          thing(maxProperties=3, additionalProperties=True)),
+    *both("a pattern of names is added", thing(patternProperties={"^x-": TEXT}, **OTHERS), thing(**OTHERS)),
+    *both("rules for names are added", thing(**OTHERS, propertyNames={"maxLength": 5}),
+          thing(**OTHERS)),
+    *both("more properties at least", thing(minProperties=3, **OTHERS),
+          thing(minProperties=2, **OTHERS)),
+    *both("fewer properties at most", thing(maxProperties=2, **OTHERS),
+          thing(maxProperties=3, **OTHERS)),
     *both("one property needs another", thing({"a": INT, "b": INT}, dependentRequired={"a": ["b"]}),
           thing({"a": INT, "b": INT})),
     Edit("beside a name that is required and not described", thing({"a": INT}, "b"), thing({"a": TEXT}, "b"),
@@ -180,8 +181,8 @@ EDITS = [
     Edit("recursive: optional added", ref(TREE), ref(TREE_WIDER), OK, OK),
     Edit("recursive: optional added beside a rule", ref({**TREE, "propertyNames": {"maxLength": 9}}),
          ref({**TREE_WIDER, "propertyNames": {"maxLength": 9}}), OK, OK),
-    *both("recursive: a rule added", ref({**TREE, "propertyNames": {"maxLength": 9}, "additionalProperties": True}),
-          ref({**TREE, "additionalProperties": True})),
+    *both("recursive: a rule added", ref({**TREE, "propertyNames": {"maxLength": 9}, **OTHERS}),
+          ref({**TREE, **OTHERS})),
     Edit("recursive: another type", ref(TREE), ref(TREE_TEXT), BREAKS, BREAKS),
     Edit("recursive: to the root", thing({"id": INT, "k": {"$ref": "#"}}, "id"),
          thing({"id": TEXT, "k": {"$ref": "#"}}, "id"), BREAKS, BREAKS),

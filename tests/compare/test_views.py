@@ -34,7 +34,19 @@ def test_the_declared_view_never_accepts_more(schema: Any, event: Any) -> None:
     ("schema", "event", "is_described"),
     [
         ({"properties": {"a": {}}}, {"a": 1, "stray": 1}, False),
-        ({"properties": {"a": {}}, "additionalProperties": True}, {"a": 1, "stray": 1}, True),
+        ({"properties": {"a": {}}, "additionalProperties": True}, {"a": 1, "stray": 1}, False),
+        ({"properties": {"a": {}}, "additionalProperties": {"type": "integer"}}, {"a": 1, "stray": 1}, True),
+        ({"properties": {"m": {"type": "object", "additionalProperties": True}}}, {"m": {"stray": 1}}, True),
+        (
+            {"properties": {"v": {"anyOf": [{"properties": {"a": {}}, "additionalProperties": True}]}}},
+            {"v": {"a": 1, "stray": 1}},
+            False,
+        ),
+        (
+            {"properties": {"v": {"anyOf": [{"additionalProperties": True}, {"properties": {"a": {}}}]}}},
+            {"v": {"stray": 1}},
+            True,
+        ),
         ({"properties": {"a": {}}, "patternProperties": {"^s": {}}}, {"a": 1, "stray": 1}, True),
         ({"properties": {"type": True}}, {"stray": 1}, True),
         ({"properties": {"type": {"const": "t"}}}, {"type": "t", "stray": 1}, False),

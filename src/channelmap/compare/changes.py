@@ -144,7 +144,8 @@ class _Rules:
     def _meant(self, schema: dict[str, Any]) -> Schema | None:
         """Return what properties that are not named may hold; `None` where the schema means to have none."""
         describes = bool(set(schema.get("properties", ())) - {"type"})
-        return None if describes and not self._strict and not _EXTRAS & schema.keys() else _rest(schema)
+        is_open = all(schema.get(keyword, True) is True for keyword in _EXTRAS)
+        return None if describes and not self._strict and is_open else _rest(schema)
 
     def _lists(self, source: dict[str, Any], target: dict[str, Any], at: Pointer, subject: str) -> Iterator[Change]:
         was, now = source.get("prefixItems", []), target.get("prefixItems", [])

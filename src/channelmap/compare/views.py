@@ -1,7 +1,8 @@
 """What is meant by a schema: the events that it describes, not all that it happens to accept.
 
 A schema that names properties and says nothing about others accepts them, of any kind. To take that literally
-would make every new optional property a break. So the *declared* view closes such objects.
+would make every new optional property a break. So the *declared* view closes such objects. That others are
+accepted may be written out (`additionalProperties: true`, as generators do): it is the same.
 """
 
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from channelmap.validation.structure import Pointer, children, rebuilt
 _IN_PLACE = frozenset({"allOf", "anyOf", "oneOf", "then", "else", "dependentSchemas"})
 #: To close a schema in one of these may let more through.
 _REVERSING = frozenset({"not", "if", "propertyNames"})
+_EXTRAS = frozenset({"additionalProperties", "unevaluatedProperties"})
 _COUNTING = frozenset({"oneOf", "contains"})
 
 
@@ -59,13 +61,11 @@ class _Closing:
         if isinstance(schema, dict) and schema.keys() == {"$ref"}:
             return {"$ref": f"{schema['$ref']}-closed"}
         result = self._in_place((), schema)
-        if not isinstance(result, dict) or {"additionalProperties", "unevaluatedProperties"} & result.keys():
+        if not isinstance(result, dict) or _EXTRAS & result.keys():
             return result
         parts = list(self._of_the_same(schema))
         named = {name for part in parts for name in part.get("properties", ())}
-        # That `type` may be there goes without saying: it does not make a schema describe its events.
-        speaks = any(part["properties"].get("type", True) is not True for part in parts if "properties" in part)
-        if not speaks and not named - {"type"}:
+        if not any(map(_describes, parts)):
             return result
         asked_for = {name for part in parts for name in _asked_for(part)} - named
         if any(part.get("minProperties", 0) > len(named | asked_for) for part in parts):
@@ -78,6 +78,8 @@ class _Closing:
         if isinstance(schema, bool):
             return schema
         result = rebuilt(schema, self._child)
+        if _describes(result):
+            result = {key: value for key, value in result.items() if key not in _EXTRAS or value is not True}
         return {**result, "$ref": f"{schema['$ref']}-open"} if "$ref" in schema else result
 
     def _child(self, pointer: Pointer, schema: Schema) -> Schema:
@@ -98,6 +100,12 @@ class _Closing:
             if "$ref" in part and part["$ref"] not in followed:
                 followed.add(part["$ref"])
                 waiting.append(self._definitions.get(part["$ref"].removeprefix("#/$defs/"), True))
+
+
+def _describes(schema: dict[str, Any]) -> bool:
+    """Whether a schema describes properties; that `type` may be there goes without saying."""
+    properties = schema.get("properties", {})
+    return properties.get("type", True) is not True or bool(properties.keys() - {"type"})
 
 
 def _without_definitions(schema: dict[str, Any]) -> dict[str, Any]:
