@@ -48,17 +48,39 @@ def test_a_change_in_a_recursive_file_is_found() -> None:
     "schema",
     [
         {"$defs": {"a": {"$anchor": "here"}}, "properties": {"v": {"$ref": "#here"}}},
-        {"$defs": {"a": {"$id": "there.json"}}, "properties": {"v": {"$ref": "there.json"}}},
+        {"properties": {"v": {"$id": "there.json", "$ref": "#"}}},
+        {"$defs": {"a": {"$id": "there.json", "$defs": {"b": {}}}}, "properties": {"v": {"$ref": "#/$defs/a/$defs/b"}}},
         {"$dynamicAnchor": "node", "properties": {"v": {"$dynamicRef": "#node"}}},
         {"properties": {"v": {"$ref": "https://json-schema.org/draft/2020-12/schema"}}},
         {"$defs": {"0": {}} | {str(n): {"allOf": [{"$ref": f"#/$defs/{n - 1}"}] * 10} for n in range(1, 9)},
          "properties": {"v": {"$ref": "#/$defs/8"}}},
     ],
-    ids=["an anchor", "an id", "a dynamic reference", "a metaschema", "a bomb"],
+    ids=["an anchor", "an id beside", "a way through an id", "a dynamic reference", "a metaschema", "a bomb"],
 )  # fmt: skip
 def test_what_cannot_be_written_out_says_so(schema: Any) -> None:
     with pytest.raises(Entangled):
         alone(schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"v": {"$id": "https://example.org/part.json", **PART}}},
+        {"$defs": {"a": {"$id": "there.json", **PART}}, "properties": {"v": {"$ref": "there.json"}}},
+        {"$defs": {"a": {"$id": "there.json", "$defs": {"b": PART}, "allOf": [{"$ref": "#/$defs/b"}]}},
+         "properties": {"v": {"$ref": "#/$defs/a"}}},
+        {"properties": {"v": {"$id": "sub/x.json", "allOf": [{"$ref": "../part.json"}]}}},
+        {"$defs": {"a": {"$id": "sub/x.json", "allOf": [{"$ref": "../part.json"}]}},
+         "properties": {"v": {"$ref": "sub/x.json"}}},
+        {"$id": "https://example.org/all.json", "$defs": {"a": PART}, "properties": {"v": {"$ref": "#/$defs/a"}}},
+    ],
+    ids=["without a reference", "referred to", "a base of its own", "elsewhere", "elsewhere, referred to", "outermost"],
+)  # fmt: skip
+def test_a_schema_in_a_schema_may_have_a_name_of_its_own(schema: Any) -> None:
+    validator = Validator(alone(schema, part=PART))
+    assert validator.is_valid({"v": {"a": 1}})
+    assert not validator.is_valid({"v": {"a": "x"}})
+    assert not validator.is_valid({"v": {}})
 
 
 @pytest.mark.parametrize(

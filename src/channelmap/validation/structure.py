@@ -22,7 +22,8 @@ _SINGLES = (
     *("additionalProperties", "unevaluatedProperties", "propertyNames"),
 )
 #: What makes a reference depend on more than its text and its file.
-_ENTANGLING = frozenset({"$dynamicRef", "$recursiveRef", "$id"})
+_ENTANGLING = frozenset({"$dynamicRef", "$recursiveRef"})
+_LEFT_OUT = frozenset({"$ref", "$defs", "definitions", "$id", "$anchor"})
 _REFERENCE = re.compile(r'"\$(?:ref|dynamicRef|recursiveRef)": "([^"]*)"')
 #: Subschemas in what was put together; a few definitions that refer to each other can come to millions.
 _MAX_PARTS = 20_000
@@ -91,7 +92,9 @@ def standalone(validator: Validator) -> Schema:
 
 class _Alone:
     def __init__(self, schema: Schema, uri: str, others: Mapping[str, Any]) -> None:
-        self._documents = {**others, uri: schema}
+        self._others = others
+        self._resources: dict[str, Schema] = {}
+        self._open(schema, uri)
         self._dialect = _dialect(schema)
         self._graph: dict[str, set[str]] = {}
         self._parts = 0
@@ -101,6 +104,13 @@ class _Alone:
         result = self._put(schema, uri)
         definitions = {name: self._put(*self._target(target)) for target, name in self._names.items()}
         self.result = {**result, "$defs": definitions} if definitions and isinstance(result, dict) else result
+
+    def _open(self, document: Schema, uri: str) -> None:
+        """Take up a document, and those schemas in it that have a URI of their own."""
+        for own, resource in _resources(document, uri).items():
+            if own in self._resources or (own != uri and own in self._others):
+                raise Entangled(own)
+            self._resources[own] = resource
 
     def _note(self, first: str) -> None:
         """Take down what refers to what."""
@@ -125,11 +135,17 @@ class _Alone:
 
     def _target(self, reference: str) -> tuple[Schema, str]:
         base, fragment = urldefrag(reference)
-        value = self._documents.get(base)
+        if base not in self._resources and base in self._others:
+            self._open(self._others[base], base)
+        value: Any = self._resources.get(base)
         if value is None or (fragment and not fragment.startswith("/")) or _dialect(value) != self._dialect:
             raise Entangled(reference)
+        outer = value
         for step in unquote(fragment).split("/")[1:]:
             name = step.replace("~1", "/").replace("~0", "~")
+            if value is not outer and isinstance(value, dict) and "$id" in value:
+                # A pointer that leads through a schema with a name of its own: only its own base would be right.
+                raise Entangled(reference)
             value = value[int(name)] if isinstance(value, list) else value[name]
         return value, base
 
@@ -139,7 +155,8 @@ class _Alone:
             raise Entangled(base)
         if isinstance(schema, bool):
             return schema
-        own = {keyword: value for keyword, value in schema.items() if keyword not in {"$ref", "$defs", "definitions"}}
+        base = _base(schema, base)
+        own = {keyword: value for keyword, value in schema.items() if keyword not in _LEFT_OUT}
         own = rebuilt(own, lambda _, child: self._put(child, base))
         if "$ref" not in schema:
             return own
@@ -153,16 +170,46 @@ class _Alone:
 
 
 def _references(schema: Schema, base: str) -> Iterator[str]:
-    waiting = [schema]
+    waiting = [(schema, base)]
     while waiting:
-        value = waiting.pop()
+        value, around = waiting.pop()
         if isinstance(value, bool):
             continue
+        own = _base(value, around)
         if _ENTANGLING & value.keys():
-            raise Entangled(base)
+            raise Entangled(own)
         if "$ref" in value:
-            yield urljoin(base, value["$ref"])
-        waiting += [child for pointer, child in children(value) if pointer[0] not in {"$defs", "definitions"}]
+            yield urljoin(own, value["$ref"])
+        waiting += [(child, own) for pointer, child in children(value) if pointer[0] not in {"$defs", "definitions"}]
+
+
+def _resources(schema: Schema, base: str) -> dict[str, Schema]:
+    """Find a schema, and by their own URIs those in it that have an `$id`, which is left out."""
+    found = {base: schema}
+    waiting = [(schema, base)]
+    while waiting:
+        value, around = waiting.pop()
+        if isinstance(value, dict):
+            own = _base(value, around)
+            if own not in found:
+                found[own] = {keyword: part for keyword, part in value.items() if keyword != "$id"}
+            waiting += [(child, own) for _, child in children(value)]
+    return found
+
+
+def _base(schema: Mapping[str, Any], around: str) -> str:
+    """Return what the references in a schema are relative to.
+
+    Raises:
+        Entangled: its `$id` stands beside a `$ref`, where the dialects differ, or is only an anchor.
+
+    """
+    identity = schema.get("$id")
+    if not isinstance(identity, str):
+        return around
+    if "$ref" in schema or urldefrag(identity)[1]:
+        raise Entangled(identity)
+    return urljoin(around, identity)
 
 
 def _dialect(schema: Schema) -> str:
