@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,11 +10,11 @@ from channelmap import AsyncConsumer, Worker
 from channelmap.asgi import Event
 from channelmap.contract import Channel, EventType
 from channelmap.errors import LayerUnavailable
-from channelmap.layer import DeadLetter, Delivery
+from channelmap.layer import DeadLetter, Delivery, letter_for
 from channelmap.layers.memory import MemoryChannelLayer
 from channelmap.routing import Gate
 from channelmap.terms import Retry, Service
-from channelmap.worker.inbox import LARGEST_BATCH
+from channelmap.worker.inbox import LARGEST_BATCH, Inbox
 
 Until = Callable[..., Awaitable[None]]
 
@@ -86,21 +85,23 @@ def test_of_many_rejected_events_each_has_its_letter_in_their_order(service: Ser
     assert max(layer.batches) > 1
 
 
-def test_others_have_their_turn_while_many_events_are_rejected(consumer: Any) -> None:
+def test_a_full_batch_is_written_and_others_have_their_turn() -> None:
     layer = Burying()
-    written: list[int] = []
 
     async def main() -> None:
-        await layer.send_many("a", [bad(n) for n in range(3_000)])
-        serving = asyncio.ensure_future(serve(consumer, layer, burst=True).serve())
-        while not serving.done():
-            written.append(sum(layer.batches))
-            await asyncio.sleep(0)
+        inbox = Inbox(layer, "a", Service(), burst=False)
+        await layer.send_many("a", [bad(n) for n in range(LARGEST_BATCH)])
+        for delivery in await layer.take("a", LARGEST_BATCH):
+            inbox.reject(delivery, letter_for(delivery, "unroutable", "no such type"))
+        others: list[int] = []
+        asyncio.get_running_loop().call_soon(others.append, 1)
+        await inbox.flush_full_batch()
+        assert others == [1]
+        await inbox.stop()
 
     asyncio.run(main())
 
-    assert sum(layer.batches) == 3_000
-    assert max(later - before for before, later in pairwise(written)) <= LARGEST_BATCH
+    assert layer.batches == [LARGEST_BATCH]
 
 
 def test_an_event_that_is_rejected_before_a_long_handler_has_its_letter_meanwhile(consumer: Any, until: Until) -> None:

@@ -162,7 +162,6 @@ class Inbox:
             await self.flush_dead()
             # A layer that answers at once has let nobody else run.
             await asyncio.sleep(0)
-            await asyncio.sleep(0)
 
     async def flush_dead(self) -> None:
         """Write the dead letters that are noted."""
