@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import reject
 
 from channelmap import AsyncConsumer, ChannelNameRouter, SyncConsumer, Worker, load_router
 from channelmap.asgi import Event
@@ -192,6 +193,12 @@ def draining(router: ChannelNameRouter, layer: ContractLayer, directory: Path, c
         row("  against the bare drain", spread(ratios, "x"), ">= 0.5x")
 
 
+def rejecting(directory: Path) -> None:
+    rates, waits = zip(*(reject.serving(directory, "sqlite:///rejecting.db") for _ in range(3)), strict=True)
+    row("worker buries rejected events", spread(list(rates), "/s", 0), ">= 5,000/s")
+    row("  meanwhile, p99 wait on another channel", spread([wait * 1e3 for wait in waits], "ms", 1), "< 20 ms")
+
+
 #: Two receivers with nothing around them: one blocks, one waits in an event loop and judges, as a handler needs.
 _BARE_RECEIVER = """
 import asyncio, os, socket, sqlite3, sys, time
@@ -354,6 +361,7 @@ def main() -> None:
             sending(layer, directory)
             draining(router, layer, directory)
             asyncio.run(layer.close())
+            rejecting(directory)
             idle_latency(directory)
         finally:
             for child in _children:

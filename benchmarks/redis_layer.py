@@ -25,6 +25,7 @@ import django
 import msgpack
 import redis
 import redis.asyncio
+import reject
 from channels.consumer import AsyncConsumer as ChannelsAsyncConsumer
 from channels.consumer import SyncConsumer as ChannelsSyncConsumer
 from channels.layers import channel_layers
@@ -335,6 +336,12 @@ def draining(router: ChannelNameRouter, layer: ContractLayer, url: str) -> None:
         row("  against the bare drain", spread(ratios(rates[kind], rates["bare"]), "x"))
 
 
+def rejecting(directory: Path, url: str) -> None:
+    rates, waits = zip(*(reject.serving(directory, url) for _ in range(3)), strict=True)
+    row("channelmap's worker buries rejected events", spread(list(rates), "/s", 0), ">= 2,000/s")
+    row("  meanwhile, p99 wait on another channel", spread([wait * 1e3 for wait in waits], "ms", 1), "< 20 ms")
+
+
 # From the beginning of a send to the beginning of the handler in another, idle process.
 
 _BARE_RECEIVER = """
@@ -586,6 +593,7 @@ def main() -> None:
             asyncio.run(sending(layer, url))
             gathered_over_how_many_connections(contract, url)
             draining(load_router(contract), ContractLayer(contract), url)
+            rejecting(directory, url)
             idle_latency(directory, url)
         if options.million:
             million(directory, url)
