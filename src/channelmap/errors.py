@@ -23,7 +23,7 @@ import heapq
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from channelmap.diagnostics import Diagnostic, Severity, in_order
 from channelmap.environment import shown
@@ -64,6 +64,10 @@ class Violation:
 
 #: The violations of an event, and the likely remedy.
 Reasons = tuple[tuple[Violation, ...], str]
+
+
+Rejection = Literal["missing-type", "unknown-type", "schema-mismatch", "unsupported-value"]
+"""Why an event is rejected; each has its page in `channelmap.pages`."""
 
 
 class EventRejected(ChannelMapError):

@@ -35,8 +35,9 @@ def get_channel_layer(config: str | Path | None = None) -> "ContractLayer":
     current = current_layer.get()
     if config is None and isinstance(current, ContractLayer):
         return current
-    path = Path(config or os.environ.get("CHANNELMAP_CONFIG") or "channels.yaml").resolve()
-    key = (os.getpid(), path)
+    # A symbolic link is not followed, as by the commands: its directory is the root, and has the database.
+    path = Path(config or os.environ.get("CHANNELMAP_CONFIG") or "channels.yaml").absolute()
+    key = (os.getpid(), path.parent.resolve() / path.name)
     if key not in _opened:
         _opened[key] = ContractLayer(load(path))
     return _opened[key]

@@ -8,7 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
+import pytest
+
+from channelmap.cli import channelmap
+from channelmap.cli.exits import run as run_command
 from channelmap.diagnostics import Code
+from channelmap.errors import Rejection
+from channelmap.layer import Cause
 from channelmap.pages import page
 
 Run = Callable[..., Any]
@@ -27,15 +33,30 @@ def test_without_a_code_all_are_listed_with_severity_and_summary(run: Run) -> No
 
     assert code == 0
     rows = [line.split(maxsplit=2) for line in output.splitlines()]
-    assert [row[0] for row in rows] == list(get_args(Code))
+    assert [row[0] for row in rows] == [*get_args(Code), *get_args(Rejection), *get_args(Cause)]
+    assert ["schema-mismatch", "rejection", page("schema-mismatch").summary] in rows
     assert ["engines-disagree", "warning", page("engines-disagree").summary] in rows
 
 
-def test_a_code_that_is_misspelt_is_answered_with_the_nearest(run: Run) -> None:
-    code, output, errors = ends(run("explain", "handler-mising"))
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("handler-mising", "handler-missing"), ("schema-missmatch", "schema-mismatch"),
+        ("schema_mismatch", "schema-mismatch"),
+        ("unknown-typ", "unknown-type"), ("unsupported-values", "unsupported-value"), ("unroutabel", "unroutable"),
+    ],
+)  # fmt: skip
+def test_a_code_that_is_misspelt_is_answered_with_the_nearest(
+    misspelt: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(channelmap, "channelmap", ["explain", misspelt]) == 2
+    assert f"there is no code '{misspelt}'; did you mean '{meant}'?" in capsys.readouterr().err
 
-    assert (code, output) == (2, "")
-    assert "there is no code 'handler-mising'; did you mean 'handler-missing'?" in errors
+
+@pytest.mark.parametrize("code", [*get_args(Rejection), *get_args(Cause)])
+def test_what_is_wrong_with_one_event_is_explained_as_well(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(channelmap, "channelmap", ["explain", code]) == 0
+    assert capsys.readouterr().out == page(code).text
 
 
 def test_a_code_that_resembles_none_is_answered_with_the_way_to_the_list(run: Run) -> None:

@@ -16,12 +16,15 @@ from channelmap.cli import channelmap
 from channelmap.cli.exits import Exit
 from channelmap.cli.exits import run as cli_run
 from channelmap.diagnostics import Code
+from channelmap.errors import Rejection
+from channelmap.layer import Cause
 from channelmap.pages import Page, page, pages
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "checks.md"
 GOLDEN = ROOT / "tests" / "check" / "err"
 CODES: tuple[str, ...] = get_args(Code)
+EVENT_CODES: tuple[str, ...] = (*get_args(Rejection), *get_args(Cause))
 
 #: What ends the part of docs/checks.md that is written by hand.
 MARK = "<!-- What follows is written by tests/docs/test_pages.py, from the pages of `channelmap explain`. -->\n"
@@ -34,6 +37,8 @@ GROUPS = {
     "sender-unknown-channel": "Senders",
     "channel-removed": "Compared with what is released",
     "waiting-refused": "What waits in a layer",
+    "missing-type": "A rejected event",
+    "invalid": "A dead letter",
 }
 
 GIT = {
@@ -66,7 +71,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
             del sys.modules[name]
 
 
-@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("code", CODES + EVENT_CODES)
 @pytest.mark.usefixtures("environment")
 def test_the_example_of_a_page_finds_what_the_page_says(
     code: str, tmp_path: Path, run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
@@ -84,7 +89,8 @@ def test_the_example_of_a_page_finds_what_the_page_says(
             write(tmp_path / name, text)
         else:
             printed += "".join(perform(line, expected, run, check) for line, expected in _STEP.findall(text))
-    assert f"{shown.severity}[{code}]" in printed
+    told = f"{shown.kind}[{code}]" if code in CODES else f"[{code}]" if shown.kind == "rejection" else f"\t{code}\t"
+    assert told in printed.replace("mail\t", "\t")
 
 
 def write(path: Path, text: str) -> None:
@@ -107,12 +113,12 @@ def perform(line: str, expected: str, run: Callable[..., Any], check: Callable[.
     return printed
 
 
-@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("code", CODES + EVENT_CODES)
 def test_a_page_has_the_form_of_a_page(code: str) -> None:
     shown = page(code)
     title, _, summary, *rest = shown.text.splitlines()
     assert title == f"# {code}"
-    assert summary == f"**{shown.severity}** {shown.summary}"
+    assert summary == f"**{shown.kind}** {shown.summary}"
     assert shown.summary.endswith(".")
     assert len(rest) <= 45, "people who have just met a code read no more than that"
     assert len(_FENCE.findall(shown.text)) == 2 * len(_BLOCK.findall(shown.text))
@@ -122,7 +128,8 @@ def test_a_page_has_the_form_of_a_page(code: str) -> None:
 
 def test_no_page_is_without_a_code() -> None:
     assert {path.stem for path in Path(package.__path__[0]).glob("*.md")} == set(CODES)
-    assert [shown.code for shown in pages()] == list(CODES)
+    assert {path.stem for path in Path(package.__path__[0]).glob("events/*.md")} == set(EVENT_CODES)
+    assert [shown.code for shown in pages()] == [*CODES, *EVENT_CODES]
 
 
 def test_what_is_no_code_has_no_page() -> None:
@@ -151,8 +158,8 @@ def reference() -> str:
     lines = ["", "## All codes"]
     for shown in pages():
         if shown.code in GROUPS:
-            lines += ["", f"### {GROUPS[shown.code]}", "", "| code | severity | what is wrong |", "| --- | --- | --- |"]
-        lines.append(f"| [`{shown.code}`](#{shown.code}) | {shown.severity} | {shown.summary} |")
+            lines += ["", f"### {GROUPS[shown.code]}", "", "| code | kind | what is wrong |", "| --- | --- | --- |"]
+        lines.append(f"| [`{shown.code}`](#{shown.code}) | {shown.kind} | {shown.summary} |")
     lines += ["", "## Each code"]
     return "\n".join(lines) + "\n" + "".join(f"\n{section(shown)}" for shown in pages())
 

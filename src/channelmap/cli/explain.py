@@ -1,26 +1,24 @@
 """`channelmap explain`: what a code means, and how to put right what it complains about."""
 
 import sys
-from typing import get_args
 
 import click
 
-from channelmap.diagnostics import Code
 from channelmap.errors import did_you_mean, quoted
-from channelmap.pages import page, pages
+from channelmap.pages import EVENTS, FINDINGS, page, pages
 
 
 @click.command("explain")
 @click.argument("code", required=False)
 def command(code: str | None) -> None:
-    """Explain the CODE of a diagnostic: why it matters, an example, and how to put it right.
+    """Explain the CODE of a finding, a rejection or a dead letter: why it matters, an example, what to do.
 
     Without CODE, all codes are listed.
     """
     if code is None:
         _list()
         return
-    codes = get_args(Code)
+    codes = FINDINGS + EVENTS
     if code not in codes:
         hint = did_you_mean(code, codes) or "'channelmap explain' lists all codes"
         raise click.UsageError(f"there is no code {quoted(code)}; {hint}")
@@ -34,8 +32,9 @@ def command(code: str | None) -> None:
 def _list() -> None:
     listed = pages()
     width = max(len(known.code) for known in listed)
+    kinds = max(len(known.kind) for known in listed)
     for known in listed:
-        click.echo(f"{known.code:{width}}  {known.severity:7}  {known.summary}")
+        click.echo(f"{known.code:{width}}  {known.kind:{kinds}}  {known.summary}")
 
 
 def _render(text: str) -> None:

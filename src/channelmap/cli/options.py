@@ -22,7 +22,7 @@ LAYER = click.option("--layer", metavar="URL", help="Use this layer instead of t
 
 def prepare_imports(config: str) -> None:
     """Make consumers importable from the working directory and from the file's, and set Django up if it is used."""
-    for directory in (str(Path(config).resolve().parent), str(Path.cwd())):
+    for directory in (str(Path(config).absolute().parent), str(Path.cwd())):
         if directory not in sys.path:
             sys.path.insert(0, directory)
     settings = os.environ.get("DJANGO_SETTINGS_MODULE")

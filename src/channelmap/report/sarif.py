@@ -49,7 +49,7 @@ def _rule(code: str) -> dict[str, Any]:
         "shortDescription": {"text": about.summary},
         "fullDescription": {"text": " ".join(why.split())},
         "help": {"text": about.text, "markdown": about.text},
-        "defaultConfiguration": {"level": _LEVELS[about.severity]},
+        "defaultConfiguration": {"level": _LEVELS[Severity(about.kind)]},
     }
 
 
