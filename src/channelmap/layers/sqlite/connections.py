@@ -8,10 +8,12 @@ import asyncio
 import os
 import random
 import sqlite3
+import tempfile
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import get_ident
 from typing import Concatenate, ParamSpec, TypeVar
@@ -130,6 +132,7 @@ class Connections:
     def _open(self) -> sqlite3.Connection:
         db = None
         try:
+            _make_private(self._path)
             db = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
             prepare(db)
             if self._greet is not None:
@@ -182,6 +185,24 @@ class Connections:
             yield delay * random.uniform(0.5, 1.5)  # noqa: S311  (so that those who wait do not march in step)
             delay = min(delay * 1.5, _LONGEST_DELAY_SECS)
         raise LayerUnavailable(self._url, f"{error} for {PATIENCE_SECS:.0f} s") from error
+
+
+def _make_private(path: str) -> None:
+    """Make a missing file that only this user may read, whatever the umask; SQLite's side files have its mode.
+
+    It is made under another name, since closing a file that a connection of this process has open ends its locks. Where
+    there are no hard links there are no such modes either; what else is in the way, SQLite says.
+    """
+    if os.path.lexists(path):
+        return
+    with suppress(OSError):
+        directory, name = os.path.split(path)
+        handle, made = tempfile.mkstemp(prefix=f".{name}.", dir=directory)
+        os.close(handle)
+        try:
+            os.link(made, path)
+        finally:
+            os.unlink(made)  # noqa: PTH108  (a text)
 
 
 def _code(error: Exception) -> int:

@@ -12,8 +12,8 @@ Where there can be no such socket, the same heartbeat goes fast.
 """
 
 import asyncio
+import logging
 import os
-import secrets
 import socket
 import threading
 import time
@@ -21,6 +21,10 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+
+from channelmap.layers.sqlite.sockets import SocketDirectory, mode_of, new_name
+
+log = logging.getLogger("channelmap.layers.sqlite")
 
 HEARTBEAT_SECS = 5.0
 POLL_SECS = 0.05
@@ -31,11 +35,6 @@ _MANY_RINGS = 10
 _TICK_NS = 20_000_000
 
 
-def directory_of(path: str) -> str:
-    """Where the bells of a file hang."""
-    return f"{path}-wake"
-
-
 class Ringer:
     """The sender's side: rings every bell of one file, from any thread.
 
@@ -44,7 +43,7 @@ class Ringer:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._directory: _Directory | None = None
+        self._directory: SocketDirectory | None = None
         self._bells: dict[str, _Rope] = {}
         self._listed_ns = 0
 
@@ -54,7 +53,7 @@ class Ringer:
         if directory is None:
             self._look()
         else:
-            found = os.fstat(directory.handle)
+            found = directory.status
             if found.st_mtime_ns != self._listed_ns or not found.st_nlink:
                 self._look()
         message = channel.encode()
@@ -62,7 +61,7 @@ class Ringer:
             try:
                 rope.bell.send(message)
             except OSError as error:
-                _unless_busy(Path(directory_of(self._path), name), error)
+                _remove_stale(self._directory, name, error)
 
     def close(self) -> None:
         """Let go of everything; the next ring looks anew."""
@@ -71,33 +70,19 @@ class Ringer:
     def _look(self) -> None:
         """See which bells hang: the directory is new, or some have come and gone."""
         with suppress(OSError):
-            path = _make_directory(self._path)
-            directory = _Directory(path)
-            changed_ns = os.fstat(directory.handle).st_mtime_ns
-            names = [name for name in os.listdir(path) if not name.startswith(".")]  # noqa: PTH208  (names alone)
-            ropes = {name: self._bells.get(name) or self._tie(path / name) for name in names}
+            directory = SocketDirectory(self._path)
+            changed_ns = directory.status.st_mtime_ns
+            ropes = {name: self._bells.get(name) or self._tie(directory, name) for name in directory.names()}
             self._bells = {name: rope for name, rope in ropes.items() if rope is not None}
             self._directory = directory
             self._listed_ns = changed_ns if _is_settled(changed_ns) else 0
 
-    def _tie(self, bell: Path) -> "_Rope | None":
+    def _tie(self, directory: SocketDirectory, name: str) -> "_Rope | None":
         try:
-            return _Rope(bell)
+            return _Rope(directory.path / name)
         except OSError as error:
-            _unless_busy(bell, error)
+            _remove_stale(directory, name, error)
             return None
-
-
-class _Directory:
-    """The directory of the bells, held open: its time can be asked for without walking to it again."""
-
-    def __init__(self, path: Path) -> None:
-        self.handle = os.open(path, os.O_RDONLY)
-
-    def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        # Bound beforehand: at the end of the interpreter modules go first.
-        if hasattr(self, "handle"):
-            close(self.handle)
 
 
 class _Rope:
@@ -128,13 +113,9 @@ class Doorbell:
         self._listens = False
         self._heartbeat: asyncio.TimerHandle | None = None
         self._footprint: tuple[int, ...] | None = None
-        self._name = f"{os.getpid()}.{secrets.token_hex(4)}"
-        self._socket = _hang(path, self._name)
-        self._take_down = weakref.finalize(self, _take_down, self._socket, self._address, os.getpid())
-
-    @property
-    def _address(self) -> Path:
-        return Path(directory_of(self._path), self._name)
+        self._name = new_name()
+        self._directory, self._socket = _hang(path, self._name)
+        self._take_down = weakref.finalize(self, _take_down, self._socket, self._directory, self._name, os.getpid())
 
     async def wait(self, channel: str, due: float | None) -> None:
         """Wait for a ring for the channel, or until `due`, in seconds since the epoch."""
@@ -207,7 +188,7 @@ class Doorbell:
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         self._heartbeat = None
-        self.lost = self._socket is not None and not self._address.exists()
+        self.lost = self._directory is not None and not self._is_reachable(self._directory)
         footprint = _footprint(self._path)
         waiters = self._all_waiters()
         if self.lost or footprint is None or footprint != self._footprint:
@@ -216,6 +197,10 @@ class Doorbell:
         self._footprint = footprint
         if waiters:
             self._schedule(loop)
+
+    def _is_reachable(self, directory: SocketDirectory) -> bool:
+        # A directory that was deleted, and perhaps made anew, is still there for those who hold it open.
+        return directory.status.st_nlink > 0 and directory.holds(self._name)
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         period = POLL_SECS if self._socket is None else HEARTBEAT_SECS
@@ -261,11 +246,10 @@ class Doorbells:
                 bell.end(loop, error)
 
 
-def _unless_busy(bell: Path, error: OSError) -> None:
-    """Take down a bell whose owner was killed; one with many rings to read, or another user's, stays."""
-    if isinstance(error, (ConnectionRefusedError, FileNotFoundError)):
-        with suppress(OSError):
-            bell.unlink()
+def _remove_stale(directory: SocketDirectory | None, name: str, error: OSError) -> None:
+    """Remove a socket whose owner was killed; one with many rings to read, or another user's, stays."""
+    if directory is not None and isinstance(error, ConnectionRefusedError):
+        directory.remove(name)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
@@ -306,43 +290,28 @@ def _reach(path: bytes, use: Callable[[bytes], object]) -> None:
         os.close(handle)
 
 
-def _mode(path: str) -> int:
-    """Whoever may write to the file may ring."""
-    return Path(path).stat().st_mode & 0o666
-
-
-def _make_directory(path: str) -> Path:
-    directory = Path(directory_of(path))
-    if not directory.is_dir():
-        mode = _mode(path)
-        directory.mkdir(exist_ok=True)
-        directory.chmod(mode | (mode & 0o444) >> 2)
-    return directory
-
-
-def _hang(path: str, name: str) -> socket.socket | None:
-    """Make the socket of a bell; None where that is not possible."""
+def _hang(path: str, name: str) -> tuple[SocketDirectory | None, socket.socket | None]:
+    """Make the socket of a bell; nothing where that is not possible."""
     bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
-        directory = _make_directory(path)
-        mode = _mode(path)
+        directory = SocketDirectory(path)
         bell.settimeout(0)
         # Bound under a name that nobody rings: before it is bound, a sender would take it for a dead one's.
-        hidden = directory / f".{name}"
+        hidden = directory.path / f".{name}"
         _reach(os.fsencode(hidden), bell.bind)
-        hidden.chmod(mode)
-        hidden.rename(directory / name)
-    except OSError:
+        hidden.chmod(mode_of(path))
+        hidden.rename(directory.path / name)
+    except OSError as error:
         bell.close()
-        return None
-    return bell
+        log.info("%s: no notification socket (%s); looking for events every %d ms", path, error, POLL_SECS * 1000)
+        return None, None
+    return directory, bell
 
 
-def _take_down(bell: socket.socket | None, address: Path, pid: int) -> None:
-    if bell is None:
+def _take_down(bell: socket.socket | None, directory: SocketDirectory | None, name: str, pid: int) -> None:
+    if bell is None or directory is None:
         return
     bell.close()
     # A forked child has a copy of the bell, but the name is its parent's.
     if os.getpid() == pid:
-        with suppress(OSError):
-            address.unlink()
+        directory.remove(name)

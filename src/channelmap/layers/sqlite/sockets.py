@@ -1,0 +1,98 @@
+"""The directory beside the file that holds the notification sockets, and what may be removed from it.
+
+Other users may be able to write where the file is. So the directory is opened without following a link, it is only used
+where it belongs to somebody who may write to the file anyway, and of what is in it only sockets count that bear a name
+which `new_name` makes. Removed are sockets of this user alone.
+"""
+
+import errno
+import os
+import re
+import secrets
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+_NAME = re.compile(r"[0-9]{1,10}\.[0-9a-f]{8}")
+
+
+def directory_of(file: str) -> str:
+    """Name the directory of a file's notification sockets."""
+    return f"{file}-wake"
+
+
+def new_name() -> str:
+    """Make up the name of a socket: the process, and something that no other socket of it has."""
+    return f"{os.getpid()}.{secrets.token_hex(4)}"
+
+
+def mode_of(file: str) -> int:
+    """Return the permissions of a socket: whoever may write to the file may notify."""
+    return Path(file).stat().st_mode & 0o666
+
+
+class SocketDirectory:
+    """The directory of a file's notification sockets, held open; it is made where it does not exist.
+
+    Args:
+        file: the database, which must exist.
+
+    Raises:
+        OSError: the directory cannot be made, is not a directory, or belongs to somebody else.
+
+    """
+
+    def __init__(self, file: str) -> None:
+        self.path = Path(directory_of(file))
+        self._make(file)
+        # What is at the path is not followed if it is a link.
+        self._handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        if not is_trusted(os.fstat(self._handle), Path(file).stat()):
+            raise PermissionError(errno.EPERM, "the directory belongs to another user", str(self.path))
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        # Bound beforehand: at the end of the interpreter modules go first.
+        if hasattr(self, "_handle"):
+            close(self._handle)
+
+    def _make(self, file: str) -> None:
+        with suppress(FileExistsError):
+            mode = mode_of(file)
+            self.path.mkdir(mode=0o700)
+            self.path.chmod(mode | (mode & 0o444) >> 2)
+
+    @property
+    def status(self) -> os.stat_result:
+        """The directory's own status, which costs no walk to it."""
+        return os.fstat(self._handle)
+
+    def names(self) -> list[str]:
+        """List the notification sockets."""
+        names = os.listdir(self._handle)  # noqa: PTH208  (a path takes no handle)
+        return [name for name in names if _NAME.fullmatch(name) and self._socket(name)]
+
+    def holds(self, name: str) -> bool:
+        """Say whether there is a socket of that name."""
+        return self._socket(name) is not None
+
+    def remove(self, name: str) -> None:
+        """Remove a socket of this user; anything else stays."""
+        found = self._socket(name)
+        if found is not None and found.st_uid == os.geteuid():
+            with suppress(OSError):
+                os.unlink(name, dir_fd=self._handle)
+
+    def _socket(self, name: str) -> os.stat_result | None:
+        try:
+            found = os.stat(name, dir_fd=self._handle, follow_symlinks=False)
+        except OSError:
+            return None
+        return found if stat.S_ISSOCK(found.st_mode) else None
+
+
+def is_trusted(directory: os.stat_result, file: os.stat_result) -> bool:
+    """Say whether the directory belongs to somebody who may write to the file."""
+    if directory.st_uid in {0, os.geteuid(), file.st_uid}:
+        return True
+    return directory.st_gid == file.st_gid and bool(file.st_mode & stat.S_IWGRP)
