@@ -92,6 +92,7 @@ class TestFile(OnAFile):
             await layer.send("specific", event(2))
 
         async def count(layer: ChannelLayer) -> list[int | None]:
+            await layer.send("others", event(3))
             return [await layer.waiting(name) for name in ("specific.abc!def", "specific")]
 
         self.run(leave, expiry=None)

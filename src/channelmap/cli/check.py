@@ -218,9 +218,7 @@ def _waiting(contract: Contract) -> tuple[Diagnostic, ...]:
         )
     file = Path(url.removeprefix("sqlite:///"))
     if url.startswith("sqlite:") and file.parent.is_dir() and not file.exists():
-        # Opened, it would be made.
         click.echo(f"{shown(url)}: there is no such file yet, so nothing waits in it", err=True)
-        return ()
     return asyncio.run(_looked_through(contract))
 
 

@@ -19,7 +19,7 @@ from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery
 from channelmap.layers.packing import pack, unpack, unpack_all
 from channelmap.layers.sqlite import letters, queue
-from channelmap.layers.sqlite.connections import Connections
+from channelmap.layers.sqlite.connections import Connections, Readers
 from channelmap.layers.sqlite.doorbell import Doorbells, Ringer
 
 _PREFIX = "sqlite:///"
@@ -49,6 +49,7 @@ class SQLiteChannelLayer(ChannelLayer):
         path = _path_in(url)
         private, group_expiry = self.limits_of("specific.!"), self.group_expiry
         self._connections = Connections(path, url, lambda db: queue.clean(db, private, group_expiry))
+        self._readers = Readers(path, url, self._connections)
         self._ringer = Ringer(path)
         self._bells = Doorbells(path)
 
@@ -154,7 +155,7 @@ class SQLiteChannelLayer(ChannelLayer):
         await self._connections.run(letters.keep, kept, self.limits_of)
 
     async def waiting(self, channel: str) -> int:
-        return await self._connections.run(queue.count, channel)
+        return await self._readers.run(queue.count, channel)
 
     async def look(self, channel: str) -> AsyncIterator[Delivery]:
         expiry = self.limits_of(channel).expiry
@@ -163,13 +164,13 @@ class SQLiteChannelLayer(ChannelLayer):
         oldest = -math.inf if expiry is None else time.time() - expiry
         for read in (queue.read_leased, partial(queue.read_waiting, oldest=oldest)):
             after = -sys.maxsize
-            while rows := await self._connections.run(read, channel, after, _LOOK_BATCH):
+            while rows := await self._readers.run(read, channel, after, _LOOK_BATCH):
                 for delivery in _deliveries(channel, queue.Taken(rows)):
                     yield delivery
                 after = rows[-1][0]
 
     async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
-        return await self._connections.run(letters.read_all, channel)
+        return await self._readers.run(letters.read_all, channel)
 
     async def replay(self, id: str) -> None:  # noqa: A002
         channel, fits = await self._connections.run(letters.replay, id, self.limits_of)

@@ -13,14 +13,15 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from threading import get_ident
 from typing import Concatenate, ParamSpec, TypeVar
+from urllib.parse import quote
 
 from channelmap.environment import derived
 from channelmap.errors import LayerUnavailable, quoted
-from channelmap.layers.sqlite.schema import AlienFile, prepare
+from channelmap.layers.sqlite.schema import AlienFile, has_tables, make_tables, prepare
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -88,6 +89,11 @@ class Connections:
             except _BusyError as error:
                 delays = delays or self._delays(error)
             time.sleep(next(delays))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection that is not in use."""
+        return bool(self._idle)
 
     def close(self) -> None:
         """Close what is not in use."""
@@ -185,6 +191,65 @@ class Connections:
             yield delay * random.uniform(0.5, 1.5)  # noqa: S311  (so that those who wait do not march in step)
             delay = min(delay * 1.5, _LONGEST_DELAY_SECS)
         raise LayerUnavailable(self._url, f"{error} for {PATIENCE_SECS:.0f} s") from error
+
+
+class Readers(Connections):
+    """Connections for operations that only read: they change nothing and leave no file behind, whoever runs them.
+
+    Where this process has a connection that writes, it is used: then the side files are its own anyway.
+
+    Args:
+        path: the file, absolute; where it is missing, nothing is in it.
+        url: its name in errors.
+        writers: the connections of this process that write.
+
+    """
+
+    def __init__(self, path: str, url: str, writers: Connections) -> None:
+        super().__init__(path, url, _do_nothing)
+        self._writers = writers
+
+    def _use(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._writers.is_open:
+            return self._writers._use(operation, *args, **kwargs)  # noqa: SLF001  (one of this class)
+        # A connection that reads makes the side files that it lacks, unless it is told that nobody changes the file.
+        is_quiet = self._is_quiet()
+        try:
+            db = sqlite3.connect(self._uri(immutable=is_quiet), uri=True, timeout=0, isolation_level=None)
+            try:
+                if not has_tables(db):
+                    return _in_an_empty_file(operation, *args, **kwargs)
+                result = operation(db, *args, **kwargs)
+            finally:
+                db.close()
+        except (sqlite3.Error, AlienFile) as error:
+            path = Path(self._path)
+            if path.parent.is_dir() and not path.exists():
+                return _in_an_empty_file(operation, *args, **kwargs)
+            raise self._problem(error) from error
+        if is_quiet and not self._is_quiet():
+            raise _BusyError("the database is being changed by another process")
+        return result
+
+    def _is_quiet(self) -> bool:
+        """Say whether all that was committed is in the file itself, none of it in the log beside it."""
+        try:
+            return Path(f"{self._path}-wal").stat().st_size == 0
+        except FileNotFoundError:
+            return True
+
+    def _uri(self, *, immutable: bool) -> str:
+        return f"file:{quote(self._path)}?mode=ro{'&immutable=1' if immutable else ''}"
+
+
+def _do_nothing(_db: sqlite3.Connection) -> None:
+    """Leave the file as it is."""
+
+
+def _in_an_empty_file(operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        make_tables(db)
+        return operation(db, *args, **kwargs)
 
 
 def _make_private(path: str) -> None:

@@ -37,21 +37,28 @@ def prepare(db: sqlite3.Connection) -> None:
         AlienFile: the file belongs to another program, or to a newer channelmap.
 
     """
-    version = _version(db)
-    if version > VERSION:
-        raise AlienFile(f"was made by a newer channelmap (its schema is {version}, ours {VERSION})")
-    # The second look at the version: another process may just have made our tables.
-    if version == 0 and _has_tables(db) and _version(db) == 0:
-        raise AlienFile("is a database of another program; give the events a file of their own")
+    is_new = not has_tables(db)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")
     # Four times the default: a checkpoint syncs the disk, and 16 MB of log are cheap.
     db.execute("PRAGMA wal_autocheckpoint = 4000")
-    if version == 0:
-        _make_tables(db)
+    if is_new:
+        make_tables(db)
 
 
-def _make_tables(db: sqlite3.Connection) -> None:
+def has_tables(db: sqlite3.Connection) -> bool:
+    """Say whether the tables are there; AlienFile as for `prepare`."""
+    version = _version(db)
+    if version > VERSION:
+        raise AlienFile(f"was made by a newer channelmap (its schema is {version}, ours {VERSION})")
+    # The second look at the version: another process may just have made our tables.
+    if version == 0 and _has_any_table(db) and _version(db) == 0:
+        raise AlienFile("is a database of another program; give the events a file of their own")
+    return version > 0
+
+
+def make_tables(db: sqlite3.Connection) -> None:
+    """Make the tables in a new file; another process may do so at the same time."""
     try:
         db.executescript(_TABLES)
     except sqlite3.OperationalError:
@@ -62,7 +69,7 @@ def _make_tables(db: sqlite3.Connection) -> None:
             raise
 
 
-def _has_tables(db: sqlite3.Connection) -> bool:
+def _has_any_table(db: sqlite3.Connection) -> bool:
     return bool(db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
 
 
