@@ -146,7 +146,8 @@ class Inbox:
         self._left += self._all_at_hand()
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
-        """Keep a dead letter."""
+        """Keep a dead letter, behind those that are noted."""
+        await self.flush_dead()
         await self.insist("keep a dead letter", lambda: self.layer.bury(delivery, letter))
 
     def reject(self, delivery: Delivery, letter: DeadLetter) -> None:
