@@ -10,7 +10,7 @@
     ├── LockUnusable          the lock is wrong        .path .reason .hint
     ├── SendersMissing        no such Python files     .path
     └── LayerError            the transport failed     .url (without its password)
-        ├── ChannelFull       over capacity            .channel .capacity
+        ├── ChannelFull       over capacity            .channel .capacity .sent
         └── LayerUnavailable  unreachable or lost
 
 A handler's own exception is never wrapped: it is logged and kept in the event's dead letter.
@@ -193,13 +193,24 @@ class LayerError(ChannelMapError):
 
 
 class ChannelFull(LayerError):
-    """As many events wait on the channel as its capacity allows: send later, or add workers."""
+    """The channel has no room for what was sent: send later, or add workers.
 
-    def __init__(self, url: str, channel: str, capacity: int) -> None:
+    Args:
+        url: the layer.
+        channel: the channel's name.
+        capacity: how many events may wait on it.
+        unsent: how many events were refused together; there may have been room for some of them.
+        sent: how many of the same call were sent before: only another's layer sends one by one.
+
+    """
+
+    def __init__(self, url: str, channel: str, capacity: int, unsent: int = 1, sent: int = 0) -> None:
         self.channel = channel
         self.capacity = capacity
-        super().__init__(url, f"channel {quoted(channel)} is full ({capacity} events waiting)")
-        self.args = (self.url, channel, capacity)
+        self.sent = sent
+        problem = "is full" if unsent == 1 else f"has no room for {unsent} more events"
+        super().__init__(url, f"channel {quoted(channel)} {problem} (capacity {capacity})")
+        self.args = (self.url, channel, capacity, unsent, sent)
 
 
 class LayerUnavailable(LayerError):

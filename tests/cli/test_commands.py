@@ -97,14 +97,15 @@ def test_the_good_events_of_a_file_can_be_sent_all_the_same(served: Path, run: R
     assert run("runworker", "--burst").output == "handled 1\nhandled 2\n"
 
 
-def test_a_full_channel_says_what_was_not_sent(served: Path, run: Run) -> None:
-    (served / "events.jsonl").write_text('{"type": "job", "id": 1}\n' * 1_100)
+def test_a_channel_is_filled_up_to_its_capacity_and_what_was_not_sent_is_said(served: Path, run: Run) -> None:
+    (served / "events.jsonl").write_text("".join(f'{{"type": "job", "id": {n}}}\n' for n in range(1_100)))
 
     code, _, errors = ends(run("send", "jobs", "events.jsonl"))
 
     assert code == 1
-    assert "channel 'jobs' is full (1000 events waiting); event 769 and those after it were not sent" in errors
-    assert "sent 768 of 1100 events" in errors
+    assert "channel 'jobs' is full (capacity 1000); event 1001 and those after it were not sent" in errors
+    assert "sent 1000 of 1100 events" in errors
+    assert run("runworker", "--burst").lines == [f"handled {n}\n" for n in range(1_000)]
 
 
 @pytest.mark.parametrize(

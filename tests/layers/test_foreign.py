@@ -25,7 +25,13 @@ class TestForeign(Groups, Queues):
             await layer.send("jobs", event(1))
             with pytest.raises(ChannelFull) as caught:
                 await layer.send("jobs", event(2))
-            assert caught.value.args == (layer.url, "jobs", 1)
+            assert caught.value.args == (layer.url, "jobs", 1, 1, 0)
+            await layer.receive("jobs")
+            with pytest.raises(ChannelFull) as caught:
+                await layer.send_many("jobs", [event(1), event(2), event(3)])
+            assert (caught.value.sent, caught.value.reason.partition(" (")[0]) == (
+                1, "channel 'jobs' has no room for 2 more events",
+            )  # fmt: skip
 
         self.run(scenario, capacity=1)
 

@@ -118,15 +118,35 @@ def _opened(contract: Contract, url: str | None) -> ChannelLayer:
 
 
 async def _send(layer: ContractLayer, channel: str, events: list[Event]) -> int:
+    """Send as many of the events as the channel has room for, and return how many."""
     sent = 0
     batches = [events[start : start + _BATCH] for start in range(0, len(events), _BATCH)]
     console = Console(stderr=True)
     try:
         for batch in track(batches, "sending", console=console, disable=not console.is_terminal or len(batches) < 2):
-            await layer.send_many(channel, batch)
-            sent += len(batch)
-    except ChannelFull as error:
-        click.echo(f"{error}; event {sent + 1} and those after it were not sent", err=True)
+            fitting, error = await _fill(layer, channel, batch)
+            sent += fitting
+            if error is not None:
+                click.echo(f"{error}; event {sent + 1} and those after it were not sent", err=True)
+                break
     finally:
         await layer.close()
     return sent
+
+
+async def _fill(layer: ContractLayer, channel: str, batch: list[Event]) -> tuple[int, ChannelFull | None]:
+    """Send a batch, or the first of it that there is room for; return how many, and why not all.
+
+    A layer that has no room for all events of a step sends none, and does not say how many would fit.
+    """
+    sent, step = 0, len(batch)
+    full = None
+    while step and sent < len(batch):
+        try:
+            await layer.send_many(channel, batch[sent : sent + step])
+            sent += step
+        except ChannelFull as error:
+            full = error
+            sent += error.sent
+            step //= 2
+    return sent, full if sent < len(batch) else None

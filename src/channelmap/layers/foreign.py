@@ -56,8 +56,11 @@ class ForeignChannelLayer(ChannelLayer):
         asyncio.run(self.send(channel, event))
 
     async def send_many(self, channel: str, events: Sequence[Event]) -> None:
-        for event in events:
-            await self.send(channel, event)
+        for sent, event in enumerate(events):
+            try:
+                await self.send(channel, event)
+            except ChannelFull as error:
+                raise ChannelFull(self.url, channel, error.capacity, len(events) - sent, sent) from error
 
     async def receive(self, channel: str) -> Event:
         with self._translated(channel):

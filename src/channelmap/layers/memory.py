@@ -79,7 +79,7 @@ class MemoryChannelLayer(ChannelLayer):
         with self._lock:
             self._expire(channel)
             if len(self._queues.get(channel, ())) + len(bodies) > capacity:
-                raise ChannelFull(self.url, channel, capacity)
+                raise ChannelFull(self.url, channel, capacity, len(bodies))
             now = time.time()
             self._queues.setdefault(channel, deque()).extend(_Item(now, body) for body in bodies)
             self._wake([channel])

@@ -75,7 +75,7 @@ class Capacity(Suite):
                 await layer.send("jobs", event(number))
             with pytest.raises(ChannelFull) as caught:
                 await layer.send("jobs", event(3))
-            assert caught.value.args == (layer.url, "jobs", 3)
+            assert caught.value.args == (layer.url, "jobs", 3, 1, 0)
             await layer.take("jobs", 1)
             await layer.send("jobs", event(3))
             with pytest.raises(ChannelFull):
@@ -97,8 +97,9 @@ class Capacity(Suite):
     def test_of_several_events_all_fit_or_none_is_sent(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             await layer.send("jobs", event(0))
-            with pytest.raises(ChannelFull):
+            with pytest.raises(ChannelFull) as caught:
                 await layer.send_many("jobs", [event(1), event(2), event(3)])
+            assert caught.value.reason == "channel 'jobs' has no room for 3 more events (capacity 3)"
             await layer.send_many("jobs", [event(4), event(5)])
             return numbers(await layer.take("jobs", 9))
 

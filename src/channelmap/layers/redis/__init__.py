@@ -153,7 +153,7 @@ class RedisChannelLayer(ChannelLayer):
             # What has had its room checked is not to be refused half-way.
             terms = terms_of(limits) if start == 0 else terms_of(replace(limits, capacity=_UNLIMITED))
             if not await here.links.run(place, SEND, [key], *terms, len(bodies), *stamped):
-                raise ChannelFull(self.url, channel, limits.capacity)
+                raise ChannelFull(self.url, channel, limits.capacity, len(bodies))
 
     def _body(self, channel: str, event: Event) -> bytes:
         self.require_valid_event(event)

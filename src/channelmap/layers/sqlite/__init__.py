@@ -73,7 +73,7 @@ class SQLiteChannelLayer(ChannelLayer):
             self.require_valid_event(event)
         bodies = [pack(channel, event) for event in events]
         if not await self._connections.run(queue.append_all, channel, bodies, limits):
-            raise ChannelFull(self.url, channel, limits.capacity)
+            raise ChannelFull(self.url, channel, limits.capacity, len(bodies))
         self._ringer.ring(channel)
 
     async def group_add(self, group: str, channel: str) -> None:
