@@ -113,6 +113,28 @@ def test_a_fault_in_a_long_list_is_found_at_its_index(good: Any, bad: Any, messa
     assert unsupported({"v": [good] * 50}) is None
 
 
+def test_a_fault_in_long_lists_of_lists_is_found_at_its_indexes() -> None:
+    rows = [[float(n), 0.5] for n in range(50)]
+    assert unsupported({"v": rows}) is None
+    assert unsupported({"v": [rows] * 50}) is None
+    rows[30][1] = float("inf")
+    assert unsupported({"v": rows}) == Violation("$.v[30][1]", "json", "is not a finite number")
+    deep: Any = [[1.5] * 9] * 9
+    for _ in range(97):
+        deep = [deep]
+    assert unsupported({"v": deep}) is None
+    deepest = Violation("$.v" + 99 * "[0]", "json", "is nested more than 100 levels deep")
+    assert unsupported({"v": [deep]}) == deepest
+    itself: list[Any] = []
+    itself.extend([itself] * 50)
+    assert unsupported({"v": itself}) == deepest
+    eights: Any = [[]] * 8
+    for _ in range(97):
+        eights = [eights, *[[]] * 7]
+    assert unsupported({"v": eights}) is None
+    assert unsupported({"v": [eights, *[[]] * 7]}) == deepest
+
+
 @pytest.mark.parametrize("item", [0, -(2**63), 2**64 - 1, 1.5, "a", "é", True, None, [], {}])
 def test_long_lists_of_any_json_values_pass(item: Any) -> None:
     assert unsupported({"v": [item] * 50}) is None

@@ -105,14 +105,14 @@ class EventRejected(ChannelMapError):
         code: str,
         find_reasons: Callable[[], Reasons],
     ) -> Self:
-        """Make one whose violations and hint are found when somebody reads them: whoever only drops it pays nothing.
+        """Return an error whose violations and hint are found when they are first read.
 
         Args:
             channel: the channel's name.
             type: the event's type.
             code: as above.
-            find_reasons: called once at most; it must not depend on anything that may change meanwhile, such as
-                the event itself.
+            find_reasons: returns them; it must not depend on anything that may change until then, such as the
+                event itself.
 
         """
         rejected = cls(channel, type, code)
@@ -245,15 +245,23 @@ _MOST_COMPARED = 5
 
 @functools.lru_cache(maxsize=256)
 def _nearest(word: str, known: tuple[str, ...]) -> str | None:
-    """Find the word that shares at least 60 % of its letters, in their order, with the one that was meant."""
-    # Words of quite another length cannot.
+    """Find the known word that shares most letters with a word, in their order, and at least 60 %."""
+    # Words of quite another length do not.
     near = [other for other in known if 3 * len(other) <= 7 * len(word) and 3 * len(word) <= 7 * len(other)]
     if len(near) > _MOST_COMPARED:
-        pairs = _pairs(word)
-        near = heapq.nlargest(_MOST_COMPARED, near, lambda other: len(pairs & _pairs(other)) / (len(other) + 1))
+        pairs, known_pairs = _pairs(word), _pairs_of_each(known)
+        near = heapq.nlargest(
+            _MOST_COMPARED, near, lambda other: len(pairs & known_pairs[other]) / (len(other) + len(word))
+        )
     found = difflib.get_close_matches(word, near, n=1, cutoff=0.6)
     return found[0] if found else None
 
 
+@functools.lru_cache(maxsize=16)
+def _pairs_of_each(words: tuple[str, ...]) -> dict[str, set[str]]:
+    return {word: _pairs(word) for word in words}
+
+
 def _pairs(word: str) -> set[str]:
+    """Return the letters of a word two by two."""
     return set(map(operator.add, word, word[1:]))

@@ -31,7 +31,8 @@ def grows(parts: Parts) -> bool:
     """Whether the engine may hold one value against one part of a schema too often to wait for."""
     try:
         return _Counted(parts).below(parts.root).most > _MOST
-    except LookupError:
+    except (LookupError, RecursionError):
+        # What cannot be followed is left to the engine.
         return False
 
 

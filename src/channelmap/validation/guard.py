@@ -6,6 +6,7 @@ hold and no layer could: an event that is sent after its judgement must not fail
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from math import isfinite
 from typing import Any
 
@@ -64,7 +65,7 @@ def _fault_below(container: Any, depth: int, binary: bool) -> _Fault | None:  # 
         if fault := _fault_of_keys(container):
             return fault, []
         values = container.values()
-    elif len(container) >= _LONG and _is_uniform(container):
+    elif len(container) >= _LONG and _is_uniform(container, depth):
         return None
     for value in values:
         kind = type(value)
@@ -97,9 +98,15 @@ def _fault_in(value: Any, depth: int, binary: bool) -> _Fault | None:  # noqa: F
     return (fault, []) if fault else None
 
 
-def _is_uniform(items: Sequence[Any]) -> bool:
-    """Whether all items are ASCII texts, integers within 64 bits or finite floats: told without a step for each."""
+def _is_uniform(items: Sequence[Any], depth: int) -> bool:
+    """Whether all items are ASCII texts, integers within 64 bits, finite floats, or lists of one of these.
+
+    No item costs a step of its own.
+    """
     kinds = set(map(type, items))
+    if kinds == {list} and depth > 1:
+        items = list(chain.from_iterable(items))
+        kinds = set(map(type, items))
     if kinds == {int}:
         return bool(min(items) >= _LEAST and max(items) <= _MOST)
     if kinds == {float}:
