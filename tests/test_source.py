@@ -196,3 +196,15 @@ def test_what_is_found_is_a_value() -> None:
     assert caught.value.diagnostics == (
         Diagnostic(Location("f", 1, 4), "json-syntax", "not JSON: expecting ',' delimiter"),
     )
+
+
+@pytest.mark.parametrize(("char", "escape"), [("\x85", "N"), ("\u2028", "L"), ("\u2029", "P")])
+@pytest.mark.parametrize("text", ['a: "b{}c"', "a: b{}c", "a: |\n  b{}c", "a: b # {}"])
+def test_a_character_that_ends_a_line_only_in_yaml_1_1_is_refused_and_its_escape_is_read(
+    char: str, escape: str, text: str, scanner: None
+) -> None:
+    (finding,) = findings(read_yaml, "f", text.format(char).encode())
+    line, column = (2, 4) if "\n" in text else (1, text.index("{") + 1)
+    assert finding.startswith(f"f:{line}:{column}: error[yaml-syntax] U+{ord(char):04X} ends a line for some readers")
+    assert finding.endswith(f"; write \\{escape} in double quotes")
+    assert read_yaml("f", f'a: "b\\{escape}c"'.encode()).data == {"a": f"b{char}c"}

@@ -18,6 +18,9 @@ from channelmap.source.variables import fill, has_variable
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|\ufeff")
+#: They end a line in YAML 1.1, as PyYAML has it, and not in YAML 1.2, as editors have it: by their escapes.
+_LINE_ENDS = {"\x85": "\\N", "\u2028": "\\L", "\u2029": "\\P"}
+_LINE_END = re.compile("[\x85\u2028\u2029]")
 _WORDS = {"": None, "~": None} | {
     spelled: value
     for word, value in {"null": None, "true": True, "false": False}.items()
@@ -70,6 +73,10 @@ def read_yaml(
     if control := _CONTROL.search(text.text):
         message = f"control character U+{ord(control.group()):04X} is not allowed"
         raise Builder(text).stop(control.start(), "yaml-syntax", message)
+    if end := _LINE_END.search(text.text):
+        message = f"U+{ord(end.group()):04X} ends a line for some readers of YAML and not for others"
+        hint = f"write {_LINE_ENDS[end.group()]} in double quotes"
+        raise Builder(text).stop(end.start(), "yaml-syntax", message, hint)
     return _read(text, env, filled_keys, _Loader)
 
 
