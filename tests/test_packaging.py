@@ -71,7 +71,7 @@ def test_a_sqlite_worker_imports_no_client_of_another_layer_and_nothing_that_onl
 
 
 def test_the_console_scripts_are_runworker_and_channelmap() -> None:
-    scripts = {entry.name for entry in entry_points(group="console_scripts") if entry.module == "channelmap.cli"}
+    scripts = {entry.name for entry in entry_points(group="console_scripts") if entry.module == "channelmap.__main__"}
 
     assert scripts == {"runworker", "channelmap"}
 

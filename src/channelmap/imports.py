@@ -1,10 +1,15 @@
 """Dotted path to object: the only place that imports user code. Missing and broken are two faults."""
 
 import importlib
+import os
+import sys
 import traceback
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from channelmap.environment import derived
+from channelmap.environment import derived, shown
 from channelmap.errors import ChannelMapError, did_you_mean, quoted
 
 
@@ -31,7 +36,7 @@ class ModuleBroken(ImportProblem):
     def __init__(self, path: str, module: str, cause: BaseException) -> None:
         self.cause = cause
         self.place = _place(cause)
-        super().__init__(path, f"importing {quoted(module)} raised {in_words(cause)}")
+        super().__init__(path, f"importing {quoted(module)} raised {in_words(cause)}", _hint_for(cause))
 
 
 class AttributeMissing(ImportProblem):
@@ -43,6 +48,44 @@ def in_words(error: BaseException) -> str:
     reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     place = _place(error)
     return f"{reason} at {place}" if place else reason
+
+
+def make_importable(*directories: Path) -> None:
+    """Put directories on the path of imports, the first one first: behind Python's own modules, before installed ones.
+
+    A directory that stands before Python's own modules stays there: somebody else put it there.
+    """
+    own = {os.path.dirname(os.__file__), os.path.join(os.path.dirname(os.__file__), "lib-dynload")}  # noqa: PTH118, PTH120
+    behind = max((index for index, entry in enumerate(sys.path) if entry in own), default=-1) + 1
+    for directory in reversed([str(directory) for directory in directories]):
+        if directory not in sys.path[:behind]:
+            others = [entry for entry in sys.path[behind:] if entry != directory]
+            sys.path[behind:] = [directory, *others]
+
+
+def hidden_by(name: str) -> str:
+    """Say which file cannot be imported because another module has its name; empty when there is none.
+
+    Args:
+        name: the dotted name of a module; the clash is about its first part.
+
+    """
+    is_public = shown(name) == name
+    name = name.partition(".")[0]
+    module = sys.modules.get(name)
+    if module is None or not is_public:
+        return ""
+    file = getattr(module, "__file__", None) or ""
+    for entry in sys.path:
+        spec = PathFinder.find_spec(name, [entry])
+        if spec is not None and spec.origin and not (file and _is_same(spec.origin, file)):
+            whose = f"the module in {quoted(file, 200)}" if file else "a module of Python"
+            return f"{quoted(spec.origin, 200)} is hidden by {whose}, which has the same name: rename it"
+    return ""
+
+
+def _is_same(one: str, other: str) -> bool:
+    return Path(one).resolve() == Path(other).resolve()
 
 
 def import_dotted(path: str) -> Any:
@@ -67,7 +110,7 @@ def import_dotted(path: str) -> Any:
     except AttributeError:
         public = [known for known in dir(module) if not known.startswith("_")]
         message = f"{quoted(derived(module_name, path))} has no {quoted(derived(name, path))}"
-        raise AttributeMissing(path, message, did_you_mean(name, public)) from None
+        raise AttributeMissing(path, message, hidden_by(module_name) or did_you_mean(name, public)) from None
 
 
 def _import(path: str, module_name: str) -> Any:
@@ -80,10 +123,20 @@ def _import(path: str, module_name: str) -> Any:
         missing = derived(error.name or "", path)
         if f"{module_name}.".startswith(f"{missing}."):
             message = f"there is no module {quoted(missing)}"
-            raise ModuleMissing(path, message, _module_hint(module_name, missing)) from None
+            hint = hidden_by(module_name) or _module_hint(module_name, missing)
+            raise ModuleMissing(path, message, hint) from None
         raise ModuleBroken(path, module_name, error) from None
     except BaseException as error:  # noqa: BLE001  (sys.exit() in a module is a broken module too)
         raise ModuleBroken(path, module_name, error) from None
+
+
+def _hint_for(cause: BaseException) -> str:
+    """Look for a clash of names behind what a module raised when it asked another one for something."""
+    if isinstance(cause, ImportError):
+        return hidden_by(cause.name or "")
+    if isinstance(cause, AttributeError) and isinstance(cause.obj, ModuleType):
+        return hidden_by(cause.obj.__name__)
+    return ""
 
 
 def _module_hint(module_name: str, missing: str) -> str:

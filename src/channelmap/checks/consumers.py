@@ -9,7 +9,7 @@ from channelmap.checks.code_places import file_and_line
 from channelmap.contract import Channel
 from channelmap.diagnostics import Diagnostic, Location
 from channelmap.errors import quoted
-from channelmap.imports import AttributeMissing, ImportProblem, ModuleBroken, import_dotted
+from channelmap.imports import AttributeMissing, ImportProblem, ModuleBroken, hidden_by, import_dotted
 
 
 def consumer_of(channel: Channel, place: Location) -> tuple[type | None, tuple[Diagnostic, ...]]:
@@ -63,5 +63,6 @@ def _not_a_consumer(channel: Channel, consumer: Any, place: Location) -> Diagnos
     is_class = isinstance(consumer, type)
     kind = "a class without 'as_asgi'" if is_class else f"of type {quoted(type(consumer).__name__)}"
     message = f"{quoted(channel.consumer)} is {kind}, not a consumer"
-    hint = "expected a consumer class, or an async application taking scope, receive and send"
+    expected = "expected a consumer class, or an async application taking scope, receive and send"
+    hint = hidden_by(channel.consumer) or expected
     return Diagnostic(place, "not-a-consumer", message, hint)

@@ -1,13 +1,12 @@
 """Options that several commands share, and what must be done before a consumer can be imported."""
 
 import os
-import sys
 from pathlib import Path
 
 import click
 
 from channelmap.errors import quoted
-from channelmap.imports import in_words
+from channelmap.imports import in_words, make_importable
 
 CONFIG = click.option(
     "--config",
@@ -22,9 +21,7 @@ LAYER = click.option("--layer", metavar="URL", help="Use this layer instead of t
 
 def prepare_imports(config: str) -> None:
     """Make consumers importable from the working directory and from the file's, and set Django up if it is used."""
-    for directory in (str(Path(config).absolute().parent), str(Path.cwd())):
-        if directory not in sys.path:
-            sys.path.insert(0, directory)
+    make_importable(Path.cwd(), Path(config).absolute().parent)
     settings = os.environ.get("DJANGO_SETTINGS_MODULE")
     if settings:
         _set_django_up(settings)
