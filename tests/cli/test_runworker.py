@@ -13,6 +13,7 @@ import pytest
 
 from channelmap import get_channel_layer
 from channelmap.layer import DeadLetter
+from tests.layers.redis_servers import VOLATILE, Server, free_port, running
 
 CHANNELS = """\
 version: 1
@@ -321,7 +322,6 @@ def test_logs_are_json_for_machines(served: Path, run: Callable[..., Any]) -> No
         (["--config", "nowhere.yaml"], 2, "nowhere.yaml: error[file-missing]"),
         (["nope"], 2, "runworker: no channel 'nope'; the contract declares 'jobs', 'other'"),
         (["--layer", "kafka://x"], 2, "kafka"),
-        (["--layer", "sqlite:////proc/none/x.db"], 2, "sqlite:////proc/none/x.db"),
         (["--drain-timeout", "soon"], 2, "'soon' is not a valid float"),
         (["--what"], 2, "No such option"),
     ],
@@ -359,3 +359,143 @@ def test_a_consumer_that_cannot_be_imported_is_said_before_anything_is_served(
     assert "Traceback" not in said
     assert worker.popen.returncode == 1
     assert dead_letters(served) == []
+
+
+RETRIED = """\
+version: 1
+layer: sqlite:///channels.db
+channels:
+  jobs:
+    consumer: work.Jobs
+    delivery: at-least-once
+    retry: {attempts: 3, delay: DELAY}
+    events: {job: true}
+"""
+
+FAILS_ONCE = """\
+import os
+from channelmap import AsyncConsumer
+
+file = os.open("done.txt", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+failed = set()
+
+class Jobs(AsyncConsumer):
+    async def job(self, event):
+        if event["n"] not in failed:
+            failed.add(event["n"])
+            raise RuntimeError("not yet")
+        os.write(file, b"0 %d\\n" % event["n"])
+"""
+
+
+@pytest.fixture
+def failing_once(served: Path) -> Callable[[float], None]:
+    """A channel whose events fail the first time and are tried again after so many seconds."""
+
+    def write(delay: float) -> None:
+        (served / "channels.yaml").write_text(RETRIED.replace("DELAY", str(delay)))
+        (served / "work.py").write_text(FAILS_ONCE)
+
+    return write
+
+
+def test_a_burst_waits_for_its_retries_that_are_due_soon(
+    served: Path, run: Callable[..., Any], failing_once: Callable[[float], None]
+) -> None:
+    failing_once(0.05)
+    send(served, range(3))
+
+    worker = run("runworker", "--burst")
+
+    assert worker.popen.returncode == 0, worker.errors
+    assert sorted(handled(served)) == [0, 1, 2]
+    assert "wait for a retry" not in worker.errors
+
+
+@pytest.mark.parametrize("worker_number", [1, 2])
+def test_a_burst_says_what_waits_for_a_later_retry(
+    served: Path, run: Callable[..., Any], failing_once: Callable[[float], None], worker_number: int
+) -> None:
+    failing_once(3_600)
+    send(served, range(3))
+
+    # The second one meets what the first one has put back.
+    for _ in range(worker_number):
+        worker = run("runworker", "--burst")
+
+    assert worker.popen.returncode == 0, worker.errors
+    assert "channel 'jobs': 3 events wait for a retry or are held by other workers" in worker.errors
+
+
+def test_a_burst_that_waits_for_a_retry_can_be_stopped(
+    served: Path, start: Callable[..., Any], wait_until: Callable[..., None], failing_once: Callable[[float], None]
+) -> None:
+    failing_once(9)
+    send(served, range(1))
+    worker = start("runworker", "--burst")
+    wait_until(lambda: "not yet" in worker.errors, "the failure")
+
+    worker.signal(signal.SIGTERM)
+
+    assert worker.wait() == 0, worker.errors
+    assert handled(served) == []
+
+
+def test_a_burst_with_a_stuck_thread_and_a_consumer_that_cannot_start_ends_with_1(
+    served: Path, run: Callable[..., Any]
+) -> None:
+    code = """
+import threading
+from channelmap import SyncConsumer
+class Stuck(SyncConsumer):
+    def job(self, event): threading.Event().wait()
+    def slow(self, event): ...
+class Unable(Stuck):
+    def __init__(self): raise RuntimeError("no settings")
+"""
+    (served / "work.py").write_text(code)
+    contract = CHANNELS.replace("work.Jobs", "work.Unable").replace("work.Unable", "work.Stuck\n    timeout: 0.05", 1)
+    (served / "channels.yaml").write_text(contract)
+    send(served, range(1))
+
+    worker = run("runworker", "--burst")
+
+    assert worker.popen.returncode == 1, worker.errors
+    assert "a handler took longer than 0.05 s" in worker.errors
+
+
+def test_a_worker_waits_loudly_for_a_layer_that_is_away(
+    served: Path, start: Callable[..., Any], wait_until: Callable[..., None], tmp_path: Path
+) -> None:
+    server = Server(tmp_path / "valkey", *VOLATILE)
+    workers = [start("runworker", "--layer", server.url), start("runworker", "--processes", "2", "--layer", server.url)]
+    for worker in workers:
+        wait_until(lambda worker=worker: "cannot start yet, next try in 0.2 s" in worker.errors, "the second try")
+        assert "ready" not in worker.errors
+    with running(server):
+        for worker, count in zip(workers, (1, 2), strict=True):
+            wait_until(lambda worker=worker, count=count: worker.errors.count("; ready") == count, "the workers")
+            worker.signal(signal.SIGTERM)
+            assert worker.wait() == 0, worker.errors
+            assert "a new one starts" not in worker.errors
+
+
+@pytest.mark.parametrize("arguments", [(), ("--processes", "2")])
+def test_a_worker_that_waits_for_its_layer_can_be_stopped(
+    served: Path, start: Callable[..., Any], wait_until: Callable[..., None], arguments: tuple[str, ...]
+) -> None:
+    worker = start("runworker", "--layer", f"redis://127.0.0.1:{free_port()}", *arguments)
+    wait_until(lambda: "cannot start yet" in worker.errors, "the first try")
+
+    worker.signal(signal.SIGTERM)
+
+    assert worker.wait() == 0, worker.errors
+
+
+def test_a_burst_gives_up_on_a_layer_that_stays_away(served: Path, run: Callable[..., Any]) -> None:
+    worker = run("runworker", "--burst", "--processes", "2", "--layer", "sqlite:////proc/none/x.db")
+
+    assert worker.popen.returncode == 2
+    assert "the layer has not answered for 5 s: giving up" in worker.errors
+    assert "channelmap: sqlite:////proc/none/x.db: " in worker.errors
+    assert "Traceback" not in worker.errors

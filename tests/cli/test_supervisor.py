@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ layer: sqlite:///channels.db
 channels:
   jobs:
     consumer: work.Jobs
-    events: {job: true, crash: true, slow: true}
+    events: {job: true, crash: true, slow: true, write: true}
 """
 
 WORK = """\
@@ -32,7 +33,14 @@ class Jobs(SyncConsumer):
         os.write(file, b"%d %d\\n" % (os.getpid(), event["n"]))
 
     def crash(self, event):
-        os._exit(70)
+        if event["n"] < 0:
+            os.kill(os.getpid(), -event["n"])
+        os._exit(event["n"])
+
+    def write(self, event):
+        for name in ("state.json", "made.py", "made.yaml"):
+            Path(name).write_text(str(event["n"]))
+        self.job(event)
 
     def slow(self, event):
         Path("begun").touch()
@@ -52,9 +60,9 @@ def served(project: Path) -> Path:
     return project
 
 
-def send(project: Path, event_type: str = "job", count: int = 1) -> None:
+def send(project: Path, event_type: str = "job", count: int = 1, *, first: int = 0) -> None:
     layer = get_channel_layer(project / "channels.yaml")
-    for n in range(count):
+    for n in range(first, first + count):
         layer.send_sync("jobs", {"type": event_type, "n": n})
 
 
@@ -131,16 +139,104 @@ def test_a_second_signal_to_the_supervisor_ends_all_processes_at_once(
     assert handled(served) == []
 
 
-def test_a_worker_that_crashes_is_replaced(served: Path, start: Start, wait_until: Wait) -> None:
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (0, "ended with exit code 0"),
+        (1, "ended with exit code 1"),
+        (-signal.SIGKILL, "was ended by SIGKILL"),
+    ],
+)
+def test_a_worker_that_ends_unasked_is_replaced_and_the_other_one_goes_on(
+    served: Path, start: Start, wait_until: Wait, end: int, words: str
+) -> None:
+    supervisor = start("runworker", "--processes", "2")
+    wait_until(lambda: ready(supervisor) == 2, "two workers")
+    before = set(pids(supervisor))
+
+    send(served, "crash", first=end)
+    wait_until(lambda: ready(supervisor) == 3, "a third worker")
+    assert len(before & set(pids(supervisor))) == 1
+    supervisor.signal(signal.SIGTERM)
+
+    assert supervisor.wait() == 0, supervisor.errors
+    assert f"{words}; a new one starts in 0.5 s" in supervisor.errors
+
+
+def test_a_worker_that_somebody_else_stops_is_replaced(served: Path, start: Start, wait_until: Wait) -> None:
     supervisor = start("runworker", "--processes", "2")
     wait_until(lambda: ready(supervisor) == 2, "two workers")
 
-    send(served, "crash")
+    os.kill(pids(supervisor)[0], signal.SIGTERM)
     wait_until(lambda: ready(supervisor) == 3, "a third worker")
     supervisor.signal(signal.SIGTERM)
 
     assert supervisor.wait() == 0, supervisor.errors
-    assert "ended with 70; a new one starts in 0.5 s" in supervisor.errors
+
+
+def test_a_halted_worker_stops_with_the_others(served: Path, start: Start, wait_until: Wait) -> None:
+    supervisor = start("runworker", "--processes", "2")
+    wait_until(lambda: ready(supervisor) == 2, "two workers")
+
+    os.kill(pids(supervisor)[0], signal.SIGSTOP)
+    supervisor.signal(signal.SIGTERM)
+
+    assert supervisor.wait() == 0, supervisor.errors
+    assert supervisor.errors.count("INFO channelmap.worker: stopped") == 2
+
+
+@pytest.mark.parametrize("arguments", [(), ("--processes", "2")])
+def test_a_terminal_that_closes_lets_handlers_finish(
+    served: Path, start: Start, wait_until: Wait, arguments: tuple[str, ...]
+) -> None:
+    send(served, "slow")
+    process = start("runworker", *arguments)
+    wait_until((served / "begun").exists, "the slow handler")
+
+    process.signal(signal.SIGHUP)
+    wait_until(lambda: "finishing what was begun" in process.errors, "the worker to notice")
+    (served / "release").touch()
+
+    assert process.wait() == 0, process.errors
+    assert handled(served) == [-1]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--processes", "2")])
+def test_under_nohup_a_terminal_may_close(
+    served: Path, start: Start, wait_until: Wait, arguments: tuple[str, ...]
+) -> None:
+    nohup = "import os, signal, sys; signal.signal(1, signal.SIG_IGN); os.execv(sys.executable, sys.argv[1:])"
+    process = start(sys.executable, "-m", "channelmap", "runworker", *arguments, command=("-c", nohup))
+    wait_until(lambda: ready(process) == (2 if arguments else 1), "the workers")
+
+    process.signal(signal.SIGHUP)
+    send(served)
+    wait_until(lambda: handled(served) == [0], "the event")
+    process.signal(signal.SIGTERM)
+
+    assert process.wait() == 0, process.errors
+    assert "SIGHUP" not in process.errors
+
+
+def test_workers_whose_standard_streams_are_closed_serve_and_stop(served: Path, start: Start, wait_until: Wait) -> None:
+    closed = "import os, sys; os.closerange(0, 3); os.execv(sys.executable, sys.argv[1:])"
+    supervisor = start(sys.executable, "-m", "channelmap", "runworker", "--processes", "2", command=("-c", closed))
+    send(served, count=20)
+    wait_until(lambda: sorted(handled(served)) == list(range(20)), "20 events")
+
+    supervisor.signal(signal.SIGTERM)
+
+    assert supervisor.wait() == 0
+
+
+def test_workers_that_still_import_stop_at_once(served: Path, start: Start, wait_until: Wait) -> None:
+    (served / "work.py").write_text("import pathlib, time\npathlib.Path('importing').touch()\ntime.sleep(3_600)\n")
+    supervisor = start("runworker", "--processes", "2")
+    wait_until((served / "importing").exists, "the import")
+
+    supervisor.signal(signal.SIGTERM)
+
+    assert supervisor.wait() == 0, supervisor.errors
 
 
 def test_several_processes_end_by_themselves_after_a_burst(served: Path, start: Start) -> None:
@@ -177,21 +273,120 @@ def test_a_mistake_that_a_new_process_would_make_again_ends_all(served: Path, st
 
     assert supervisor.wait() == 1
     assert "error[consumer-import-failed]" in supervisor.output
+    assert "ended with exit code 1 before it was ready, and so would the next one: stopping" in supervisor.errors
     assert "Traceback" not in supervisor.errors
 
 
-def test_with_reload_a_changed_file_is_served_and_a_broken_one_waits_to_be_mended(
-    served: Path, start: Start, wait_until: Wait
+@pytest.fixture
+def reloading(served: Path, start: Start, wait_until: Wait) -> Any:
+    """A worker under `--reload` that is ready."""
+    supervisor = start("runworker", "--reload", PYTHONDONTWRITEBYTECODE="1")
+    wait_until(lambda: ready(supervisor) == 1, "the worker")
+    return supervisor
+
+
+def stop(supervisor: Any) -> None:
+    supervisor.signal(signal.SIGTERM)
+    assert supervisor.wait() == 0, supervisor.errors
+
+
+@pytest.mark.parametrize("mistake", ["import no_such_package\n", "def f(:\n", "import os; os._exit(2)\n"])
+def test_with_reload_a_broken_file_waits_to_be_mended(
+    served: Path, reloading: Any, wait_until: Wait, mistake: str
 ) -> None:
+    (served / "work.py").write_text(mistake)
+    wait_until(lambda: "a new one starts when a file changes" in reloading.errors, "the mistake to be told")
+    (served / "work.py").write_text(WORK)
+    wait_until(lambda: ready(reloading) == 2, "the worker of the mended file")
+    send(served)
+    wait_until(lambda: handled(served) == [0], "the event")
+
+    stop(reloading)
+
+
+def test_with_reload_a_contract_may_become_wrong_and_right_again(
+    served: Path, reloading: Any, wait_until: Wait
+) -> None:
+    (served / "channels.yaml").write_text(CHANNELS.replace("true,", "nowhere.json,", 1))
+    wait_until(lambda: "a new one starts when a file changes" in reloading.errors, "the mistake to be told")
+    assert "error[schema-missing]" in reloading.output
+    # The file that is missing is what is watched for.
+    (served / "nowhere.json").write_text("true")
+    wait_until(lambda: ready(reloading) == 2, "the worker of the contract that is right again")
+
+    stop(reloading)
+
+
+def test_with_reload_a_stop_while_a_file_is_broken_starts_no_worker(
+    served: Path, reloading: Any, wait_until: Wait
+) -> None:
+    (served / "work.py").write_text("with open('started', 'a') as file: file.write('1')\nimport no_such_package\n")
+    wait_until(lambda: "a new one starts when a file changes" in reloading.errors, "the mistake to be told")
+
+    stop(reloading)
+
+    assert (served / "started").read_text() == "1"
+
+
+def test_with_reload_a_handler_may_write_files_beside_the_sources(
+    served: Path, reloading: Any, wait_until: Wait
+) -> None:
+    send(served, "write")
+    wait_until(lambda: handled(served) == [0], "the event")
+    # A change that counts comes after those that do not, and is seen in the same look or a later one.
+    (served / "work.py").write_text(WORK + "\n")
+    wait_until(lambda: ready(reloading) == 2, "the new worker")
+    send(served, "write", first=1)
+    wait_until(lambda: handled(served) == [0, 1], "the second event")
+
+    stop(reloading)
+
+    assert reloading.errors.count("changed: starting anew") == 1
+    assert "work.py changed" in reloading.errors
+
+
+def test_with_reload_saves_while_a_handler_runs_lose_nothing(served: Path, reloading: Any, wait_until: Wait) -> None:
+    send(served, "slow")
+    wait_until((served / "begun").exists, "the slow handler")
+
+    (served / "work.py").write_text(WORK + "\n")
+    wait_until(lambda: "finishing what was begun" in reloading.errors, "the worker to notice")
+    (served / "work.py").write_text(WORK + "\n\n")
+    (served / "channels.yaml").write_text(CHANNELS + "\n")
+    (served / "release").touch()
+    wait_until(lambda: ready(reloading) == 2, "the new worker")
+
+    stop(reloading)
+    assert handled(served) == [-1]
+
+
+def test_with_reload_the_target_of_a_symbolic_link_is_watched(served: Path, start: Start, wait_until: Wait) -> None:
+    elsewhere = served / ".elsewhere"
+    elsewhere.mkdir()
+    (served / "work.py").rename(elsewhere / "work.py")
+    (served / "work.py").symlink_to(elsewhere / "work.py")
+    (served / "channels.yaml").rename(elsewhere / "channels.yaml")
+    (served / "channels.yaml").symlink_to(elsewhere / "channels.yaml")
     supervisor = start("runworker", "--reload", PYTHONDONTWRITEBYTECODE="1")
     wait_until(lambda: ready(supervisor) == 1, "the worker")
 
-    (served / "work.py").write_text("import no_such_package\n")
-    wait_until(lambda: "no_such_package" in supervisor.output, "the mistake to be told")
-    (served / "work.py").write_text(WORK)
-    wait_until(lambda: ready(supervisor) == 2, "the worker of the mended file")
+    (elsewhere / "work.py").write_text(WORK + "\n")
+    wait_until(lambda: ready(supervisor) == 2, "the worker of the new source")
+    (elsewhere / "channels.yaml").write_text(CHANNELS + "\n")
+    wait_until(lambda: ready(supervisor) == 3, "the worker of the new contract")
+
+    stop(supervisor)
+
+
+def test_with_reload_a_module_that_a_handler_imports_is_watched(served: Path, start: Start, wait_until: Wait) -> None:
+    (served / "later.py").write_text("number = 1\n")
+    (served / "work.py").write_text(WORK.replace("        os.write(", "        import later\n        os.write(", 1))
+    supervisor = start("runworker", "--reload", PYTHONDONTWRITEBYTECODE="1")
+    wait_until(lambda: ready(supervisor) == 1, "the worker")
     send(served)
     wait_until(lambda: handled(served) == [0], "the event")
-    supervisor.signal(signal.SIGTERM)
 
-    assert supervisor.wait() == 0, supervisor.errors
+    (served / "later.py").write_text("number = 22\n")
+    wait_until(lambda: ready(supervisor) == 2, "the new worker")
+
+    stop(supervisor)

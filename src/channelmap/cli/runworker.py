@@ -3,14 +3,17 @@
 import asyncio
 import atexit
 import logging
+import math
 import os
 import signal
 import sys
 import threading
-from collections.abc import Coroutine
-from importlib.util import find_spec
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -21,15 +24,26 @@ from channelmap.cli.options import CONFIG, LAYER, prepare_imports
 from channelmap.contract import Contract
 from channelmap.diagnostics import Severity
 from channelmap.environment import shown
-from channelmap.errors import ContractError, quoted
-from channelmap.layer import current_layer
+from channelmap.errors import ContractError, LayerError, LayerUnavailable, quoted
+from channelmap.imports import in_words
+from channelmap.layer import ChannelLayer, current_layer
 from channelmap.loader import load
-from channelmap.routing import load_router
+from channelmap.routing import ChannelNameRouter, load_router
 from channelmap.sending import ContractLayer, open_contract_layer
-from channelmap.supervisor import LIFELINE, Supervisor, command_line
+from channelmap.startup import leave_on_signals
+from channelmap.supervisor import STOP_SIGNALS, Link, Supervisor, WorkerProcess, command_line, heeded, loaded_modules
+from channelmap.terms import Service
 from channelmap.worker import Worker
+from channelmap.worker.inbox import FIRST_DELAY, LONGEST_DELAY
 
 log = logging.getLogger("channelmap.worker")
+
+#: Seconds for which a burst waits for a layer that does not answer.
+_BURST_PATIENCE = 5.0
+#: Seconds after the drain timeout at which a supervisor kills a worker: its own last writes end before.
+_KILL_AFTER = 15.0
+
+T = TypeVar("T")
 
 
 @click.command("runworker", context_settings={"help_option_names": ["-h", "--help"]})
@@ -53,35 +67,43 @@ log = logging.getLogger("channelmap.worker")
     default="info",
     show_default=True,
 )
-@click.option("--reload", is_flag=True, help="Start anew when a source file here changes: for development.")
+@click.option("--reload", is_flag=True, help="Start anew when a loaded file changes: for development.")
 @click.pass_context
 def command(ctx: click.Context, /, *, processes: int, reload: bool, **options: Any) -> int:
     """Serve the channels of a contract: all of them when none is named.
 
-    SIGTERM and SIGINT let handlers finish and give back what they have not begun; a second one leaves at once.
+    SIGTERM, SIGINT and SIGHUP let handlers finish and give back what they have not begun; a second one leaves at once.
     """
     logs.configure(options["log_format"], options["log_level"])
     if processes > 1 or reload:
         return _supervise(ctx, processes, reload=reload)
+    with closing(Link.from_environment()) as link:
+        worker = _work(link, options)
+    leave_on_signals()
+    code = Exit.FINDINGS if worker.gave_up else Exit.FINE
+    if worker.cut_off:
+        _leave_stuck_threads(code)
+    return code
+
+
+def _work(link: Link, options: Mapping[str, Any]) -> Worker:
+    """Run one worker to its end, in this process."""
     contract = load(options["config"])
+    loop_factory = _loop_factory()
+    # Our layers import their libraries before a module of the project could be found in the place of one.
+    layer = open_contract_layer(contract, options["layer"]) if options["layer"] or contract.layer.url else None
     prepare_imports(options["config"])
     findings = check(contract, options["channels"], thorough=False)
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise ContractError(findings)
     router = load_router(contract, options["channels"])
-    worker = _run(
-        _serve(contract, router, options["layer"], burst=options["burst"], drain_timeout=options["drain_timeout"])
-    )
-    if worker.cut_off:
-        _leave_stuck_threads()
-    return Exit.FINDINGS if worker.gave_up else Exit.FINE
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(_serve(contract, router, layer, link, options))
 
 
 def _supervise(ctx: click.Context, processes: int, *, reload: bool) -> int:
     """Run this same command in processes of their own, each with one worker."""
-    load(ctx.params["config"])
-    if reload and find_spec("watchfiles") is None:
-        raise click.UsageError("--reload needs an extra: pip install 'channelmap[reload]'")
+    contract = load(ctx.params["config"])
     options = [option for option in ctx.command.params if option.name not in {"channels", "processes", "reload"}]
     arguments = ["runworker", *ctx.params["channels"]]
     for option in options:
@@ -90,47 +112,110 @@ def _supervise(ctx: click.Context, processes: int, *, reload: bool) -> int:
             arguments.append(option.opts[0])
         elif value not in (False, None):
             arguments += [option.opts[0], str(value)]
-    watched = [Path.cwd()] if reload else []
-    return asyncio.run(Supervisor(command_line(arguments), processes, watched).run())
+    supervisor = Supervisor(
+        partial(WorkerProcess.start, command_line(arguments)),
+        processes,
+        grace=ctx.params["drain_timeout"] + _KILL_AFTER,
+        watched=sorted({Path.cwd(), contract.root.resolve()}) if reload else None,
+    )
+    code = asyncio.run(supervisor.run())
+    leave_on_signals()
+    return code
 
 
-async def _serve(contract: Contract, router: Any, url: str | None, *, burst: bool, drain_timeout: float) -> Worker:
-    layer = open_contract_layer(contract, url)
+async def _serve(
+    contract: Contract, router: ChannelNameRouter, layer: ChannelLayer | None, link: Link, options: Mapping[str, Any]
+) -> Worker:
+    # Another's layer may want a running event loop.
+    layer = layer or open_contract_layer(contract)
+    burst = options["burst"]
     services = {name: contract.channel(name).service for name in router.application_mapping}
     worker = Worker(router, services, layer, burst=burst)
     current_layer.set(ContractLayer(contract, layer))
-    _Stopper(worker, drain_timeout).listen()
+    stopper = _Stopper(worker, options["drain_timeout"])
+    stopper.listen(link, partial(_source_files, contract))
     try:
-        counts = [await layer.waiting(name) for name in services]
-        waiting = "" if None in counts else f"; {sum(filter(None, counts))} waiting"
-        if layer.url == "memory://":
-            log.warning("events in memory:// are this process's own: no other one can send to it")
-        log.info("serving %s from %s%s; ready", ", ".join(map(quoted, services)), shown(layer.url), waiting)
-        await worker.serve()
+        counts = await stopper.unless_stopped(_reach(layer, services, patience=_BURST_PATIENCE if burst else math.inf))
+        if counts is not None:
+            waiting = "" if None in counts else f"; {sum(filter(None, counts))} waiting"
+            if layer.url == "memory://":
+                log.warning("events in memory:// are this process's own: no other one can send to it")
+            log.info("serving %s from %s%s; ready", ", ".join(map(quoted, services)), shown(layer.url), waiting)
+            link.report("ready")
+            await worker.serve()
+            if burst:
+                await _tell_retries(layer, services)
     finally:
+        if burst and not stopper.stopped.is_set():
+            link.report("finished")
         await layer.close()
     log.info("stopped")
     return worker
+
+
+async def _reach(layer: ChannelLayer, channels: Iterable[str], *, patience: float) -> list[int | None]:
+    """Count what waits on each channel, as soon as the layer answers; LayerUnavailable after `patience` seconds."""
+    delay, give_up = FIRST_DELAY, time.monotonic() + patience
+    while True:
+        try:
+            return [await layer.waiting(name) for name in channels]
+        except LayerUnavailable as error:
+            left = give_up - time.monotonic()
+            if left <= 0:
+                log.error("the layer has not answered for %.0f s: giving up", patience)  # noqa: TRY400
+                raise
+            delay = min(delay, left)
+            log.error("cannot start yet, next try in %.1f s: %s", delay, error)  # noqa: TRY400
+        await asyncio.sleep(delay)
+        delay = min(2 * delay, LONGEST_DELAY)
+
+
+async def _tell_retries(layer: ChannelLayer, services: Mapping[str, Service]) -> None:
+    """Say what a burst has left behind: what waits for a later retry, and what other workers hold."""
+    for name, service in services.items():
+        if service.retry is None:
+            continue
+        try:
+            left = len([delivery async for delivery in layer.look(name)]) - (await layer.waiting(name) or 0)
+        except LayerError as error:
+            log.warning("channel %s: cannot say what waits for a retry: %s", quoted(name), error)
+        else:
+            if left > 0:
+                log.warning("channel %s: %d events wait for a retry or are held by other workers", quoted(name), left)
+
+
+def _source_files(contract: Contract) -> Iterable[str]:
+    """Return the files of the contract and of the modules that this process has imported."""
+    return map(str, {contract.root / Path(contract.path).name, *contract.files, *loaded_modules()})
 
 
 class _Stopper:
     """Stops a worker when its process is told to."""
 
     def __init__(self, worker: Worker, drain_timeout: float) -> None:
+        self.stopped = asyncio.Event()
         self._worker = worker
         self._drain_timeout = drain_timeout
-        self._stopping = False
         self._signalled_before = False
 
-    def listen(self) -> None:
-        """Listen to signals, and to the end of a supervisor."""
+    def listen(self, link: Link, files: Callable[[], Iterable[str]]) -> None:
+        """Listen to signals, and to a supervisor and its end."""
         loop = asyncio.get_running_loop()
-        for signum in (signal.SIGTERM, signal.SIGINT):
+        for signum in heeded(STOP_SIGNALS):
             loop.add_signal_handler(signum, self._signalled, signum)
-        lifeline = int(os.environ.pop(LIFELINE, -1))
-        if lifeline >= 0:
-            # Nobody writes to it: it can be read when it is cut.
-            loop.add_reader(lifeline, self._cut_loose, lifeline)
+        # No signal: if the whole process group is stopped, both ways reach us, in either order.
+        link.listen(partial(self._stop, "told by the supervisor, or left by it"), files)
+
+    async def unless_stopped(self, call: Coroutine[Any, Any, T]) -> T | None:
+        """Return what a call returns, or None, and cancel it, when the worker is told to stop first."""
+        calling, stopped = asyncio.ensure_future(call), asyncio.ensure_future(self.stopped.wait())
+        try:
+            await asyncio.wait({calling, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            return calling.result() if calling.done() else None
+        finally:
+            calling.cancel()
+            stopped.cancel()
+            await asyncio.gather(calling, stopped, return_exceptions=True)
 
     def _signalled(self, signum: int) -> None:
         if self._signalled_before:
@@ -140,30 +225,29 @@ class _Stopper:
         self._signalled_before = True
         self._stop(signal.Signals(signum).name)
 
-    def _cut_loose(self, lifeline: int) -> None:
-        # No signal: who stops a whole process group reaches us by both ways, in either order.
-        asyncio.get_running_loop().remove_reader(lifeline)
-        self._stop("told by the supervisor, or left by it")
-
     def _stop(self, why: str) -> None:
-        if not self._stopping:
-            self._stopping = True
+        if not self.stopped.is_set():
+            self.stopped.set()
             log.info("%s: finishing what was begun", why)
             self._worker.stop(self._drain_timeout)
 
 
-def _run(main: Coroutine[Any, Any, Worker]) -> Worker:
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes event loops: uvloop's, where it is installed."""
     try:
         import uvloop
+
+        factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     except ImportError:
-        loop_factory = None
-    else:
-        loop_factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        return runner.run(main)
+        return None
+    except Exception as error:  # noqa: BLE001  (with PYTHONPATH it may be a module of the project)
+        file = getattr(sys.modules.get("uvloop"), "__file__", None)
+        log.warning("uvloop%s cannot be used: %s", f" ({file})" if file else "", in_words(error))
+        return None
+    return factory
 
 
-def _leave_stuck_threads() -> None:
+def _leave_stuck_threads(code: int) -> None:
     """Exit without waiting for handlers that were cut off at the deadline: a thread cannot be stopped."""
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
@@ -172,4 +256,4 @@ def _leave_stuck_threads() -> None:
                 atexit._run_exitfuncs()  # noqa: SLF001  (there is no other way to run them)
                 sys.stdout.flush()
                 sys.stderr.flush()
-                os._exit(0)
+                os._exit(code)

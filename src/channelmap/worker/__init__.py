@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from channelmap.asgi import Application
 from channelmap.errors import LayerError, quoted
@@ -17,6 +19,8 @@ log = logging.getLogger("channelmap.worker")
 
 #: Seconds that a stopping worker gives a lost layer, at least, to take back what is in hand.
 LAST_WORDS = 5.0
+#: Seconds until the next retry of this worker for which a burst still waits.
+BURST_PATIENCE = 10.0
 #: Instances of an application that may fail in a row, before they take an event, until a burst ends.
 _MOST_STARTS = 3
 
@@ -116,10 +120,22 @@ class Worker:
                 return
             if all(slot.resting for slot in self._slots):
                 found = [await inbox.refill() for inbox in self._inboxes]
-                if not any(found):
+                if not any(found) and not await self._retry_is_due():
                     return
                 for slot in self._slots:
                     slot.wake()
+
+    async def _retry_is_due(self) -> bool:
+        """Wait for the next event that this worker has put back for a retry; False when none is due soon."""
+        due = min((due for inbox in self._inboxes for due in inbox.retries), default=math.inf)
+        left = due - asyncio.get_running_loop().time()
+        if left > BURST_PATIENCE:
+            return False
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._quiet.wait(), left)
+        for inbox in self._inboxes:
+            inbox.retries = [later for later in inbox.retries if later > due]
+        return True
 
     def _dismiss_idle(self, running: list["asyncio.Task[None]"]) -> None:
         for slot, task in zip(self._slots, running, strict=True):

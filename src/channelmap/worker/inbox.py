@@ -74,6 +74,8 @@ class Inbox:
         self._left: list[Delivery] = []
         #: What was taken and is no use: each becomes a dead letter.
         self._unfit: list[Delivery] = []
+        #: In a burst, when the events that were put back for a retry are due, by the event loop's clock.
+        self.retries: list[float] = []
         self.pace = Pace(service.concurrency)
         self._lease = LEASE if service.retry else None
         self._burst = burst
@@ -123,6 +125,11 @@ class Inbox:
         """Note that a delivery was handled. Where delivery is at-most-once it left the layer when it was taken."""
         if self._lease is not None:
             self._settled.append(delivery)
+
+    def note_retry(self, delay: float) -> None:
+        """Note that an event comes again after `delay` seconds: a burst may wait for it."""
+        if self._burst:
+            self.retries.append(asyncio.get_running_loop().time() + delay)
 
     async def flush_settled(self) -> None:
         """Tell the layer what was handled."""

@@ -236,6 +236,7 @@ class Slot:
             return
         delay = retry.delay_after(delivery.attempt)
         await self.inbox.insist("retry an event", lambda: self.inbox.layer.retry(delivery, delay))
+        self.inbox.note_retry(delay)
         self.in_hand = None
 
     def _time_out(self) -> None:

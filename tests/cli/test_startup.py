@@ -1,0 +1,185 @@
+"""How a process starts: as the first one of a container, with modules of the project that have others' names."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from channelmap import get_channel_layer
+
+Wait = Callable[..., None]
+Start = Callable[..., Any]
+
+CHANNELS = """\
+version: 1
+layer: sqlite:///channels.db
+channels:
+  jobs:
+    consumer: work.Jobs
+    events: {job: {schema: {type: object}, accepts: [{type: job}]}}
+"""
+
+WORK = """\
+from channelmap import AsyncConsumer
+
+class Jobs(AsyncConsumer):
+    async def job(self, event):
+        print("handled", flush=True)
+"""
+
+#: Runs another command in the place of this one.
+EXEC = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
+#: Modules of Python, and of libraries that channelmap, or something below it, imports early, late or perhaps.
+NAMES = [
+    "queue", "types", "json", "sqlite3", "asyncio", "traceback", "yaml", "click", "msgpack", "uvloop", "redis",
+    "hiredis", "jsonschema", "jsonschema_rs", "asgiref", "rich", "django",
+]  # fmt: skip
+
+
+#: Where the commands are installed.
+COMMANDS = Path(sys.executable).parent
+
+
+def write_modules(directory: Path, names: list[str]) -> None:
+    for name in names:
+        (directory / f"{name}.py").write_text(f"raise RuntimeError('this is the {name} of the project')\n")
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Path:
+    (tmp_path / "channels.yaml").write_text(CHANNELS)
+    (tmp_path / "work.py").write_text(WORK)
+    return tmp_path
+
+
+def first_of_a_container(command: list[str]) -> list[str]:
+    """The command as process 1 of its own namespace; where that is not permitted, as one that believes it is."""
+    prefix = ["unshare", *([] if os.getuid() == 0 else ["--map-root-user"]), "--pid", "--fork"]
+    if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode == 0:
+        return [*prefix, sys.executable, "-m", *command]
+    believes = "import os, runpy, sys; os.getpid = lambda: 1; runpy.run_module(sys.argv[0], run_name='__main__')"
+    return [sys.executable, "-c", f"import sys; sys.argv = sys.argv[1:]; {believes}", *command]
+
+
+def child_of(pid: int) -> int:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(children[0]) if children else pid
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("command", [["runworker"], ["check"]])
+def test_the_first_process_of_a_container_can_be_stopped_while_it_imports(
+    served: Path, start: Start, wait_until: Wait, signum: signal.Signals, command: list[str]
+) -> None:
+    (served / "work.py").write_text("import pathlib, time\npathlib.Path('importing').touch()\ntime.sleep(3_600)\n")
+    process = start(*first_of_a_container(["channelmap", *command]), command=("-c", EXEC))
+    wait_until((served / "importing").exists, "the import")
+
+    os.kill(child_of(process.popen.pid), signum)
+
+    assert process.wait() == 128 + signum, process.errors
+
+
+def test_the_first_process_of_a_container_still_drains(served: Path, start: Start, wait_until: Wait) -> None:
+    process = start(*first_of_a_container(["channelmap", "runworker"]), command=("-c", EXEC))
+    wait_until(lambda: "; ready" in process.errors, "the worker")
+
+    os.kill(child_of(process.popen.pid), signal.SIGTERM)
+
+    assert process.wait() == 0, process.errors
+    assert "INFO channelmap.worker: stopped" in process.errors
+
+
+@pytest.mark.parametrize("arguments", [(), ("--processes", "2")])
+def test_modules_of_the_project_never_stand_in_for_those_that_channelmap_imports(
+    served: Path, run: Start, arguments: tuple[str, ...]
+) -> None:
+    get_channel_layer(served / "channels.yaml").send_sync("jobs", {"type": "job"})
+    write_modules(served, NAMES)
+
+    worker = run(str(COMMANDS / "runworker"), "--burst", *arguments, command=("-P", "-c", EXEC))
+
+    assert (worker.popen.returncode, worker.output) == (0, "handled\n"), worker.errors
+
+
+def test_nor_for_those_that_another_layer_imports(served: Path, start: Start, wait_until: Wait) -> None:
+    write_modules(served, NAMES)
+
+    worker = start(str(COMMANDS / "runworker"), "--layer", "redis://127.0.0.1:1", command=("-P", "-c", EXEC))
+    wait_until(lambda: "cannot start yet" in worker.errors, "the first try")
+    worker.signal(signal.SIGTERM)
+
+    assert worker.wait() == 0, worker.errors
+
+
+@pytest.mark.parametrize("variables", [{}, {"PYTHONPATH": "."}])
+def test_nor_does_the_working_directory_come_first_when_python_puts_it_there(
+    served: Path, run: Start, variables: dict[str, str]
+) -> None:
+    get_channel_layer(served / "channels.yaml").send_sync("jobs", {"type": "job"})
+    write_modules(served, ["yaml", "click", "msgpack", "jsonschema_rs", "asgiref"])
+
+    worker = run("runworker", "--burst", "--processes", "2", **variables)
+
+    assert (worker.popen.returncode, worker.output) == (0, "handled\n"), worker.errors
+
+
+def test_check_imports_its_own_libraries_too(served: Path, run: Start) -> None:
+    write_modules(served, NAMES)
+
+    checked = run(str(COMMANDS / "channelmap"), "check", "--layer", command=("-P", "-c", EXEC))
+
+    assert checked.popen.returncode == 0, checked.output + checked.errors
+
+
+@pytest.mark.parametrize("name", ["queue", "click"])
+@pytest.mark.parametrize("work", ["from {0} import Jobs\n", "import {0}\nJobs = {0}.Jobs\n"])
+def test_a_module_that_cannot_be_imported_because_of_its_name_is_named_with_its_file(
+    served: Path, run: Start, name: str, work: str
+) -> None:
+    (served / f"{name}.py").write_text(WORK)
+    (served / "work.py").write_text(work.format(name))
+
+    worker = run("runworker", "--processes", "2")
+
+    assert worker.popen.returncode == 1
+    assert f"'{served / name}.py' is hidden by the module in " in worker.output
+    assert "which has the same name: rename it" in worker.output
+
+
+@pytest.mark.parametrize("consumer", ["queue.Jobs", "queue.Queue", "queue.jobs.Jobs", "click.Jobs", "time.Jobs"])
+def test_a_consumer_that_cannot_be_imported_because_of_its_name_is_named_with_its_file(
+    served: Path, run: Start, consumer: str
+) -> None:
+    name = consumer.partition(".")[0]
+    (served / f"{name}.py").write_text(WORK)
+    (served / "channels.yaml").write_text((served / "channels.yaml").read_text().replace("work.Jobs", consumer))
+
+    checked = run("check")
+
+    assert checked.popen.returncode == 1
+    assert f"'{served / name}.py' is hidden by " in checked.output
+
+
+def test_a_module_of_the_project_comes_before_an_installed_one(served: Path, run: Start) -> None:
+    (served / "markdown_it.py").write_text("class Helper: ...\n")
+    (served / "work.py").write_text("from markdown_it import Helper\n" + WORK)
+
+    assert run("runworker", "--burst").popen.returncode == 0
+
+
+def test_what_cannot_be_used_as_uvloop_is_named_and_the_worker_runs_without(served: Path, run: Start) -> None:
+    first = served / "first"
+    first.mkdir()
+    (first / "uvloop.py").write_text("answer = 42\n")
+    get_channel_layer(served / "channels.yaml").send_sync("jobs", {"type": "job"})
+
+    worker = run("runworker", "--burst", PYTHONPATH=str(first))
+
+    assert f"uvloop ({first / 'uvloop.py'}) cannot be used: " in worker.errors
+    assert (worker.popen.returncode, worker.output) == (0, "handled\n"), worker.errors

@@ -1,0 +1,460 @@
+"""When a supervisor starts, stops and replaces its workers: scripted workers, and a clock that the test turns."""
+
+import asyncio
+import itertools
+import logging
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from channelmap.supervisor import Clock, Supervisor
+
+Until = Callable[..., Awaitable[None]]
+
+
+class TurnedClock(Clock):
+    """Stands still until it is turned."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._sleepers: list[tuple[float, asyncio.Event]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        woken = asyncio.Event()
+        self._sleepers.append((self.now + seconds, woken))
+        await woken.wait()
+
+    async def turn(self, seconds: float) -> None:
+        self.now += seconds
+        for due, woken in self._sleepers:
+            if due <= self.now:
+                woken.set()
+        self._sleepers = [(due, woken) for due, woken in self._sleepers if due > self.now]
+        await settled()
+
+
+class ScriptedChild:
+    """A worker process that does what the test says."""
+
+    _pids = itertools.count(1_000)
+
+    def __init__(self) -> None:
+        self.pid = next(self._pids)
+        self.started = time.time()
+        self.ready = False
+        self.finished = False
+        self.draining = asyncio.Event()
+        self.files: frozenset[Path] = frozenset()
+        self.killed = False
+        self._code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def wait(self) -> int:
+        return await self._code
+
+    def drain(self) -> None:
+        self.draining.set()
+
+    def kill(self) -> None:
+        self.killed = True
+
+    def ask_files(self) -> None:
+        pass
+
+    async def end(self, code: int) -> None:
+        self._code.set_result(code)
+        await settled()
+
+
+class Workers:
+    """All that a supervisor has started, and the supervisor."""
+
+    def __init__(self, count: int, watched: list[Path] | None) -> None:
+        self.clock = TurnedClock()
+        self.children: list[ScriptedChild] = []
+        self.failures: list[OSError] = []
+        self.supervisor = Supervisor(self._start, count, grace=40.0, watched=watched, clock=self.clock)
+        self.running: asyncio.Task[int]
+
+    async def _start(self) -> ScriptedChild:
+        if self.failures:
+            raise self.failures.pop()
+        self.children.append(ScriptedChild())
+        return self.children[-1]
+
+    @property
+    def last(self) -> ScriptedChild:
+        return self.children[-1]
+
+    async def end(self) -> int:
+        """Let all that were asked to stop end with 0; return the supervisor's exit code."""
+        for child in self.children:
+            if child.draining.is_set() and not child._code.done():
+                await child.end(0)
+        return await asyncio.wait_for(self.running, 10)
+
+
+async def settled() -> None:
+    """Let every task go as far as it can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def workers(count: int = 1, watched: list[Path] | None = None, *, ready: bool = True) -> Any:
+    """A supervisor and its first workers."""
+    them = Workers(count, watched)
+    them.running = asyncio.ensure_future(them.supervisor.run())
+    await settled()
+    for child in them.children:
+        child.ready = ready
+    yield them
+    assert them.running.done(), "the supervisor still runs"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0, "ended with exit code 0"),
+        (1, "ended with exit code 1"),
+        (2, "ended with exit code 2"),
+        (70, "ended with exit code 70"),
+        (-signal.SIGKILL, "was ended by SIGKILL"),
+        (-signal.SIGSEGV, "was ended by SIGSEGV"),
+    ],
+)
+def test_a_worker_that_served_and_ends_unasked_is_replaced_and_its_end_is_logged(
+    code: int, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with workers(2) as them:
+            crashed, other = them.children
+            await crashed.end(code)
+            assert len(them.children) == 2
+            await them.clock.turn(0.5)
+            assert len(them.children) == 3
+            assert not other.draining.is_set()
+            them.supervisor.stop()
+            assert await them.end() == 0
+        assert f"worker 1 (pid {crashed.pid}) {words}; a new one starts in 0.5 s" in caplog.text
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("code", [1, 2])
+def test_a_wrong_file_ends_all_before_any_worker_was_ready(code: int, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with workers(2, ready=False) as them:
+            failed, other = them.children
+            await failed.end(code)
+            assert other.draining.is_set()
+            await other.end(-signal.SIGTERM)
+            assert await them.end() == code
+            assert len(them.children) == 2
+        assert f"ended with exit code {code} before it was ready, and so would the next one: stopping" in caplog.text
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("code", [3, -signal.SIGABRT])
+def test_a_crash_before_ready_is_tried_again(code: int) -> None:
+    async def main() -> None:
+        async with workers(ready=False) as them:
+            await them.last.end(code)
+            await them.clock.turn(0.5)
+            assert len(them.children) == 2
+            them.supervisor.stop()
+            assert await them.end() == 0
+
+    asyncio.run(main())
+
+
+def test_a_replacement_that_meets_a_wrong_file_costs_no_other_worker() -> None:
+    async def main() -> None:
+        async with workers(2) as them:
+            crashed, other = them.children
+            await crashed.end(70)
+            await them.clock.turn(0.5)
+            await them.last.end(1)
+            assert not other.draining.is_set()
+            await them.clock.turn(1.0)
+            assert len(them.children) == 4
+            # Nor when it is the only one.
+            await other.end(70)
+            await them.last.end(2)
+            await them.clock.turn(2.0)
+            assert len(them.children) == 6
+            them.supervisor.stop()
+            assert await them.end() == 0
+
+    asyncio.run(main())
+
+
+def test_pauses_grow_to_half_a_minute_and_shrink_after_a_healthy_minute(caplog: pytest.LogCaptureFixture) -> None:
+    def pauses() -> list[str]:
+        return [record.message.rpartition(" in ")[2] for record in caplog.records if "a new one" in record.message]
+
+    async def crash(them: Workers, *, after: float) -> None:
+        them.last.ready = True
+        await them.clock.turn(after)
+        await them.last.end(70)
+        await them.clock.turn(30.0)
+
+    async def main() -> None:
+        async with workers() as them:
+            for _ in range(8):
+                await crash(them, after=59.0)
+            assert pauses() == [f"{pause:.1f} s" for pause in (0.5, 1, 2, 4, 8, 16, 30, 30)]
+            await crash(them, after=60.0)
+            await crash(them, after=1.0)
+            assert pauses()[8:] == ["0.5 s", "1.0 s"]
+            them.supervisor.stop()
+            assert await them.end() == 0
+
+    asyncio.run(main())
+
+
+def test_a_long_start_that_fails_is_not_a_healthy_minute(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with workers(ready=False) as them:
+            for pause in (0.5, 1.0):
+                await them.clock.turn(100.0)
+                await them.last.end(3)
+                assert f"a new one starts in {pause} s" in caplog.text
+                await them.clock.turn(pause)
+            them.supervisor.stop()
+            assert await them.end() == 0
+
+    asyncio.run(main())
+
+
+def test_no_worker_starts_after_a_stop_during_a_pause() -> None:
+    async def main() -> None:
+        async with workers() as them:
+            await them.last.end(70)
+            them.supervisor.stop()
+            await them.clock.turn(60.0)
+            assert await them.end() == 0
+            assert len(them.children) == 1
+
+    asyncio.run(main())
+
+
+def test_no_worker_starts_after_a_stop_while_a_broken_file_waits_to_be_mended(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with workers(watched=[tmp_path], ready=False) as them:
+            await them.last.end(1)
+            assert not them.running.done()
+            them.supervisor.stop()
+            assert await them.end() == 0
+            assert len(them.children) == 1
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_was_being_started_at_the_stop_is_asked_to_stop_and_later_killed() -> None:
+    async def main() -> None:
+        them = Workers(1, None)
+        begun, go_on = asyncio.Event(), asyncio.Event()
+
+        async def start_slowly() -> ScriptedChild:
+            begun.set()
+            await go_on.wait()
+            return await them._start()
+
+        supervisor = Supervisor(start_slowly, 1, grace=1.0, clock=them.clock)
+        running = asyncio.ensure_future(supervisor.run())
+        await begun.wait()
+        supervisor.stop()
+        go_on.set()
+        await settled()
+        assert them.last.draining.is_set()
+        supervisor.stop()
+        assert them.last.killed
+        await them.last.end(-signal.SIGKILL)
+        assert await asyncio.wait_for(running, 10) == 128 + signal.SIGKILL
+
+    asyncio.run(main())
+
+
+def test_workers_that_finish_by_themselves_are_not_replaced_and_the_first_failure_is_the_exit_code() -> None:
+    async def main() -> None:
+        async with workers(3) as them:
+            for child, code in zip(list(them.children), (0, 1, 0), strict=True):
+                child.finished = True
+                await child.end(code)
+            assert await them.end() == 1
+            assert len(them.children) == 3
+
+    asyncio.run(main())
+
+
+def test_a_crash_in_the_middle_of_a_burst_is_replaced() -> None:
+    async def main() -> None:
+        async with workers() as them:
+            await them.last.end(-signal.SIGKILL)
+            await them.clock.turn(0.5)
+            them.last.finished = True
+            await them.last.end(0)
+            assert await them.end() == 0
+            assert len(them.children) == 2
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_does_not_stop_is_killed_and_that_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with workers() as them:
+            them.supervisor.stop()
+            await settled()
+            await them.clock.turn(39.0)
+            assert not them.last.killed
+            await them.clock.turn(1.0)
+            assert them.last.killed
+            await them.last.end(-signal.SIGKILL)
+            assert await them.end() == 128 + signal.SIGKILL
+        assert "has not stopped for 40 s: killing it" in caplog.text
+
+    asyncio.run(main())
+
+
+def test_a_process_that_the_system_does_not_start_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with workers() as them:
+            them.failures = [BlockingIOError(11, "Resource temporarily unavailable")]
+            await them.last.end(70)
+            await them.clock.turn(0.5)
+            assert len(them.children) == 1
+            await them.clock.turn(1.0)
+            assert len(them.children) == 2
+            them.supervisor.stop()
+            assert await them.end() == 0
+        assert "worker 1 cannot be started: Resource temporarily unavailable; a new one starts in 1.0 s" in caplog.text
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_stops_and_is_logged(signum: signal.Signals, caplog: pytest.LogCaptureFixture, until: Until) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def main() -> None:
+        async with workers(2) as them:
+            signal.raise_signal(signum)
+            await until(lambda: all(child.draining.is_set() for child in them.children))
+            assert not any(child.killed for child in them.children)
+            signal.raise_signal(signum)
+            await until(lambda: all(child.killed for child in them.children))
+            # A storm changes nothing more.
+            for _ in range(10):
+                signal.raise_signal(signum)
+            await settled()
+            assert await them.end() == 0
+        assert f"{signum.name}: stopping 2 workers" in caplog.text
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "work.py"
+    path.write_text("1")
+    return path
+
+
+def edit(path: Path) -> None:
+    path.write_text(path.read_text() + "#")
+
+
+async def look(them: Workers) -> None:
+    """Let the supervisor look at its files twice: the first look may only learn them."""
+    for _ in range(2):
+        await them.clock.turn(0.5)
+
+
+def test_all_changes_while_a_worker_finishes_lead_to_one_drain_and_one_new_worker(source: Path, until: Until) -> None:
+    async def main() -> None:
+        async with workers(watched=[source.parent]) as them:
+            first = them.last
+            first.started += 60
+            first.files = frozenset({source})
+            await look(them)
+            edit(source)
+            await look(them)
+            await until(first.draining.is_set)
+            edit(source)
+            await look(them)
+            assert not first.killed
+            assert len(them.children) == 1
+            await first.end(0)
+            await until(lambda: len(them.children) == 2)
+            them.last.ready, them.last.files = True, frozenset({source})
+            them.last.started += 60
+            await look(them)
+            assert not them.last.draining.is_set()
+            them.supervisor.stop()
+            assert await them.end() == 0
+
+    asyncio.run(main())
+
+
+def test_a_change_while_a_worker_starts_is_remembered(source: Path, until: Until) -> None:
+    async def main() -> None:
+        async with workers(watched=[source.parent], ready=False) as them:
+            first = them.last
+            first.started = 0.0
+            await look(them)
+            first.ready, first.files = True, frozenset({source})
+            await look(them)
+            await until(first.draining.is_set)
+            await first.end(0)
+            await until(lambda: len(them.children) == 2)
+            them.supervisor.stop()
+            assert await them.end() == 0
+
+    asyncio.run(main())
+
+
+def test_a_change_shortens_the_pause_after_a_crash(source: Path, until: Until) -> None:
+    async def main() -> None:
+        async with workers(watched=[source.parent]) as them:
+            them.last.started += 60
+            them.last.files = frozenset({source})
+            await look(them)
+            for _ in range(2):
+                await them.last.end(70)
+                await them.clock.turn(1.0)
+            await them.last.end(70)
+            started = len(them.children)
+            edit(source)
+            await them.clock.turn(0.5)
+            await until(lambda: len(them.children) > started)
+            them.supervisor.stop()
+            assert await them.end() == 0
+
+    asyncio.run(main())
+
+
+def test_an_end_of_watching_stops_the_workers_loudly(
+    source: Path, caplog: pytest.LogCaptureFixture, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        async with workers(watched=[source.parent]) as them:
+
+            async def fail(_seconds: float) -> None:
+                raise RuntimeError("the clock is broken")
+
+            monkeypatch.setattr(them.clock, "sleep", fail)
+            await them.clock.turn(0.5)
+            await until(them.last.draining.is_set)
+            assert await them.end() == 0
+        assert "source files are no longer watched: stopping" in caplog.text
+
+    asyncio.run(main())
