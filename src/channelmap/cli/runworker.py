@@ -116,7 +116,7 @@ def _supervise(ctx: click.Context, processes: int, *, reload: bool) -> int:
         partial(WorkerProcess.start, command_line(arguments)),
         processes,
         grace=ctx.params["drain_timeout"] + _KILL_AFTER,
-        watched=sorted({Path.cwd(), contract.root.resolve()}) if reload else None,
+        watched=sorted({Path.cwd(), contract.root}) if reload else None,
     )
     code = asyncio.run(supervisor.run())
     leave_on_signals()
