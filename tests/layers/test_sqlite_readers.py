@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,8 +13,18 @@ import pytest
 from channelmap.errors import LayerUnavailable
 from channelmap.layer import ChannelLayer, letter_for
 from channelmap.layers import open_layer
+from channelmap.layers.sqlite import SQLiteChannelLayer
 
 from .conformance import event
+
+#: Sends and leaves in order: nothing is left in the log.
+SEND = """
+import asyncio, sys
+from channelmap.layers import open_layer
+layer = open_layer(sys.argv[1])
+layer.send_sync("jobs", {"type": "job", "id": 2})
+asyncio.run(layer.close())
+"""
 
 #: Sends, and is killed with everything open: the log and its index stay.
 KILLED = """
@@ -118,3 +129,18 @@ def test_what_cannot_be_read_is_told_in_words(file: Path) -> None:
         asyncio.run(read(f"sqlite:///{file}"))
     with pytest.raises(LayerUnavailable, match="does not exist; create it"):
         asyncio.run(read(f"sqlite:///{file.parent}/none/{file.name}"))
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(file: Path) -> None:
+    closed(file)
+    layer = SQLiteChannelLayer(f"sqlite:///{file}")
+    seen: list[int] = []
+
+    def read_and_change(db: sqlite3.Connection) -> None:
+        seen.append(db.execute("SELECT count(*) FROM events").fetchone()[0])
+        if len(seen) == 1:
+            subprocess.run([sys.executable, "-c", SEND, f"sqlite:///{file}"], check=True, timeout=30)
+
+    layer._readers.run_sync(read_and_change)
+
+    assert seen == [1, 2]

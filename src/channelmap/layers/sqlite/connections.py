@@ -31,6 +31,8 @@ PATIENCE_SECS = 30.0
 _FIRST_DELAY_SECS = 0.0001
 _LONGEST_DELAY_SECS = 0.01
 _FOLLOW_SECS = 1.0
+#: Longer than any kernel's tick, by which the times of files move.
+_TICK_NS = 20_000_000
 
 _REASONS = {
     sqlite3.SQLITE_NOTADB: "the file is no SQLite database; name another one, or move it away",
@@ -213,9 +215,9 @@ class Readers(Connections):
         if self._writers.is_open:
             return self._writers._use(operation, *args, **kwargs)  # noqa: SLF001  (one of this class)
         # A connection that reads makes the side files that it lacks, unless it is told that nobody changes the file.
-        is_quiet = self._is_quiet()
+        resting = self._resting()
         try:
-            db = sqlite3.connect(self._uri(immutable=is_quiet), uri=True, timeout=0, isolation_level=None)
+            db = sqlite3.connect(self._uri(immutable=resting is not None), uri=True, timeout=0, isolation_level=None)
             try:
                 if not has_tables(db):
                     return _in_an_empty_file(operation, *args, **kwargs)
@@ -227,16 +229,22 @@ class Readers(Connections):
             if path.parent.is_dir() and not path.exists():
                 return _in_an_empty_file(operation, *args, **kwargs)
             raise self._problem(error) from error
-        if is_quiet and not self._is_quiet():
+        if resting != self._resting():
             raise _BusyError("the database is being changed by another process")
         return result
 
-    def _is_quiet(self) -> bool:
-        """Say whether all that was committed is in the file itself, none of it in the log beside it."""
-        try:
-            return Path(f"{self._path}-wal").stat().st_size == 0
-        except FileNotFoundError:
-            return True
+    def _resting(self) -> tuple[int, ...] | None:
+        """Return what changes when the file does; None where a log beside it holds some of what was committed."""
+        with suppress(FileNotFoundError):
+            if Path(f"{self._path}-wal").stat().st_size:
+                return None
+        with suppress(FileNotFoundError):
+            found = Path(self._path).stat()
+            if time.time_ns() - found.st_mtime_ns < _TICK_NS:
+                # The next change might not show.
+                raise _BusyError("the database is being changed by another process")
+            return found.st_ino, found.st_size, found.st_mtime_ns
+        return ()
 
     def _uri(self, *, immutable: bool) -> str:
         return f"file:{quote(self._path)}?mode=ro{'&immutable=1' if immutable else ''}"
