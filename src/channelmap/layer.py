@@ -10,23 +10,30 @@ stays until it is settled and comes again when the lease runs out: at-least-once
 """
 
 import fnmatch
+import logging
 import re
 import time
 import uuid
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from channelmap.asgi import Event
-from channelmap.terms import Limits
+from channelmap.errors import quoted
+from channelmap.terms import Limits, letters_kept
 
 #: The layer that the consumers of this context send with (a `ChannelLayer`, or one around it that judges first);
 #: the worker's process sets it before it serves.
 current_layer: ContextVar[Any] = ContextVar("current_layer", default=None)
 
+log = logging.getLogger("channelmap.layers")
+
 _USUAL = Limits()
+#: Seconds between two warnings of dropped dead letters.
+_WARNING_SECS = 60.0
 #: Names may be made up without end; so many are remembered.
 _MOST_KNOWN = 10_000
 
@@ -98,6 +105,27 @@ class DeadLetter:
     id: str = ""
 
 
+class _LostLetters:
+    """Logs dropped dead letters: at once the first time, then at most once a minute for each channel."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._next: dict[str, float] = {}
+
+    def note(self, channel: str, count: int, limit: int) -> None:
+        if limit == 0:
+            # The channel says that it keeps none.
+            return
+        self._counts[channel] += count
+        now = time.monotonic()
+        if now >= self._next.get(channel, 0):
+            self._next[channel] = now + _WARNING_SECS
+            log.warning(
+                "channel %s: dropped its %d oldest dead letters, since it keeps the newest %d (dead_letters)",
+                quoted(channel), self._counts.pop(channel), limit,
+            )  # fmt: skip
+
+
 class ChannelLayer(ABC):
     """Where events wait, in Channels' words, and the worker's four further verbs.
 
@@ -109,7 +137,7 @@ class ChannelLayer(ABC):
         channel_capacity: capacities by name: a str key is a case-sensitive glob for the whole name, a compiled
             pattern is matched from the start; the first that fits wins (Channels' rule).
         group_expiry: seconds after which a member drops out of its group.
-        dead_letters: how many dead letters are kept per channel.
+        dead_letters: how many dead letters are kept per channel; `None` for as many as its capacity, at least 1,000.
         limits: exact limits by channel name, as a contract sets them; they come before everything above.
 
     """
@@ -128,7 +156,7 @@ class ChannelLayer(ABC):
         expiry: float | None = _USUAL.expiry,
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         group_expiry: float = 86_400,
-        dead_letters: int = _USUAL.dead_letters,
+        dead_letters: int | None = None,
         limits: Mapping[str, Limits] | None = None,
     ) -> None:
         self.capacity = capacity
@@ -141,6 +169,7 @@ class ChannelLayer(ABC):
         ]
         self._limits = dict(limits or {})
         self._known: dict[str, Limits] = {}
+        self._lost_letters = _LostLetters()
 
     # What senders and consumers call: Channels' interface.
 
@@ -309,7 +338,14 @@ class ChannelLayer(ABC):
         if "!" in channel:
             # A private channel ends with its consumer: nobody will ever come for what is left on it.
             return Limits(capacity, 60.0 if self.expiry is None else self.expiry, 0)
-        return Limits(capacity, self.expiry, self._default_dead_letters)
+        kept = letters_kept(capacity) if self._default_dead_letters is None else self._default_dead_letters
+        return Limits(capacity, self.expiry, kept)
+
+    def _warn_of_lost_letters(self, dropped: Mapping[str, int]) -> None:
+        """Log that so many of the oldest dead letters were dropped, by channel, to keep newer ones."""
+        for channel, count in dropped.items():
+            if count:
+                self._lost_letters.note(channel, count, self.limits_of(channel).dead_letters)
 
     def require_valid_channel_name(self, name: object, receive: bool = False) -> bool:  # noqa: FBT001, FBT002
         """Return True for a channel's name, or raise TypeError in Channels' words."""

@@ -6,6 +6,15 @@ The contract fills these in, the transport obeys them, and neither needs to know
 from dataclasses import dataclass
 
 
+def letters_kept(capacity: int) -> int:
+    """Return how many dead letters a channel keeps unless it says otherwise: all that may wait can fail.
+
+    >>> letters_kept(10_000), letters_kept(5)
+    (10000, 1000)
+    """
+    return max(capacity, 1_000)
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How much of a channel a layer keeps.
@@ -19,7 +28,7 @@ class Limits:
 
     capacity: int = 10_000
     expiry: float | None = None
-    dead_letters: int = 1_000
+    dead_letters: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)

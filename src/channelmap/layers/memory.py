@@ -216,8 +216,10 @@ class MemoryChannelLayer(ChannelLayer):
             await self.settle([delivery])
             self._letters[kept.id] = kept
             of_channel = [id_ for id_, other in self._letters.items() if other.channel == letter.channel]
-            for id_ in of_channel[: max(0, len(of_channel) - self.limits_of(letter.channel).dead_letters)]:
+            dropped = of_channel[: max(0, len(of_channel) - self.limits_of(letter.channel).dead_letters)]
+            for id_ in dropped:
                 del self._letters[id_]
+        self._warn_of_lost_letters({letter.channel: len(dropped)})
 
     async def waiting(self, channel: str) -> int:
         return len(self._queues.get(channel, ()))

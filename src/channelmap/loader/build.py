@@ -11,7 +11,7 @@ from channelmap.environment import derived
 from channelmap.loader.files import Files
 from channelmap.loader.schemas import Schemas
 from channelmap.source import Document, Pointer
-from channelmap.terms import Limits, Retry, Service
+from channelmap.terms import Limits, Retry, Service, letters_kept
 
 DEFAULT_LAYER = "sqlite:///channels.db"
 
@@ -92,7 +92,9 @@ def _event_type(pointer: Pointer, declared: Any, schemas: Schemas, examples: Exa
 
 
 def _limits(settings: dict[str, Any]) -> Limits:
-    return Limits(**_chosen(settings, {"capacity": int, "expiry": _seconds, "dead_letters": int}))
+    chosen = _chosen(settings, {"capacity": int, "expiry": _seconds, "dead_letters": int})
+    capacity = chosen.get("capacity", Limits().capacity)
+    return Limits(**{"dead_letters": letters_kept(capacity)} | chosen)
 
 
 def _service(settings: dict[str, Any]) -> Service:

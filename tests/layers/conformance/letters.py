@@ -53,6 +53,24 @@ class DeadLetters(Suite):
 
         assert self.run(scenario, dead_letters=2) == [event(9), event(2), event(3)]
 
+    def test_dropped_letters_are_said_at_once_and_then_summed_up(self, caplog: pytest.LogCaptureFixture) -> None:
+        async def scenario(layer: ChannelLayer) -> None:
+            for number in range(5):
+                await self.bury(layer, "jobs", number)
+
+        self.run(scenario, dead_letters=2)
+
+        said = [record.getMessage() for record in caplog.records if record.name == "channelmap.layers"]
+        assert said == ["channel 'jobs': dropped its 1 oldest dead letters, since it keeps the newest 2 (dead_letters)"]
+
+    def test_as_many_are_kept_as_may_wait(self) -> None:
+        async def scenario(layer: ChannelLayer) -> int:
+            return layer.limits_of("jobs").dead_letters
+
+        assert self.run(scenario, capacity=20_000) == 20_000
+        assert self.run(scenario, capacity=5) == 1_000
+        assert self.run(scenario, capacity=5, dead_letters=3) == 3
+
     def test_none_is_kept_where_none_is_wanted(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[DeadLetter]:
             await layer.send("jobs", event(1))

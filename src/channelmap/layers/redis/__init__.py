@@ -67,7 +67,7 @@ class RedisChannelLayer(ChannelLayer):
         symmetric_encryption_keys: the first encrypts, any decrypts.
         random_prefix_length: random bytes that each member begins with; as its peers have it.
         serializer_format: `msgpack` or `json`; as its peers have it.
-        dead_letters: how many dead letters are kept per channel.
+        dead_letters: how many dead letters are kept per channel; `None` for as many as its capacity, at least 1,000.
         limits: exact limits by channel name.
 
     Raises:
@@ -88,7 +88,7 @@ class RedisChannelLayer(ChannelLayer):
         random_prefix_length: int = 12,
         serializer_format: str = "msgpack",
         *,
-        dead_letters: int = 1_000,
+        dead_letters: int | None = None,
         limits: Mapping[str, Limits] | None = None,
     ) -> None:
         super().__init__(
@@ -299,7 +299,7 @@ class RedisChannelLayer(ChannelLayer):
         await self.bury_many([(delivery, letter)])
 
     async def bury_many(self, buried: Sequence[tuple[Delivery, DeadLetter]]) -> None:
-        await self._letters.keep((await self._here()).links, buried)
+        self._warn_of_lost_letters(await self._letters.keep((await self._here()).links, buried))
 
     async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
         return await self._letters.read_all((await self._here()).links, channel)

@@ -44,17 +44,27 @@ class Letters:
         self._url = url
         self._limits_of = limits_of
 
-    async def keep(self, links: Links, buried: Iterable[tuple[Delivery, DeadLetter]]) -> None:
-        """Keep letters, forget the oldest beyond the limit, and end the leases of their events."""
-        by_home: dict[tuple[Place, str, int], list[bytes | str]] = {}
+    async def keep(self, links: Links, buried: Iterable[tuple[Delivery, DeadLetter]]) -> dict[str, int]:
+        """Keep letters, drop the oldest beyond the limit, and end the leases of their events.
+
+        Returns:
+            How many were dropped, by channel.
+
+        """
+        by_home: dict[tuple[str, Place, str, int], list[bytes | str]] = {}
+        dropped: dict[str, int] = {}
         for delivery, letter in buried:
             lease: Lease | None = delivery.ticket
             place, key = (lease.place, lease.key) if lease else self._ring.home(letter.channel)
             limit = self._limits_of(letter.channel).dead_letters
             ended = (lease.member, lease.ticket) if lease else ("", "")
-            by_home.setdefault((place, key, limit), []).extend((self._document(delivery, letter), *ended))
-        for (place, key, limit), letters in by_home.items():
-            await links.run(place, BURY, [key + _DEAD, *keys_of(key)[1:]], limit, KEPT_SECS, *letters)
+            by_home.setdefault((letter.channel, place, key, limit), []).extend(
+                (self._document(delivery, letter), *ended)
+            )
+        for (channel, place, key, limit), letters in by_home.items():
+            count = await links.run(place, BURY, [key + _DEAD, *keys_of(key)[1:]], limit, KEPT_SECS, *letters)
+            dropped[channel] = dropped.get(channel, 0) + int(count)
+        return dropped
 
     def _document(self, delivery: Delivery, letter: DeadLetter) -> bytes:
         body = letter.body or delivery.body or self._codec.body(letter.channel, letter.event or {})

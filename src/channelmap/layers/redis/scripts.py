@@ -132,6 +132,7 @@ end
 #: K$dead, K$leases, K$leased; letters to keep, seconds to keep them, then for each letter itself, member and ticket of
 #: its event ('' each for one that was taken for good).
 BURY = Script("""#!lua flags=allow-oom
+local before, added = redis.call('XLEN', KEYS[1]), 0
 for first = 3, #ARGV, 3 do
     local letter, member, ticket = ARGV[first], ARGV[first + 1], ARGV[first + 2]
     local lease = redis.call('HGET', KEYS[3], member)
@@ -141,12 +142,14 @@ for first = 3, #ARGV, 3 do
     end
     if tonumber(ARGV[1]) > 0 then
         redis.call('XADD', KEYS[1], 'MAXLEN', '=', ARGV[1], '*', 'letter', letter)
+        added = added + 1
     end
 end
 if tonumber(ARGV[1]) > 0 then
     redis.call('XTRIM', KEYS[1], 'MINID', string.format('%d000', redis.call('TIME')[1] - ARGV[2]))
     redis.call('EXPIRE', KEYS[1], ARGV[2])
 end
+return before + added - redis.call('XLEN', KEYS[1])
 """)
 
 #: K, K$dead; as SEND, and the letter's id as the last. -1 when there is no such letter.

@@ -152,7 +152,7 @@ class SQLiteChannelLayer(ChannelLayer):
             )
             for delivery, letter in buried
         ]
-        await self._connections.run(letters.keep, kept, self.limits_of)
+        self._warn_of_lost_letters(await self._connections.run(letters.keep, kept, self.limits_of))
 
     async def waiting(self, channel: str) -> int:
         return await self._readers.run(queue.count, channel)

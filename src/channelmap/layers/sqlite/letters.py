@@ -22,8 +22,14 @@ def keep(
     db: sqlite3.Connection,
     kept: Sequence[tuple[int | None, DeadLetter]],
     limits_of: Callable[[str], Limits],
-) -> None:
-    """Keep letters, forget the oldest beyond the limit, and end the leases of the events that they are about."""
+) -> dict[str, int]:
+    """Keep letters, drop the oldest beyond the limit, and end the leases of the events that they are about.
+
+    Returns:
+        How many were dropped, by channel.
+
+    """
+    dropped: dict[str, int] = {}
     with transaction(db):
         db.executemany("DELETE FROM leases WHERE id = ?", [(lease,) for lease, _ in kept if lease is not None])
         db.executemany(
@@ -31,7 +37,8 @@ def keep(
             [_row(letter) for _, letter in kept],
         )
         for channel in {letter.channel for _, letter in kept}:
-            db.execute(_FORGET_OLDEST, (channel, channel, limits_of(channel).dead_letters))
+            dropped[channel] = db.execute(_FORGET_OLDEST, (channel, channel, limits_of(channel).dead_letters)).rowcount
+    return dropped
 
 
 def _row(letter: DeadLetter) -> tuple[Any, ...]:
