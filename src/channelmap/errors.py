@@ -21,6 +21,7 @@ import difflib
 import functools
 import heapq
 import operator
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -195,6 +196,8 @@ class LayerError(ChannelMapError):
 class ChannelFull(LayerError):
     """The channel has no room for what was sent: send later, or add workers.
 
+    In a process that has imported Channels, it is a `channels.exceptions.ChannelFull` too.
+
     Args:
         url: the layer.
         channel: the channel's name.
@@ -204,6 +207,13 @@ class ChannelFull(LayerError):
 
     """
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Make an instance that `except channels.exceptions.ChannelFull` catches, if Channels is imported by now."""
+        channels_full = getattr(sys.modules.get("channels.exceptions"), "ChannelFull", None)
+        if cls is ChannelFull and channels_full is not None:
+            cls = _channel_full_in_channels(channels_full)  # type: ignore[assignment]  # noqa: PLW0642
+        return super().__new__(cls, *args, **kwargs)
+
     def __init__(self, url: str, channel: str, capacity: int, unsent: int = 1, sent: int = 0) -> None:
         self.channel = channel
         self.capacity = capacity
@@ -211,6 +221,17 @@ class ChannelFull(LayerError):
         problem = "is full" if unsent == 1 else f"has no room for {unsent} more events"
         super().__init__(url, f"channel {quoted(channel)} {problem} (capacity {capacity})")
         self.args = (self.url, channel, capacity, unsent, sent)
+
+
+@functools.cache
+def _channel_full_in_channels(channels_full: type[Exception]) -> type[ChannelFull]:
+    """Derive the class of both errors; it has the name of ours, and a copy is made by the constructor of ours."""
+
+    def reduce(error: ChannelFull) -> tuple[Any, ...]:
+        return ChannelFull, error.args, error.__dict__
+
+    namespace = {"__module__": ChannelFull.__module__, "__doc__": ChannelFull.__doc__, "__reduce__": reduce}
+    return type(ChannelFull.__name__, (ChannelFull, channels_full), namespace)
 
 
 class LayerUnavailable(LayerError):
