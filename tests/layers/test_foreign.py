@@ -1,6 +1,7 @@
 """A layer of Channels keeps what a Channels layer can."""
 
 import asyncio
+import functools
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from channelmap.layers import open_backend
 from channelmap.layers.foreign import ForeignChannelLayer
 
 from .conformance import Groups, Queues, event, letter, numbers
+from .redis_servers import Server
 
 
 class TestForeign(Groups, Queues):
@@ -75,3 +77,53 @@ class TestForeign(Groups, Queues):
                 layer.look("jobs")
 
         self.run(scenario)
+
+
+class LazyLayer:
+    """A layer that has nothing, not even `send`, before an event loop runs."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_layer_of(asyncio.get_running_loop()), name)
+
+
+class LazyLimits(InMemoryChannelLayer):  # type: ignore[misc]
+    """A layer whose limits are known only inside a running event loop."""
+
+    @property
+    def group_expiry(self) -> int:
+        return 60 if asyncio.get_running_loop() else 0
+
+    @group_expiry.setter
+    def group_expiry(self, value: int) -> None:
+        pass
+
+
+@functools.cache
+def _layer_of(loop: asyncio.AbstractEventLoop) -> InMemoryChannelLayer:
+    return InMemoryChannelLayer()
+
+
+@pytest.mark.parametrize("kind", [LazyLayer, LazyLimits])
+def test_a_layer_that_needs_a_running_loop_is_made_outside_of_one(kind: type) -> None:
+    layer = open_backend(f"{__name__}.{kind.__name__}", {})
+    layer.send_sync("jobs", event(1))
+
+    async def scenario() -> list[int]:
+        await layer.send("jobs", event(2))
+        return numbers(await layer.take("jobs", 1))
+
+    assert asyncio.run(scenario())
+
+
+def test_a_layer_that_publishes_in_redis_is_made_and_sends_outside_of_a_loop(server: Server) -> None:
+    layer = open_backend("channels_redis.pubsub.RedisPubSubChannelLayer", {"hosts": [server.url]})
+    layer.send_sync("jobs", event(1))
+
+    async def scenario() -> list[int]:
+        taking = asyncio.ensure_future(layer.take("jobs", 1))
+        while not server.client.pubsub_channels():
+            await asyncio.sleep(0.001)
+        await asyncio.to_thread(layer.send_sync, "jobs", event(2))
+        return numbers(await taking)
+
+    assert asyncio.run(scenario()) == [2]

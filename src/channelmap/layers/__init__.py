@@ -1,5 +1,6 @@
 """Those who keep the promise of `layer.py`; each is imported only when its URL asks for it."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -76,12 +77,20 @@ def _not_made(name: str, error: Exception, *, quotes_errors: bool) -> LayerUnava
 
 def _require_layer(layer: Any) -> None:
     """Refuse what would only be stumbled over when the first event is sent: Channels' layers store what they get."""
-    if not (hasattr(layer, "send") and hasattr(layer, "receive")):
+    if not all(_offers(layer, name) for name in ("send", "receive")):
         raise TypeError(f"expected a Channels layer, got {type(layer).__name__}")
     for name in ("capacity", "expiry"):
-        value = getattr(layer, name, None)
+        value = getattr(layer, "__dict__", {}).get(name)
         if not isinstance(value, int | float | None):
             raise TypeError(f"expected a number as {quoted(name)}, got {type(value).__name__}")
+
+
+def _offers(layer: Any, name: str) -> bool:
+    """Return whether a layer has an attribute, or may have it, without running the layer's code.
+
+    Some layers compute their attributes in the running event loop, and there is none yet.
+    """
+    return inspect.getattr_static(layer, name, None) is not None or hasattr(type(layer), "__getattr__")
 
 
 def _open_memory(url: str, options: dict[str, Any]) -> ChannelLayer:

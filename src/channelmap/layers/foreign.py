@@ -26,6 +26,8 @@ GRACE_SECS = 0.05
 class ForeignChannelLayer(ChannelLayer):
     """A Channels layer made elsewhere; it alone decides about capacity, expiry and names.
 
+    The constructor reads no attribute of the layer: some layers have them only inside a running event loop.
+
     - `take` brings one event. With `wait=False` it waits for 50 ms: only by waiting does one learn whether
       there is any. When it is cancelled, the inner `receive` is, and loses what that loses.
     - `send_many` sends one by one: what went out before an error stays sent.
@@ -46,7 +48,6 @@ class ForeignChannelLayer(ChannelLayer):
         self.inner = inner
         self._quotes_errors = quotes_errors
         self.url = f"{type(inner).__module__}.{type(inner).__qualname__}"
-        self.group_expiry = getattr(inner, "group_expiry", self.group_expiry)
 
     async def send(self, channel: str, event: Event) -> None:
         with self._translated(channel):
