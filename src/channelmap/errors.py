@@ -243,8 +243,22 @@ def quoted(value: object, limit: int = 60) -> str:
 
     Text from the environment is quoted as it was written. Every message quotes through this function.
     """
-    text = printable(shown(value))
+    # Cut before and after: what is escaped is longer.
+    text = printable(shown(value)[: limit + 1])
     return f"'{text if len(text) <= limit else text[: limit - 1] + '…'}'"
+
+
+def shortened(text: str, limit: int = 4_000) -> str:
+    """Cut a text that is longer than people read, and say how much is missing.
+
+    >>> shortened("a" * 20, limit=10)
+    'aaaaaaaaaa… (10 more characters)'
+    """
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit:,} more characters)"
+
+
+#: Characters of a traceback that are kept: it begins with the calls, and what the exception says comes last.
+LONGEST_TRACEBACK = 64_000
 
 
 def printable(text: str) -> str:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from channelmap.asgi import Event
-from channelmap.errors import quoted
+from channelmap.errors import LONGEST_TRACEBACK, quoted, shortened
 from channelmap.terms import Limits, letters_kept
 
 #: The layer that the consumers of this context send with (a `ChannelLayer`, or one around it that judges first);
@@ -372,15 +372,15 @@ class ChannelLayer(ABC):
 def letter_for(
     delivery: Delivery, code: Cause, reason: str, violations: Iterable[object] = (), traceback: str = ""
 ) -> DeadLetter:
-    """Make the letter for a delivery that is given up now."""
+    """Make the letter for a delivery that is given up now; texts that nobody would read to the end are cut."""
     return DeadLetter(
         channel=delivery.channel,
         code=code,
-        reason=reason,
+        reason=shortened(reason),
         event=delivery.event,
         body=delivery.body,
-        violations=tuple(map(str, violations)),
-        traceback=traceback,
+        violations=tuple(shortened(str(violation)) for violation in violations),
+        traceback=shortened(traceback, LONGEST_TRACEBACK),
         attempts=delivery.attempt,
         sent=delivery.sent,
         died=time.time(),

@@ -15,7 +15,7 @@ import click
 from channelmap.cli.exits import Exit
 from channelmap.cli.options import CONFIG, LAYER
 from channelmap.contract import Contract
-from channelmap.errors import UnknownChannel, printable
+from channelmap.errors import UnknownChannel, printable, shortened
 from channelmap.layer import ChannelLayer, DeadLetter
 from channelmap.loader import load
 from channelmap.sending import open_contract_layer
@@ -48,8 +48,15 @@ def list_(config: str, layer: str | None, channel: str | None) -> None:
         contract.channel(channel)
     for letter in letters:
         event_type = letter.event.get("type") if letter.event else None
-        named = event_type if isinstance(event_type, str) else "-"
-        fields = [letter.id, _time(letter.died), letter.channel, letter.code, named, _one_line(letter.reason)]
+        named = shortened(event_type) if isinstance(event_type, str) else "-"
+        fields = [
+            letter.id,
+            _time(letter.died),
+            letter.channel,
+            letter.code,
+            named,
+            _one_line(shortened(letter.reason)),
+        ]
         click.echo("\t".join(map(printable, fields)))
 
 

@@ -5,6 +5,11 @@ import logging
 import sys
 import traceback
 from datetime import UTC, datetime
+from types import TracebackType
+
+from channelmap.errors import LONGEST_TRACEBACK, shortened
+
+ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 class TextFormatter(logging.Formatter):
@@ -12,6 +17,10 @@ class TextFormatter(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802  (logging's name)
+        """Write a traceback, cut where it is longer than anybody reads."""
+        return shortened(super().formatException(ei), LONGEST_TRACEBACK)
 
 
 class JsonFormatter(logging.Formatter):
@@ -26,7 +35,8 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         if record.exc_info and record.exc_info[1] is not None:
-            entry["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
+            lines = traceback.format_exception(record.exc_info[1])
+            entry["traceback"] = shortened("".join(lines), LONGEST_TRACEBACK)
         return json.dumps(entry, ensure_ascii=False)
 
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from channelmap.asgi import Application, Event, Receive, Scope
 from channelmap.environment import shown
-from channelmap.errors import quoted
+from channelmap.errors import quoted, shortened
 from channelmap.layer import Cause, Delivery, letter_for
 from channelmap.worker.inbox import FIRST_DELAY, LONGEST_DELAY, Inbox
 
@@ -220,7 +220,7 @@ class Slot:
         await self._fail(f"the handler took longer than {limit} s", "")
 
     async def _failed(self, error: BaseException) -> None:
-        log.error("Exception inside application: %s", error, exc_info=error,
+        log.error("Exception inside application: %s", shortened(str(error)), exc_info=error,
                   extra={"channel": shown(self.inbox.channel)})  # fmt: skip
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
         await self._fail(reason, "".join(traceback.format_exception(error)))
