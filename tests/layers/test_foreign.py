@@ -2,6 +2,8 @@
 
 import asyncio
 import functools
+import signal
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from channels.layers import InMemoryChannelLayer
 from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
 from channelmap.layer import ChannelLayer
 from channelmap.layers import open_backend
-from channelmap.layers.foreign import ForeignChannelLayer
+from channelmap.layers.foreign import SHORTEST_WAIT_SECS, ForeignChannelLayer
 
 from .conformance import Groups, Queues, event, letter, numbers
 from .redis_servers import Server
@@ -127,3 +129,51 @@ def test_a_layer_that_publishes_in_redis_is_made_and_sends_outside_of_a_loop(ser
         return numbers(await taking)
 
     assert asyncio.run(scenario()) == [2]
+
+
+class TestTimeoutOfTheClient:
+    """channels_redis waits 5 s for an event; redis-py 8 gives up on the server after 5 s. Here both take a second."""
+
+    def open(self, server: Server) -> ForeignChannelLayer:
+        config = {"hosts": [{"address": server.url, "socket_timeout": SHORTEST_WAIT_SECS + 0.05}]}
+        layer = open_backend("channels_redis.core.RedisChannelLayer", config)
+        assert isinstance(layer, ForeignChannelLayer)
+        return layer
+
+    def test_a_worker_goes_on_waiting_and_one_hint_is_logged(
+        self, server: Server, said: Callable[[], list[str]], until: Callable[..., Awaitable[None]]
+    ) -> None:
+        layer = self.open(server)
+
+        async def scenario() -> list[int]:
+            takes = [asyncio.ensure_future(layer.take(channel, 1)) for channel in ("jobs", "mails")]
+            await until(lambda: server.calls().get("eval", 0) >= 4, "both channels to be waited for again")
+            await layer.send_many("jobs", [event(1)])
+            await layer.send_many("mails", [event(2)])
+            taken = [numbers(await take) for take in takes]
+            await layer.inner.close_pools()
+            return [number for some in taken for number in some]
+
+        server.client.config_resetstat()
+        assert asyncio.run(scenario()) == [1, 2]
+        (message,) = said()
+        assert "socket_timeout" in message
+        assert "\n" not in message
+
+    def test_a_server_that_does_not_answer_is_unavailable(
+        self, start_server: Callable[..., Server], said: Callable[[], list[str]]
+    ) -> None:
+        server = start_server()
+        layer = self.open(server)
+
+        async def scenario() -> None:
+            await layer.send("mails", event(1))
+            assert server.process is not None
+            server.process.send_signal(signal.SIGSTOP)
+            with pytest.raises(LayerUnavailable, match="Timeout"):
+                await layer.take("jobs", 1)
+            server.process.send_signal(signal.SIGCONT)
+            await layer.inner.close_pools()
+
+        asyncio.run(scenario())
+        assert not said()

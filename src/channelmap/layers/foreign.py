@@ -21,6 +21,8 @@ _log = logging.getLogger("channelmap.layers.foreign")
 
 #: How long a look that must not wait gives the inner layer to answer.
 GRACE_SECS = 0.05
+#: A `receive` that times out sooner was not waiting for an event.
+SHORTEST_WAIT_SECS = 1.0
 
 
 class ForeignChannelLayer(ChannelLayer):
@@ -47,6 +49,7 @@ class ForeignChannelLayer(ChannelLayer):
         super().__init__()
         self.inner = inner
         self._quotes_errors = quotes_errors
+        self._has_warned_of_timeout = False
         self.url = f"{type(inner).__module__}.{type(inner).__qualname__}"
 
     async def send(self, channel: str, event: Event) -> None:
@@ -65,8 +68,31 @@ class ForeignChannelLayer(ChannelLayer):
 
     async def receive(self, channel: str) -> Event:
         with self._translated(channel):
-            event: Event = await self.inner.receive(channel)
-        return event
+            while True:
+                began = time.monotonic()
+                try:
+                    event: Event = await self.inner.receive(channel)
+                except Exception as error:
+                    waited = time.monotonic() - began >= SHORTEST_WAIT_SECS
+                    if not (waited and _is_named("TimeoutError", error) and hasattr(self.inner, "group_discard")):
+                        raise
+                    # A server that is down raises here: then it is not the client that ended the wait.
+                    await self.inner.group_discard("channelmap.probe", "channelmap.probe")
+                    self._warn_of_timeout(error)
+                else:
+                    return event
+
+    def _warn_of_timeout(self, error: Exception) -> None:
+        """Say once that the client of the layer ends its own waiting."""
+        if not self._has_warned_of_timeout:
+            self._has_warned_of_timeout = True
+            _log.warning(
+                "%s: its client times out while a channel is empty (%s); an event sent at that moment may be lost. "
+                "redis-py 8 does so after 5 s: set `socket_timeout` of each host to more than that, or use the backend "
+                "channelmap.layers.redis.RedisChannelLayer",
+                self.url,
+                in_words(error, quotes_errors=self._quotes_errors),
+            )
 
     async def new_channel(self, prefix: str = "specific.") -> str:
         with self._translated(prefix):
@@ -148,9 +174,13 @@ class ForeignChannelLayer(ChannelLayer):
         except (TypeError, ValueError, AssertionError):
             raise  # What was asked was wrong.
         except Exception as error:
-            # By its name: to import Channels is for those who have it.
-            if any(kind.__name__ == "ChannelFull" for kind in type(error).__mro__):
+            if _is_named("ChannelFull", error):
                 capacity = getattr(self.inner, "capacity", self.capacity)
                 raise ChannelFull(self.url, channel, capacity) from error
             reason = in_words(error, quotes_errors=self._quotes_errors)
             raise LayerUnavailable(self.url, reason) from (error if self._quotes_errors else None)
+
+
+def _is_named(name: str, error: Exception) -> bool:
+    """Return whether an error is of a class of that name; by name, because its library may not be installed."""
+    return any(kind.__name__ == name for kind in type(error).__mro__)
