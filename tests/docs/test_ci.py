@@ -149,20 +149,29 @@ def test_the_hooks_of_pre_commit_are_these() -> None:
         assert (hook["language"], hook["pass_filenames"]) == ("python", False)
 
 
-@pytest.mark.parametrize(
-    ("path", "hooks"),
-    [
-        ("channels.yaml", 2),
-        ("app/channels.yml", 2),
-        ("schemas/greetings/greet.json", 2),
-        ("app/schemas/greet.yaml", 2),
-        ("consumers.py", 1),
-        ("mychannels.yaml", 0),
-        ("README.md", 0),
-    ],
-)
-def test_a_hook_runs_when_something_that_it_looks_at_has_changed(path: str, hooks: int) -> None:
-    assert sum(re.search(hook["files"], path) is not None for hook in HOOKS.values()) == hooks
+def test_the_hooks_run_whatever_was_changed_or_deleted() -> None:
+    for hook in HOOKS.values():
+        assert hook["always_run"] is True
+        assert not {"files", "types", "types_or", "exclude"} & set(hook)
+
+
+def test_the_hooks_find_a_broken_schema_in_any_directory_of_a_monorepo(run: Run, tmp_path: Path) -> None:
+    (repository,) = FILES["monorepo/.pre-commit-config.yaml"]["repos"]
+    (hook,) = repository["hooks"]
+    service = tmp_path / "clone" / "services" / "orders"
+    (service / "events").mkdir(parents=True)
+    (service / "events" / "paid.json").write_text("{}")
+    (service / "channels.yaml").write_text(
+        "version: 1\nchannels: {orders: {consumer: a.B, events: {paid: events/paid.json}}}\n"
+    )
+    command = shlex.join([*HOOKS[hook["id"]]["entry"].split(), *hook["args"]])
+    assert run(command).returncode == 0
+
+    (service / "events" / "paid.json").write_text("{")
+    assert run(command).returncode == 1
+
+    (service / "events" / "paid.json").unlink()
+    assert run(command).returncode == 1
 
 
 def test_the_hooks_fail_where_something_is_wrong_and_only_one_of_them_imports(run: Run, tmp_path: Path) -> None:
