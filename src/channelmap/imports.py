@@ -4,13 +4,20 @@ import importlib
 import os
 import sys
 import traceback
-from importlib.machinery import PathFinder
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from channelmap.environment import derived, shown
 from channelmap.errors import ChannelMapError, did_you_mean, quoted
+
+#: What channelmap and the libraries below it import, perhaps after the project has become importable.
+LIBRARIES = frozenset({
+    "asgiref", "attr", "attrs", "click", "cryptography", "hiredis", "jsonschema", "jsonschema_rs",
+    "jsonschema_specifications", "msgpack", "redis", "referencing", "rich", "rpds", "uvloop", "yaml",
+})  # fmt: skip
 
 
 class ImportProblem(ChannelMapError):
@@ -53,14 +60,35 @@ def in_words(error: BaseException) -> str:
 def make_importable(*directories: Path) -> None:
     """Put directories on the path of imports, the first one first: behind Python's own modules, before installed ones.
 
-    A directory that stands before Python's own modules stays there: somebody else put it there.
+    The libraries of channelmap are looked for elsewhere first. A directory that stands before Python's own modules
+    stays there: somebody else put it there.
     """
+    if _LIBRARY_FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _LIBRARY_FINDER)
+    _LIBRARY_FINDER.projects.update(map(str, directories))
     own = {os.path.dirname(os.__file__), os.path.join(os.path.dirname(os.__file__), "lib-dynload")}  # noqa: PTH118, PTH120
     behind = max((index for index, entry in enumerate(sys.path) if entry in own), default=-1) + 1
     for directory in reversed([str(directory) for directory in directories]):
         if directory not in sys.path[:behind]:
             others = [entry for entry in sys.path[behind:] if entry != directory]
             sys.path[behind:] = [directory, *others]
+
+
+class _LibraryFinder:
+    """Finds a library of channelmap's where it is installed, before a module of the same name in a project."""
+
+    def __init__(self) -> None:
+        #: Directories of projects.
+        self.projects: set[str] = set()
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """Return where a library is installed; None for anything else."""
+        if path is not None or name not in LIBRARIES:
+            return None
+        return PathFinder.find_spec(name, [entry for entry in sys.path if entry not in self.projects], target)
+
+
+_LIBRARY_FINDER = _LibraryFinder()
 
 
 def hidden_by(name: str) -> str:

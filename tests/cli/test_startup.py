@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from channelmap import get_channel_layer
+from channelmap.imports import LIBRARIES
 
 Wait = Callable[..., None]
 Start = Callable[..., Any]
@@ -167,8 +169,8 @@ def test_a_consumer_that_cannot_be_imported_because_of_its_name_is_named_with_it
 
 
 def test_a_module_of_the_project_comes_before_an_installed_one(served: Path, run: Start) -> None:
-    (served / "markdown_it.py").write_text("class Helper: ...\n")
-    (served / "work.py").write_text("from markdown_it import Helper\n" + WORK)
+    (served / "pytest.py").write_text("class Helper: ...\n")
+    (served / "work.py").write_text("from pytest import Helper\n" + WORK)
 
     assert run("runworker", "--burst").popen.returncode == 0
 
@@ -183,3 +185,12 @@ def test_what_cannot_be_used_as_uvloop_is_named_and_the_worker_runs_without(serv
 
     assert f"uvloop ({first / 'uvloop.py'}) cannot be used: " in worker.errors
     assert (worker.popen.returncode, worker.output) == (0, "handled\n"), worker.errors
+
+
+def test_all_libraries_of_channelmap_are_known_as_such() -> None:
+    with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:
+        contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    (libraries,) = [contract for contract in contracts if contract["name"].startswith("Each library")]
+
+    # Those that belong to the user come from where the user has them.
+    assert set(libraries["forbidden_modules"]) - {"channels", "django", "watchfiles"} <= LIBRARIES

@@ -90,15 +90,13 @@ def _work(link: Link, options: Mapping[str, Any]) -> Worker:
     """Run one worker to its end, in this process."""
     contract = load(options["config"])
     loop_factory = _loop_factory()
-    # Our layers import their libraries before a module of the project could be found in the place of one.
-    layer = open_contract_layer(contract, options["layer"]) if options["layer"] or contract.layer.url else None
     prepare_imports(options["config"])
     findings = check(contract, options["channels"], thorough=False)
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise ContractError(findings)
     router = load_router(contract, options["channels"])
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        return runner.run(_serve(contract, router, layer, link, options))
+        return runner.run(_serve(contract, router, link, options))
 
 
 def _supervise(ctx: click.Context, processes: int, *, reload: bool) -> int:
@@ -123,11 +121,8 @@ def _supervise(ctx: click.Context, processes: int, *, reload: bool) -> int:
     return code
 
 
-async def _serve(
-    contract: Contract, router: ChannelNameRouter, layer: ChannelLayer | None, link: Link, options: Mapping[str, Any]
-) -> Worker:
-    # Another's layer may want a running event loop.
-    layer = layer or open_contract_layer(contract)
+async def _serve(contract: Contract, router: ChannelNameRouter, link: Link, options: Mapping[str, Any]) -> Worker:
+    layer = open_contract_layer(contract, options["layer"])
     burst = options["burst"]
     services = {name: contract.channel(name).service for name in router.application_mapping}
     worker = Worker(router, services, layer, burst=burst)
