@@ -6,6 +6,7 @@ from typing import Any
 from channelmap.contract import Channel, EventType
 from channelmap.diagnostics import Diagnostic, Severity
 from channelmap.errors import quoted
+from channelmap.validation.second import second_opinion
 
 _TYPE_FAULTS = {"missing-type": "it has no type", "unknown-type": "its type is not declared"}
 
@@ -29,8 +30,6 @@ def rejects_accepted(channel: Channel, event_type: EventType) -> Iterator[Diagno
 
 def engines_disagree(_channel: Channel, event_type: EventType) -> Iterator[Diagnostic]:
     """Find examples that the jsonschema package judges otherwise, as other tools may."""
-    from channelmap.validation.second import second_opinion
-
     for example in (*event_type.accepts, *event_type.rejects):
         if event_type.validator is None or not isinstance(example.event, dict):
             continue

@@ -186,10 +186,6 @@ def _check(contract: Contract, beside: list[Contract], steps: Steps, sends: _Sen
     """Take the steps that were asked for; each is imported when it is."""
     from channelmap.checks import check
 
-    if steps.imports:
-        # It imports a library, for which a module of the project could be found afterwards.
-        import channelmap.validation.second  # noqa: F401
-
     with importable(contract) if steps.imports else nullcontext():
         found = check(contract, beside=beside, imports=steps.imports)
     yield from found

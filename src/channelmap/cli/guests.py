@@ -3,15 +3,13 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 from typing import TextIO
 
 from channelmap.cli.options import prepare_imports
 from channelmap.contract import Contract
-from channelmap.errors import LayerUnavailable
-from channelmap.layers import open_layer
 
 
 @contextmanager
@@ -44,10 +42,6 @@ def importable(contract: Contract) -> Iterator[None]:
 
     Those beside the next contract may have the same names. Modules of the working directory are the same for all.
     """
-    if contract.layer.url:
-        # The check makes the layer too. What that imports is imported before modules of the project can be found.
-        with suppress(LayerUnavailable):
-            open_layer(contract.layer.url, **contract.layer.options)
     path, known = sys.path[:], set(sys.modules)
     prepare_imports(contract.path)
     yield

@@ -1,10 +1,7 @@
-"""A second engine, the jsonschema package: slow, widely used, and imported only by a check."""
+"""A second engine, the jsonschema package: slow, widely used, and imported only when a check asks it."""
 
 import json
 from typing import Any
-
-from jsonschema import Draft202012Validator
-from jsonschema.validators import validator_for
 
 from channelmap.validation.engine import Validator
 from channelmap.validation.guard import unsupported
@@ -17,6 +14,9 @@ def second_opinion(validator: Validator, event: dict[str, Any]) -> bool | None:
     It is not asked where the two are known to differ: regular expressions, which Python reads in its own way and may
     never finish, formats, which it does not assert, and what the guard refuses.
     """
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import validator_for
+
     try:
         schema = standalone(validator)
     except Entangled:
