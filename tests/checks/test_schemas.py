@@ -124,3 +124,31 @@ def test_a_file_is_unused_only_where_schemas_lie_among_themselves(project: Path,
         "version: 1\nchannels:\n  images: {consumer: a.B, events: {made: app/made.json}}\n"
     )
     assert [diagnostic.code for diagnostic in check(load(), imports=False)] == codes
+
+
+@pytest.mark.parametrize(
+    ("schema", "location", "keyword"),
+    [
+        ('{"properties": {"a": {}}, "propertyNames": {"enum": ["a"]}}', "1:44", "propertyNames"),
+        ('{"required": ["type"], "propertyNames": {"pattern": "^x"}}', "1:41", "propertyNames"),
+        ('{"maxProperties": 1, "required": ["a"]}', "1:19", "maxProperties"),
+        ('{"dependentSchemas": {"type": false}}', "1:22", "dependentSchemas"),
+        ('{"dependentRequired": {"type": ["b"]}, "properties": {"b": false}}', "1:23", "dependentRequired"),
+        ('{"$ref": "#/$defs/c", "$defs": {"c": {"if": {}, "then": {"maxProperties": 0}}}}', "1:1", "if"),
+        ('{"not": {"required": ["type"]}}', "1:9", "not"),
+    ],
+)
+def test_a_schema_that_leaves_no_room_for_the_type_says_where_it_must_be_declared(
+    project: Path, schema: str, location: str, keyword: str
+) -> None:
+    (project / "job.json").write_text(schema)
+    (project / "channels.yaml").write_text(
+        "version: 1\nlayer: memory://\nchannels: {jobs: {consumer: a.B, events: {job: job.json}}}\n"
+    )
+
+    (found,) = [each for each in check(load(), imports=False) if each.code == "schema-accepts-nothing"]
+
+    assert str(found) == (
+        f"job.json:{location}: error[schema-accepts-nothing] the schema refuses every event of type 'job': "
+        f"'{keyword}' leaves no room for 'type'; each event carries its type: declare 'type' there"
+    )

@@ -17,6 +17,25 @@ _BOUNDS = (
 )
 
 
+#: Keywords that can close a schema to a property which nobody declares, and what they are read with.
+_CLOSING = (
+    "propertyNames",
+    "maxProperties",
+    "dependentSchemas",
+    "dependentRequired",
+    "unevaluatedProperties",
+    "if",
+    "not",
+)
+_BESIDE = {
+    "if": ("then", "else"),
+    "maxProperties": ("required",),
+    "dependentRequired": ("properties",),
+    "unevaluatedProperties": ("properties", "patternProperties"),
+}
+_DECLARE = "each event carries its type: declare 'type' there"
+
+
 class Blame(NamedTuple):
     """What excludes every value: the way to it in the schema, the reason, and what might help."""
 
@@ -101,8 +120,24 @@ def blame_for_event(schema: Schema, whole: Schema, name: str) -> Blame:
             reason = "what it refers to is closed, and has no property 'type'"
             return Blame((*pointer, "$ref"), reason, "declare 'type' there")
     if isinstance(schema, dict) and isinstance(whole, dict):
-        return _in_patterns(whole, name) or _in_alternatives(schema, whole, name) or blame(schema)
+        return (
+            _in_patterns(whole, name) or _in_alternatives(schema, whole, name) or _closed(whole, name) or blame(schema)
+        )
     return blame(schema)
+
+
+def _closed(whole: dict[str, Any], name: str) -> Blame | None:
+    """Say which keyword leaves no room for the property `type`, in a schema that accepts objects without it."""
+    untyped = {"type": "object", "not": {"required": ["type"]}}
+    required = [other for other in whole.get("required", ()) if other != "type"]
+    if accepts_something({**whole, "required": required, "allOf": [*whole.get("allOf", ()), untyped]}) != "yes":
+        return None
+    for pointer, conjunct in _conjuncts(whole):
+        for keyword in filter(conjunct.__contains__, _CLOSING):
+            alone = {other: conjunct[other] for other in (keyword, *_BESIDE.get(keyword, ())) if other in conjunct}
+            if refuses_all(alone, name):
+                return Blame((*pointer, keyword), f"{quoted(keyword)} leaves no room for 'type'", _DECLARE)
+    return Blame((), "it accepts no object that has the property 'type'", _DECLARE)
 
 
 def _in_patterns(whole: dict[str, Any], name: str) -> Blame | None:
