@@ -22,6 +22,7 @@ from channelmap.errors import ChannelFull, LayerUnavailable
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery
 from channelmap.layers.redis import leases, looking
 from channelmap.layers.redis.codec import ADDRESS, Codec
+from channelmap.layers.redis.faults import CLOSED
 from channelmap.layers.redis.groups import Groups
 from channelmap.layers.redis.hosts import read_hosts
 from channelmap.layers.redis.letters import Letters
@@ -106,6 +107,8 @@ class RedisChannelLayer(ChannelLayer):
         self._codec = Codec(serializer_format, random_prefix_length, symmetric_encryption_keys)
         self._plain = Plain()
         self._loops: dict[asyncio.AbstractEventLoop, InLoop] = {}
+        #: The loops in which everything is just being closed: nothing is opened there before that has ended.
+        self._closing: set[asyncio.AbstractEventLoop] = set()
         self._own_private_channels()
         _layers.add(self)
         self._groups = Groups(self._ring, self._codec, group_expiry, self.limits_of)
@@ -325,7 +328,11 @@ class RedisChannelLayer(ChannelLayer):
         for loop, open_there in list(self._loops.items()):
             self._loops.pop(loop, None)
             if loop is here:
-                await open_there.close()
+                self._closing.add(loop)
+                try:
+                    await open_there.close()
+                finally:
+                    self._closing.discard(loop)
             else:
                 with suppress(RuntimeError):  # a loop that is closed has closed what was open in it
                     loop.call_soon_threadsafe(open_there.close_soon)
@@ -341,6 +348,8 @@ class RedisChannelLayer(ChannelLayer):
         loop = asyncio.get_running_loop()
         here = self._loops.get(loop)
         if here is None:
+            if loop in self._closing:
+                raise LayerUnavailable(self.url, CLOSED)
             for other in [other for other in list(self._loops) if other.is_closed()]:
                 self._loops.pop(other, None)
             here = self._loops[loop] = InLoop(self.prefix, self.url, self._codec.stamped)
