@@ -177,6 +177,8 @@ class ChannelLayer(ABC):
     async def send(self, channel: str, event: Event) -> None:
         """Put one event at the end of the channel.
 
+        A call that is cancelled, for instance by `asyncio.timeout`, may have sent the event all the same.
+
         Raises:
             TypeError: the name is not a channel's.
             AssertionError: the event is not a dict, or has the reserved key ``__asgi_channel__``.

@@ -337,6 +337,28 @@ class RedisChannelLayer(ChannelLayer):
                 with suppress(RuntimeError):  # a loop that is closed has closed what was open in it
                     loop.call_soon_threadsafe(open_there.close_soon)
 
+    # What else code written for channels_redis calls.
+
+    def consistent_hash(self, value: str | bytes) -> int:
+        """Return the position in `hosts` of the server that a private channel or a group belongs to."""
+        return self._ring.index(value.encode() if isinstance(value, str) else value)
+
+    def _group_key(self, group: str) -> bytes:
+        """Return the key that holds the members of a group."""
+        return self._ring.group(group)[1].encode()
+
+    def get_capacity(self, channel: str) -> int:
+        """Return how many events may wait on a channel."""
+        return self.limits_of(channel).capacity
+
+    def valid_channel_name(self, channel_name: object, receive: bool = False) -> bool:  # noqa: FBT001, FBT002  (Channels' signature)
+        """Return True for a channel's name, or raise TypeError: the old name of `require_valid_channel_name`."""
+        return self.require_valid_channel_name(channel_name, receive)
+
+    def valid_group_name(self, group_name: object) -> bool:
+        """Return True for a group's name, or raise TypeError: the old name of `require_valid_group_name`."""
+        return self.require_valid_group_name(group_name)
+
     async def close_pools(self) -> None:
         """Let go of what is open: channels_redis' name for `close`."""
         await self.close()

@@ -46,7 +46,11 @@ class Ring:
 
     def hashed(self, name: str) -> Place:
         """Choose a host by a name."""
-        return self.places[(zlib.crc32(name.encode()) % _HASHES) * len(self.places) // _HASHES]
+        return self.places[self.index(name.encode())]
+
+    def index(self, name: bytes) -> int:
+        """Return the position, among the hosts, of the one that a name belongs to."""
+        return (zlib.crc32(name) % _HASHES) * len(self.places) // _HASHES
 
 
 def queue_of(channel: str) -> str:
