@@ -30,8 +30,20 @@ def test_what_refers_to_itself_covers_its_like() -> None:
         ({**NODE, **DEFINED, "required": ["n"]}, {**NODE, **DEFINED}),
         ({**NODE, **DEFINED, "patternProperties": {"^a": {"type": "string"}}}, {**NODE, **DEFINED}),
         ({**NODE, "$defs": {"node": False}}, {**NODE, **DEFINED}),
+        (
+            {"$ref": "#/$defs/node", "$defs": {"node": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "integer"}]}}},
+            {"type": "string"},
+        ),
     ],
-    ids=["branches that name properties", "unevaluated items", "another definition", "required", "patterns", "nothing"],
+    ids=[
+        "branches that name properties",
+        "unevaluated items",
+        "another definition",
+        "required",
+        "patterns",
+        "nothing",
+        "itself",
+    ],
 )
 def test_nothing_is_proved_of_what_is_not_so(wide: Any, narrow: Any) -> None:
     assert not covers_in_parts(wide, narrow)

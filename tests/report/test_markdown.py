@@ -92,6 +92,16 @@ def test_an_event_cannot_leave_its_block() -> None:
     assert '`````json\n"````"\\n```\\n</details>\n`````\n' in text
 
 
+@pytest.mark.parametrize("output", ["full", "markdown", "sarif"])
+def test_of_a_very_long_event_people_see_the_beginning_and_programs_all(output: str) -> None:
+    event = '{"text":"' + "a" * 5_001 + '"}'
+    report = Report((), (replace(A_FINDING, witness=event),))
+    text = render(report, output)
+    assert "a… (5,012 characters; all of it with --output json)" in text.replace("\\u2026", "…")
+    assert "a" * 1_001 not in text
+    assert "a" * 5_001 in render(report, "json")
+
+
 def test_a_comment_stays_short_and_says_how_much_it_leaves_out() -> None:
     warnings = [replace(A_FINDING, severity=Severity.WARNING, message=f"w{number}") for number in range(120)]
     text = render(Report((), (*warnings, A_FINDING)), "markdown")

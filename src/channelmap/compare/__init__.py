@@ -4,8 +4,9 @@ The story: a *baseline* is read from a lock, a directory, a file or a git revisi
 becomes a *release*, plain values with each schema in one form (`releases`, `normal`). Two releases are compared
 event type by event type in both directions (`comparison`): do old events pass the new schema, and new events the
 old one? What is asked is what the schemas describe, not all that they happen to accept (`views`). The answer is a
-proof by the engine's algebra or part by part (`parts`), a proof by an event that is looked for and judged by both
-(`witness`, `samples`, `texts`), or what rules make of the text (`changes`, `limits`); all three meet in `verdicts`.
+proof by the engine's algebra or part by part (`parts`, `unions`, `merging`, `patterns`), a proof by an event that is
+looked for and judged by both (`targeted`, `witness`, `samples`, `texts`), or what rules make of the text (`changes`,
+`limits`); all three meet in `verdicts`.
 From the answers follow the order of deployment (`order`) and the findings (`findings`, `wording`, `places`, `dropped`).
 
 Knows no layer, imports no user code, and prints nothing.

@@ -1,6 +1,6 @@
 """Values for a search: a few that a schema probably accepts, and those at which it may change its mind."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, product
 from typing import Any
 
@@ -35,6 +35,9 @@ _FORMATS = {
 _MAX_DEPTH = 8
 _DEPTH_OF_REFERENCE = 2
 _MAX_LENGTH = 2_000
+#: What is made to go beyond one limit, not in every event.
+_LARGEST_TEXT = 1_100_000
+_LARGEST_LIST = 20_000
 #: Beyond, no event holds an integer.
 _LARGEST = 2**63
 _LEAST = ("minimum", "exclusiveMinimum")
@@ -61,6 +64,28 @@ def mined(schema: Schema) -> Iterator[Any]:
             yield from (_FORMATS[name] for name in [part["format"]] if name in _FORMATS)
         if "pattern" in part:
             yield from matching(part["pattern"])
+
+
+def boundaries(schemas: Sequence[dict[str, Any]]) -> Iterator[Any]:
+    """Make values just within and just beyond the limits of schemas that judge the same value, however large.
+
+    A number is a multiple of what one of them asks for, a text matches the pattern of one of them.
+    """
+    limits = {part[keyword] for part in schemas for keyword in _LIMITS if abs(part.get(keyword, _LARGEST)) < _LARGEST}
+    steps = {part["multipleOf"] for part in schemas if "multipleOf" in part} | {1}
+    for limit, step in product(sorted(limits), sorted(steps, reverse=True)):
+        yield from (step * (limit // step + factor) for factor in (0, 1, -1, 2))
+    texts = [text for part in schemas if "pattern" in part for text in matching(part["pattern"]) if text]
+    for size in sorted(_sizes(schemas, "Length")):
+        yield from ((text + text[-1] * size)[:size] for text in ["a", *texts] if size <= _LARGEST_TEXT)
+    for size in sorted(_sizes(schemas, "Items")):
+        items = [next(samples(part["items"]), "a") for part in schemas if isinstance(part.get("items"), dict)]
+        yield from ([item] * size for item in [*items, 1] if size <= _LARGEST_LIST)
+
+
+def _sizes(schemas: Sequence[dict[str, Any]], kind: str) -> set[int]:
+    given = [int(part[limit + kind]) for part in schemas for limit in ("min", "max") if limit + kind in part]
+    return {size + step for size in given for step in (-1, 0, 1) if size + step >= 0}
 
 
 def names(schema: Schema) -> dict[str, list[Schema]]:
@@ -95,6 +120,14 @@ def samples(schema: Schema, definitions: dict[str, Any] | None = None, depth: in
         kinds = variant.get("type", "object" if "properties" in variant else ["string", "integer", "object", "array"])
         for kind in [kinds] if isinstance(kinds, str) else kinds:
             yield from _of_kind(kind, variant, definitions, depth)
+
+
+def one_of_each(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[Any]:
+    """Make one value for each alternative of a schema."""
+    for keyword in ("anyOf", "oneOf"):
+        rest = {key: value for key, value in schema.items() if key != keyword}
+        for branch in schema.get(keyword, ()):
+            yield from islice(samples({**rest, keyword: [branch]}, definitions), 1)
 
 
 def _parts(schema: Schema) -> Iterator[dict[str, Any]]:

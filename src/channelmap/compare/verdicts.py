@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 from channelmap.compare.changes import Change, narrowings
@@ -18,6 +19,8 @@ Verdict = Literal["same", "compatible", "breaking", "likely", "undecided"]
 
 #: Further events that are looked at, so that each change has its own.
 _MORE = 400
+#: Events that are made for the position of one change.
+_TARGETED = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,14 @@ class _Witnesses:
 
     def look(self, search: Search) -> None:
         """Search until each change has its event, or it is not worth while any more."""
+        for change in self._found:
+            for event in islice(search.targeted(change.pointer), _TARGETED):
+                if self._found[change] is not None:
+                    break
+                if self._sides.accepts(event) and self._sides.refuses(event):
+                    self._take(event)
+        if self._found and all(self._found.values()):
+            return
         found = search.events(self._sides.accepts, self._sides.refuses, thorough=not self._found)
         for _, event in zip(range(_MORE), found, strict=False):
             self._take(event)

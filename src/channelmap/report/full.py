@@ -6,7 +6,7 @@ from itertools import chain
 from channelmap.diagnostics import Diagnostic, Location, Related, Severity
 from channelmap.report import Report
 from channelmap.report.excerpt import Excerpt, Excerpts
-from channelmap.report.wording import checked, one_line, summary
+from channelmap.report.wording import checked, event_text, one_line, summary
 
 _GUTTER = "1;34"
 _BOLD = "1"
@@ -56,9 +56,9 @@ class _Block:
             yield from self._other_place(related, excerpt)
         if diagnostic.hint or diagnostic.witness:
             yield self._margin(" |")
-        for name, text in (("help", diagnostic.hint), ("event", diagnostic.witness)):
+        for name, text in (("help", one_line(diagnostic.hint)), ("event", event_text(diagnostic.witness))):
             if text:
-                yield self._margin(" =", f" {self._paint(f'{name}:', _BOLD)} {one_line(text)}")
+                yield self._margin(" =", f" {self._paint(f'{name}:', _BOLD)} {text}")
 
     def _other_place(self, related: Related, excerpt: Excerpt | None) -> Iterator[str]:
         place, message = _place(related.location), one_line(related.message)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from channelmap.diagnostics import Diagnostic, Severity
 from channelmap.report import Report
-from channelmap.report.wording import checked, found, one_line, sentence
+from channelmap.report.wording import checked, event_text, found, one_line, sentence
 
 #: Services refuse a comment of more than 65,536 characters; nobody reads as many rows.
 _MOST = 100
@@ -49,7 +49,7 @@ def _events(diagnostics: list[Diagnostic]) -> Iterator[str]:
     yield "<details><summary>Events that prove it</summary>"
     for diagnostic in diagnostics:
         if diagnostic.witness:
-            event = one_line(diagnostic.witness)
+            event = event_text(diagnostic.witness)
             longest = max(map(len, _BACKTICKS.findall(event)), default=0)
             fence = "`" * max(3, longest + 1)
             yield f"{_code(str(diagnostic.location))} {_code(diagnostic.code)}:"

@@ -12,7 +12,7 @@ from channelmap.pages import page
 from channelmap.report import Report
 from channelmap.report.excerpt import Excerpts
 from channelmap.report.naming import fingerprints, seen_from
-from channelmap.report.wording import sentence
+from channelmap.report.wording import event_text, sentence
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
@@ -56,7 +56,7 @@ def _rule(code: str) -> dict[str, Any]:
 def _result(top: str, diagnostic: Diagnostic, excerpts: Excerpts) -> dict[str, Any]:
     text = sentence(diagnostic)
     if diagnostic.witness:
-        text += f"\nevent: {diagnostic.witness}"
+        text += f"\nevent: {event_text(diagnostic.witness)}"
     return {
         "ruleId": diagnostic.code,
         "level": _LEVELS[diagnostic.severity],

@@ -3,6 +3,9 @@
 from channelmap.diagnostics import Diagnostic, Severity
 from channelmap.report import Report
 
+#: Characters of an event that a person is shown.
+_MOST_OF_AN_EVENT = 1_000
+
 
 def one_line(text: str) -> str:
     r"""Escape what a terminal, a line format or XML would take for more than a character.
@@ -13,6 +16,14 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def event_text(witness: str) -> str:
+    """Return an event for people to read: on one line, and only the beginning of a very long one."""
+    text = one_line(witness)
+    if len(text) <= _MOST_OF_AN_EVENT:
+        return text
+    return f"{text[:_MOST_OF_AN_EVENT]}… ({len(witness):,} characters; all of it with --output json)"
 
 
 def sentence(diagnostic: Diagnostic) -> str:
