@@ -98,6 +98,8 @@ class ContractLayer:
     def _judge(self, channel: str, event: Event) -> None:
         declared = self.contract.channels.get(channel)
         if declared is None:
+            if not isinstance(channel, str):
+                raise TypeError(f"channel: expected the name of a channel (str), got {type(channel).__name__}")
             if "!" in channel:
                 return
             declared = self.contract.channel(channel)

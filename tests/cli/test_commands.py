@@ -439,3 +439,37 @@ def test_the_database_is_an_ordinary_sqlite_file(served: Path, run: Run) -> None
     database = sqlite3.connect(served / "channels.db")
     assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     database.close()
+
+
+@pytest.mark.parametrize("event", ["{type: job}", "{'type': 'job'}", "{type:"])
+def test_an_event_that_lost_its_quotes_to_the_shell_gets_a_hint(served: Path, run: Run, event: str) -> None:
+    code, output, _ = ends(run("send", "jobs", event))
+
+    assert code == 1
+    assert """hint: write the event as JSON in single quotes, such as '{"type": """ in output
+
+
+def test_lines_of_a_file_get_no_hint_about_the_shell(served: Path, run: Run) -> None:
+    (served / "events.jsonl").write_text("{type: job}\n")
+
+    code, output, _ = ends(run("send", "jobs", "events.jsonl"))
+
+    assert code == 1
+    assert "not JSON" in output
+    assert "hint" not in output
+
+
+@pytest.mark.parametrize("event", ["", " "])
+def test_an_empty_event_is_named_as_such(served: Path, run: Run, event: str) -> None:
+    code, output, errors = ends(run("send", "jobs", event))
+
+    assert (code, output) == (2, "")
+    assert "the event is empty: expected a JSON object, a file or -; hint: " in errors
+
+
+@pytest.mark.parametrize("name", [None, 42, b"jobs"])
+def test_a_channel_that_is_not_a_string_is_named_as_such(served: Path, name: Any) -> None:
+    expected = f"channel: expected the name of a channel \\(str\\), got {type(name).__name__}"
+
+    with pytest.raises(TypeError, match=expected):
+        get_channel_layer(served / "channels.yaml").send_sync(name, {"type": "job", "id": 1})

@@ -25,6 +25,9 @@ from channelmap.validation import RESERVED
 
 #: Events that go out in one step.
 _BATCH = 256
+#: The location of an event that is given on the command line itself.
+_ARGUMENT = "event"
+_SHELL_HINT = """hint: write the event as JSON in single quotes, such as '{"type": "greet", "name": "Ada"}'"""
 
 
 @click.command("send")
@@ -53,8 +56,10 @@ def command(channel: str, events: str, config: str, layer: str | None, skip_refu
 
 def _lines(events: str) -> list[tuple[str, str]]:
     """Read places and texts of the events named on the command line."""
+    if not events.strip():
+        raise click.UsageError(f"the event is empty: expected a JSON object, a file or -; {_SHELL_HINT}")
     if events.lstrip().startswith("{"):
-        return [("event", events)]
+        return [(_ARGUMENT, events)]
     if events == "-":
         return _numbered("stdin", sys.stdin.buffer.read())
     try:
@@ -79,7 +84,8 @@ def _judged(channel: Channel, lines: Iterable[tuple[str, str]]) -> tuple[list[Ev
         try:
             event = json.loads(text)
         except (ValueError, RecursionError) as error:
-            complaints.append(f"{place}: not JSON: {error}")
+            hint = f"; {_SHELL_HINT}" if place == _ARGUMENT else ""
+            complaints.append(f"{place}: not JSON: {error}{hint}")
             continue
         objection = _objection(channel, event)
         if objection:
