@@ -338,13 +338,15 @@ def test_a_worker_serves_channels_named_by_the_environment_and_logs_them_as_writ
             layer.send_sync(name, {"type": kind, "id": 7})
         # Past the contract, for the gate.
         layer.layer.send_sync(name, {"type": "job", "id": "no number"})
+        layer.layer.send_sync(name, {"id": 7})
 
     process = run("runworker", "--burst", "--log-format", log_format, "--log-level", "debug")
 
     assert process.popen.returncode == Exit.FINE
     assert process.output.split().count("7") == 2
-    assert "'${DEPLOY_TOKEN}-jobs', 'sync.${DEPLOY_TOKEN}' from ${LAYER}; 7 waiting" in process.errors
+    assert "'${DEPLOY_TOKEN}-jobs', 'sync.${DEPLOY_TOKEN}' from ${LAYER}; 9 waiting" in process.errors
     assert "'${DEPLOY_TOKEN}-jobs': a handler took longer" in process.errors
+    assert "'${DEPLOY_TOKEN}-jobs': the event has no type" in process.errors
     assert SECRET not in process.errors
 
 

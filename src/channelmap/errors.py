@@ -243,7 +243,7 @@ def quoted(value: object, limit: int = 60) -> str:
 
     Text from the environment is quoted as it was written. Every message quotes through this function.
     """
-    # Cut before and after: what is escaped is longer.
+    # Cut before and after: an escaped text is longer.
     text = printable(shown(value)[: limit + 1])
     return f"'{text if len(text) <= limit else text[: limit - 1] + '…'}'"
 

@@ -50,6 +50,23 @@ def fork(db):
 print(ended(layer._connections.run_sync(fork)), ids())
 """
 
+# A thread that comes while its process forks shows itself for a moment, and opens nothing. A hook that was registered
+# before the layer's runs behind it: what it adds is there at the very moment of the fork.
+COMES_MEANWHILE = """
+import os, sys
+os.register_at_fork(before=lambda: connections._using.add(1))
+from channelmap.layers.sqlite import connections
+"""
+
+SENDS = """
+pid = os.fork()
+if pid == 0:
+    send(1)
+    os._exit(0)
+connections._using.discard(1)
+print(ended(pid), ids())
+"""
+
 POOL = """
 stop = threading.Event()
 def busy():
@@ -67,8 +84,8 @@ print(set(range(50)) - {d.event["id"] for d in asyncio.run(layer.take("jobs", 10
 """
 
 
-def run(script: str, tmp_path: Path) -> str:
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", HEAD + script]
+def run(script: str, tmp_path: Path, *, first: str = "") -> str:
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", first + HEAD + script]
     done = subprocess.run(
         [*command, f"sqlite:///{tmp_path}/events.db"], capture_output=True, text=True, timeout=60, check=False
     )
@@ -93,6 +110,10 @@ def test_a_child_that_is_forked_inside_an_operation_fails_loudly_and_its_parent_
     assert run(INSIDE, tmp_path) == (
         "this process was forked in the middle of an operation on the file; start it anew\n0 [0]\n"
     )
+
+
+def test_a_thread_that_comes_while_its_process_forks_does_not_spoil_the_child(tmp_path: Path) -> None:
+    assert run(SENDS, tmp_path, first=COMES_MEANWHILE) == "0 [0, 1]\n"
 
 
 def test_a_pool_of_forked_processes_sends_beside_a_thread_of_its_parent(tmp_path: Path) -> None:

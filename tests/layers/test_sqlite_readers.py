@@ -1,10 +1,12 @@
 """What only reads the file changes nothing beside it, whoever reads and whatever the file was left in."""
 
 import asyncio
+import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,3 +146,11 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(file: Path) -> None:
     layer._readers.run_sync(read_and_change)
 
     assert seen == [1, 2]
+
+
+def test_a_file_with_a_time_in_the_future_is_read_at_once(file: Path) -> None:
+    closed(file)
+    ahead = time.time() + 3_600
+    os.utime(file, (ahead, ahead))
+
+    assert asyncio.run(asyncio.wait_for(read(f"sqlite:///{file}"), 5)) == (1, [0], ["by hand"])

@@ -239,7 +239,7 @@ class Inbox:
             return
         buried = [(delivery, _letter_for_unfit(delivery)) for delivery in self._unfit]
         for _, letter in buried:
-            log.error("channel '%s': %s; kept as a dead letter", self.channel, letter.reason)
+            log.error("channel %s: %s; kept as a dead letter", quoted(self.channel), letter.reason)
         await self.insist("keep dead letters", lambda: self.layer.bury_many(buried))
         del self._unfit[: len(buried)]
 

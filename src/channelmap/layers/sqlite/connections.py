@@ -196,7 +196,7 @@ class Connections:
 
 
 class Readers(Connections):
-    """Connections for operations that only read: they change nothing and leave no file behind, whoever runs them.
+    """Connections for operations that only read: they change nothing and leave no file behind.
 
     Where this process has a connection that writes, it is used: then the side files are its own anyway.
 
@@ -240,8 +240,8 @@ class Readers(Connections):
                 return None
         with suppress(FileNotFoundError):
             found = Path(self._path).stat()
-            if time.time_ns() - found.st_mtime_ns < _TICK_NS:
-                # The next change might not show.
+            if 0 <= time.time_ns() - found.st_mtime_ns < _TICK_NS:
+                # The next change might not show. (A time in the future is one that it certainly replaces.)
                 raise _BusyError("the database is being changed by another process")
             return found.st_ino, found.st_size, found.st_mtime_ns
         return ()
@@ -305,9 +305,11 @@ def _close_all(idle: deque[sqlite3.Connection]) -> None:
 FORK_PATIENCE_SECS = 30.0
 
 _everywhere: "weakref.WeakSet[Connections]" = weakref.WeakSet()
-#: The threads that use a connection, and those that fork; adding and discarding are atomic.
+#: The threads that use a connection, those that fork, and those of them that could not wait until none was used; adding
+#: and discarding are atomic.
 _using: set[int] = set()
 _forking: set[int] = set()
+_forking_unsafely: set[int] = set()
 #: Why no connection may be opened in this process; empty where one may.
 _unsafe_since_fork = ""
 
@@ -316,22 +318,27 @@ def _before_fork() -> None:
     """Wait until no other thread uses a connection, keep them from it, and close those that are idle."""
     _forking.add(get_ident())
     deadline = time.monotonic() + FORK_PATIENCE_SECS
-    while _using and get_ident() not in _using and time.monotonic() < deadline:
+    while _using:
+        if get_ident() in _using or time.monotonic() >= deadline:
+            _forking_unsafely.add(get_ident())
+            break
         time.sleep(_FIRST_DELAY_SECS)
+    # A thread that comes from here on sees that one forks, and opens nothing.
     for connections in list(_everywhere):
         connections.close()
 
 
 def _after_fork_in_parent() -> None:
     _forking.discard(get_ident())
+    _forking_unsafely.discard(get_ident())
 
 
 def _after_fork_in_child() -> None:
     global _unsafe_since_fork  # noqa: PLW0603  (a property of the process)
-    if _using:
+    if get_ident() in _forking_unsafely:
         _unsafe_since_fork = "this process was forked in the middle of an operation on the file; start it anew"
-    _using.clear()
-    _forking.clear()
+    for threads in (_using, _forking, _forking_unsafely):
+        threads.clear()
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -28,7 +28,7 @@ def new_name() -> str:
 
 
 def mode_of(file: str) -> int:
-    """Return the permissions of a socket: whoever may write to the file may notify."""
+    """Return the permissions of a socket: users who may write to the file may notify."""
     return Path(file).stat().st_mode & 0o666
 
 
