@@ -91,6 +91,7 @@ bench: $(READY) ## measure, as ratios against the bare operation
 	@$(RUN) benchmarks/embedded.py
 	@$(RUN) benchmarks/redis_layer.py $(ARGS)
 	@$(RUN) benchmarks/check.py
+	@$(RUN) benchmarks/reject.py
 
 clean: ## delete everything that was installed, built or cached
 	rm -rf .venv* build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
