@@ -350,6 +350,27 @@ def test_a_worker_serves_channels_named_by_the_environment_and_logs_them_as_writ
     assert SECRET not in process.errors
 
 
+def test_a_worker_that_must_poll_calls_the_file_as_it_was_written(
+    named: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer = get_channel_layer().layer
+    layer.send_sync("jobs", {"type": "job", "id": 1})
+    (named / f"{SECRET}.db-wake").rmdir()
+    (named / f"{SECRET}.db-wake").write_text("in the way")
+
+    async def take_two() -> None:
+        await layer.take("jobs", 1)
+        asyncio.get_running_loop().call_later(0.02, layer.send_sync, "jobs", {"type": "job", "id": 2})
+        await layer.take("jobs", 1)
+        await layer.close()
+
+    with caplog.at_level("INFO", "channelmap.layers.sqlite"):
+        asyncio.run(asyncio.wait_for(take_two(), 20))
+
+    assert "${LAYER}: no notification socket (" in caplog.text
+    assert SECRET not in caplog.text
+
+
 def test_reports_and_pytest_call_channels_as_they_are_written(
     named: Path, run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -109,7 +109,9 @@ def test_a_directory_that_is_no_directory_or_not_ours_is_said_once_and_polling_g
     with caplog.at_level(logging.INFO, "channelmap.layers.sqlite"):
         assert take(file) == [7]
 
-    assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [f"{file}: no notification socket"]
+    assert [record.getMessage().partition(" (")[0] for record in caplog.records] == [
+        f"sqlite:///{file}: no notification socket"
+    ]
     assert wake.read_text() == "mine"
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery
+from channelmap.layers.naming import layer_name
 from channelmap.layers.packing import pack, unpack, unpack_all
 from channelmap.layers.sqlite import letters, queue
 from channelmap.layers.sqlite.connections import Connections, Readers
@@ -51,7 +52,7 @@ class SQLiteChannelLayer(ChannelLayer):
         self._connections = Connections(path, url, lambda db: queue.clean(db, private, group_expiry))
         self._readers = Readers(path, url, self._connections)
         self._ringer = Ringer(path)
-        self._bells = Doorbells(path)
+        self._bells = Doorbells(path, layer_name(url))
 
     async def send(self, channel: str, event: Event) -> None:
         limits = self.limits_of(channel)

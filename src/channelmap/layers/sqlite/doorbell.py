@@ -105,7 +105,7 @@ class Doorbell:
 
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, url: str) -> None:
         self.lost = False
         self._path = path
         #: By the channel's name as a ring says it.
@@ -114,7 +114,7 @@ class Doorbell:
         self._heartbeat: asyncio.TimerHandle | None = None
         self._footprint: tuple[int, ...] | None = None
         self._name = new_name()
-        self._directory, self._socket = _hang(path, self._name)
+        self._directory, self._socket = _hang(path, self._name, url)
         self._take_down = weakref.finalize(self, _take_down, self._socket, self._directory, self._name, os.getpid())
 
     async def wait(self, channel: str, due: float | None) -> None:
@@ -213,8 +213,9 @@ class Doorbell:
 class Doorbells:
     """The bells of one file in this process: one for each event loop that takes."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, url: str) -> None:
         self._path = path
+        self._url = url
         self._bells = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Doorbell]()
         self._lock = threading.Lock()
 
@@ -225,7 +226,7 @@ class Doorbells:
 
     def hang(self) -> Doorbell:
         """Give the running loop a bell; the file must exist. Look into the queue once more before waiting."""
-        bell = Doorbell(self._path)
+        bell = Doorbell(self._path, self._url)
         with self._lock:
             for loop in list(self._bells):
                 if loop.is_closed():
@@ -290,7 +291,7 @@ def _reach(path: bytes, use: Callable[[bytes], object]) -> None:
         os.close(handle)
 
 
-def _hang(path: str, name: str) -> tuple[SocketDirectory | None, socket.socket | None]:
+def _hang(path: str, name: str, url: str) -> tuple[SocketDirectory | None, socket.socket | None]:
     """Make the socket of a bell; nothing where that is not possible."""
     bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     try:
@@ -303,7 +304,9 @@ def _hang(path: str, name: str) -> tuple[SocketDirectory | None, socket.socket |
         hidden.rename(directory.path / name)
     except OSError as error:
         bell.close()
-        log.info("%s: no notification socket (%s); looking for events every %d ms", path, error, POLL_SECS * 1000)
+        log.info(
+            "%s: no notification socket (%s); looking for events every %d ms", url, error.strerror, POLL_SECS * 1000
+        )
         return None, None
     return directory, bell
 
