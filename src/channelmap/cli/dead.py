@@ -43,9 +43,7 @@ def command() -> None:
 def list_(config: str, layer: str | None, channel: str | None) -> None:
     """List dead letters, oldest first: id, time (UTC), channel, code, event type, reason."""
     contract = load(config)
-    letters = _with_layer(contract, layer, lambda opened: opened.dead_letters(channel))
-    if channel is not None and not letters:
-        contract.channel(channel)
+    letters = _with_layer(contract, layer, lambda opened: _letters(contract, opened, None, channel))
     for letter in letters:
         event_type = letter.event.get("type") if letter.event else None
         named = shortened(event_type) if isinstance(event_type, str) else "-"
@@ -66,7 +64,8 @@ def list_(config: str, layer: str | None, channel: str | None) -> None:
 @LAYER
 def show(id_: str, config: str, layer: str | None) -> None:
     """Print everything about one dead letter, as JSON; bytes as base64, and what else JSON has not as Python's repr."""
-    (letter,) = _with_layer(load(config), layer, lambda opened: _letters(opened, (id_,), None))
+    contract = load(config)
+    (letter,) = _with_layer(contract, layer, lambda opened: _letters(contract, opened, (id_,), None))
     shown = {field.name: getattr(letter, field.name) for field in dataclasses.fields(letter)}
     click.echo(as_json(shown | {"sent": _time(letter.sent), "died": _time(letter.died)}))
 
@@ -83,7 +82,7 @@ def replay(ids: tuple[str, ...], everything: bool, channel: str | None, config: 
 
     async def do(opened: ChannelLayer) -> list[str]:
         complaints = []
-        letters = await _letters(opened, _chosen(ids, everything), channel)
+        letters = await _letters(contract, opened, _chosen(ids, everything), channel)
         for letter in letters:
             complaint = _objection(contract, letter)
             if complaint:
@@ -107,14 +106,15 @@ def replay(ids: tuple[str, ...], everything: bool, channel: str | None, config: 
 @LAYER
 def drop(ids: tuple[str, ...], everything: bool, channel: str | None, config: str, layer: str | None) -> None:  # noqa: FBT001
     """Delete dead letters for good."""
+    contract = load(config)
 
     async def do(opened: ChannelLayer) -> None:
-        letters = await _letters(opened, _chosen(ids, everything), channel)
+        letters = await _letters(contract, opened, _chosen(ids, everything), channel)
         for letter in letters:
             await opened.drop(letter.id)
         click.echo(f"dropped {len(letters)} dead letters", err=True)
 
-    _with_layer(load(config), layer, do)
+    _with_layer(contract, layer, do)
 
 
 def _chosen(ids: tuple[str, ...], everything: bool) -> tuple[str, ...] | None:  # noqa: FBT001
@@ -123,9 +123,14 @@ def _chosen(ids: tuple[str, ...], everything: bool) -> tuple[str, ...] | None:  
     return None if everything else ids
 
 
-async def _letters(layer: ChannelLayer, ids: tuple[str, ...] | None, channel: str | None) -> list[DeadLetter]:
+async def _letters(
+    contract: Contract, layer: ChannelLayer, ids: tuple[str, ...] | None, channel: str | None
+) -> list[DeadLetter]:
     """Find the dead letters named, or all of them for `None`."""
     letters = {letter.id: letter for letter in await layer.dead_letters(channel)}
+    if channel is not None and not letters:
+        # An undeclared channel may still have dead letters; one without any is a misspelt name.
+        contract.channel(channel)
     if ids is None:
         return list(letters.values())
     unknown = [id_ for id_ in ids if id_ not in letters]

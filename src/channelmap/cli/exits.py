@@ -43,6 +43,9 @@ def run(command: click.Command, name: str, argv: Sequence[str] | None) -> int:
 
 
 def _explain(error: Exception, name: str) -> Exit:
+    if isinstance(error, click.NoSuchCommand | click.NoSuchOption) and error.possibilities:
+        # The nearest name alone, as in every other message.
+        del error.possibilities[1:]
     match error:
         case click.ClickException():
             error.show()
