@@ -23,6 +23,7 @@ from channelmap.report import Checked, Report, Sends
 from channelmap.selection import Selection, without_exempt
 
 if TYPE_CHECKING:
+    from channelmap.layer import ChannelLayer
     from channelmap.senders import Senders
 
 _ALL: frozenset[str] = frozenset(get_args(Code))
@@ -219,14 +220,15 @@ def _waiting(contract: Contract) -> tuple[Diagnostic, ...]:
     file = Path(url.removeprefix("sqlite:///"))
     if url.startswith("sqlite:") and file.parent.is_dir() and not file.exists():
         click.echo(f"{shown(url)}: there is no such file yet, so nothing waits in it", err=True)
-    return asyncio.run(_looked_through(contract))
+    with importable(contract) if contract.layer.backend else nullcontext():
+        from channelmap.sending import open_contract_layer
+
+        return asyncio.run(_looked_through(contract, open_contract_layer(contract)))
 
 
-async def _looked_through(contract: Contract) -> tuple[Diagnostic, ...]:
-    from channelmap.sending import open_contract_layer
+async def _looked_through(contract: Contract, layer: "ChannelLayer") -> tuple[Diagnostic, ...]:
     from channelmap.waiting import check_waiting
 
-    layer = open_contract_layer(contract)
     try:
         return await check_waiting(contract, layer)
     finally:

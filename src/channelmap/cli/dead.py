@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 import click
 
 from channelmap.cli.exits import Exit
+from channelmap.cli.layers import open_layer
 from channelmap.cli.options import CONFIG, LAYER
 from channelmap.contract import Contract
 from channelmap.errors import UnknownChannel, printable, shortened
 from channelmap.layer import ChannelLayer, DeadLetter
 from channelmap.loader import load
-from channelmap.sending import open_contract_layer
 
 T = TypeVar("T")
 
@@ -152,8 +152,9 @@ def _objection(contract: Contract, letter: DeadLetter) -> str:
 
 
 def _with_layer(contract: Contract, url: str | None, do: Callable[[ChannelLayer], Awaitable[T]]) -> T:
+    opened = open_layer(contract, url)
+
     async def main() -> T:
-        opened = open_contract_layer(contract, url)
         try:
             return await do(opened)
         finally:

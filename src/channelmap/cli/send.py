@@ -13,6 +13,7 @@ from rich.progress import track
 
 from channelmap.asgi import Event
 from channelmap.cli.exits import Exit
+from channelmap.cli.layers import open_layer
 from channelmap.cli.options import CONFIG, LAYER
 from channelmap.contract import Channel, Contract
 from channelmap.environment import shown
@@ -20,7 +21,7 @@ from channelmap.errors import ChannelFull, EventRejected
 from channelmap.layer import ChannelLayer
 from channelmap.layers.packing import pack
 from channelmap.loader import load
-from channelmap.sending import ContractLayer, open_contract_layer
+from channelmap.sending import ContractLayer
 from channelmap.validation import RESERVED
 
 #: Events that go out in one step.
@@ -112,7 +113,7 @@ def _objection(channel: Channel, event: Any) -> str:
 
 
 def _opened(contract: Contract, url: str | None) -> ChannelLayer:
-    layer = open_contract_layer(contract, url)
+    layer = open_layer(contract, url)
     # By their names: to import Channels is for those who have it.
     kinds = {kind.__name__ for kind in type(getattr(layer, "inner", layer)).__mro__}
     if kinds & {"MemoryChannelLayer", "InMemoryChannelLayer"}:
