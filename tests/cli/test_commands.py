@@ -349,14 +349,90 @@ def test_what_init_writes_works_at_once(project: Path, run: Run) -> None:
     assert run("runworker", "--burst").output == "Hello, Ada!\n"
 
 
-def test_init_overwrites_nothing(project: Path, run: Run) -> None:
-    (project / "channels.yaml").write_text("mine")
+@pytest.mark.parametrize(
+    ("existing", "message"),
+    [
+        (["channels.yaml"], "channels.yaml exists already; nothing was written"),
+        (["channels.yaml", "consumers.py"], "channels.yaml, consumers.py exist already; nothing was written"),
+        (
+            ["schemas/greetings/greet.json", "consumers.py", "channels.schema.json"],
+            "schemas/greetings/greet.json, consumers.py, channels.schema.json exist already; nothing was written",
+        ),
+    ],
+)
+def test_init_overwrites_nothing_and_names_everything_that_exists(
+    project: Path, run: Run, existing: list[str], message: str
+) -> None:
+    for name in existing:
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("mine")
 
     code, output, errors = ends(run("init"))
 
     assert (code, output) == (2, "")
-    assert "channels.yaml exists already; nothing was written" in errors
-    assert [path.name for path in project.iterdir()] == ["channels.yaml"]
+    assert message in errors
+    files = [path for path in project.rglob("*") if path.is_file()]
+    assert {str(path.relative_to(project)) for path in files} == set(existing)
+    assert {path.read_text() for path in files} == {"mine"}
+
+
+def test_init_follows_no_link_out_of_the_directory(project: Path, run: Run) -> None:
+    (project / "consumers.py").symlink_to("elsewhere.py")
+
+    code, _, errors = ends(run("init"))
+
+    assert code == 2
+    assert "consumers.py exists already; nothing was written" in errors
+    assert not (project / "elsewhere.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (None, "channels.db*\n", "wrote .gitignore"),
+        ("", "channels.db*\n", "added channels.db* to .gitignore"),
+        ("*.pyc\n", "*.pyc\nchannels.db*\n", "added channels.db* to .gitignore"),
+        ("*.pyc", "*.pyc\nchannels.db*\n", "added channels.db* to .gitignore"),
+        ("*.db\n", "*.db\nchannels.db*\n", "added channels.db* to .gitignore"),
+        ("# channels.db*\n", "# channels.db*\nchannels.db*\n", "added channels.db* to .gitignore"),
+        ("*.db*\n!channels.db\n", "*.db*\n!channels.db\nchannels.db*\n", "added channels.db* to .gitignore"),
+        ("/channels.db*\n", None, "left .gitignore as it is: it ignores channels.db* already"),
+        ("*.pyc\n*.db\n*.db-*\n", None, "left .gitignore as it is: it ignores channels.db* already"),
+    ],
+)
+def test_init_keeps_the_database_out_of_git(
+    project: Path, run: Run, before: str | None, after: str | None, said: str
+) -> None:
+    if before is not None:
+        (project / ".gitignore").write_text(before)
+
+    code, output, _ = ends(run("init"))
+
+    assert code == 0
+    assert said in output.splitlines()
+    assert (project / ".gitignore").read_text() == (after or before)
+    for name in ("channels.db", "channels.db-wal", "channels.db-shm"):
+        (project / name).touch()
+    subprocess.run(["git", "init", "--quiet"], cwd=project, check=True)
+    untracked = subprocess.run(
+        ["git", "status", "--porcelain", "--untracked-files=all"],
+        cwd=project,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert "?? channels.yaml\n" in untracked
+    assert "channels.db" not in untracked
+
+
+def test_init_writes_nothing_where_gitignore_cannot_be_read(project: Path, run: Run) -> None:
+    (project / ".gitignore").mkdir()
+
+    code, output, errors = ends(run("init"))
+
+    assert (code, output) == (2, "")
+    assert errors == "channelmap: '.gitignore': Is a directory\n"
+    assert [path.name for path in project.iterdir()] == [".gitignore"]
 
 
 @pytest.mark.parametrize("directory", [".", "schemas/deeper"])

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import click
@@ -48,24 +49,37 @@ class GreetingConsumer(SyncConsumer):
 ''',
 }
 
+#: The line of `.gitignore` that keeps the layer's database out of git, and the files that git would take.
+_DATABASE = "channels.db*"
+_DATABASE_FILES = ("channels.db", "channels.db-wal", "channels.db-shm")
+
 
 @click.command("init")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=".")
 def command(directory: Path) -> None:
     """Write a first channels.yaml, a schema and a consumer into DIRECTORY (here, when it is not given).
 
-    Nothing that exists is overwritten.
+    Nothing that exists is overwritten; `.gitignore` gets a line for the database, unless it has one.
     """
     contents = {**_FILES, "channels.schema.json": own_schema()}
-    existing = [name for name in contents if (directory / name).exists()]
+    existing = [str(directory / name) for name in contents if os.path.lexists(directory / name)]
     if existing:
-        raise click.UsageError(f"{directory / existing[0]} exists already; nothing was written")
-    _require_writable(directory / name for name in contents)
+        verb = "exists" if len(existing) == 1 else "exist"
+        raise click.UsageError(
+            f"{', '.join(existing)} {verb} already; nothing was written; "
+            f"move what exists away, or name another directory: channelmap init DIRECTORY"
+        )
+    gitignore = directory / ".gitignore"
+    _require_writable(directory / name for name in (*contents, gitignore.name))
+    if gitignore.exists() and not os.access(gitignore, os.W_OK):
+        raise click.UsageError(f"nothing may be written to {gitignore}; nothing was written")
+    ignored = gitignore.read_bytes() if gitignore.exists() else None
     for name, text in contents.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
         click.echo(f"wrote {path}")
+    click.echo(_ignore_database(gitignore, ignored))
     click.echo(
         "\nNow send an event and serve it:\n\n"
         """  channelmap send greetings '{"type": "greet", "name": "Ada"}'\n"""
@@ -81,3 +95,32 @@ def _require_writable(paths: Iterable[Path]) -> None:
             raise click.UsageError(f"{nearest} is not a directory; nothing was written")
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise click.UsageError(f"nothing may be written to {nearest}; nothing was written")
+
+
+def _ignore_database(gitignore: Path, current: bytes | None) -> str:
+    """Let git ignore the database; return what was done.
+
+    Args:
+        gitignore: the file.
+        current: its content; `None` if it does not exist.
+
+    """
+    if current is None:
+        gitignore.write_text(f"{_DATABASE}\n", encoding="utf-8")
+        return f"wrote {gitignore}"
+    lines = current.decode("utf-8", errors="replace").splitlines()
+    if all(_is_ignored(file, lines) for file in _DATABASE_FILES):
+        return f"left {gitignore} as it is: it ignores {_DATABASE} already"
+    with gitignore.open("a", encoding="utf-8") as file:
+        file.write(("" if not current or current.endswith(b"\n") else "\n") + f"{_DATABASE}\n")
+    return f"added {_DATABASE} to {gitignore}"
+
+
+def _is_ignored(file: str, lines: Iterable[str]) -> bool:
+    """Say whether lines of a `.gitignore` ignore a file beside it: the last pattern that matches decides."""
+    ignored = False
+    for line in lines:
+        pattern = line.rstrip().removeprefix("!").removeprefix("**/").removeprefix("/")
+        if not line.startswith("#") and fnmatchcase(file, pattern):
+            ignored = not line.startswith("!")
+    return ignored
