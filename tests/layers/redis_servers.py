@@ -27,7 +27,12 @@ import redis
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+)
 from cryptography.x509.oid import NameOID
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
@@ -263,40 +268,54 @@ class TLS(Relay):
     Args:
         directory: where its certificate lies, in `certificate`; whoever trusts that one trusts it.
         server: what it passes everything on to.
+        address: which address the certificate is for.
+        begins: when the certificate begins to be valid, from now; it is valid for two days.
 
     """
 
     scheme = "rediss"
 
-    def __init__(self, directory: Path, server: Server) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        server: Server,
+        address: str = "127.0.0.1",
+        begins: timedelta = timedelta(days=-1),
+    ) -> None:
         self.certificate = directory / "certificate.pem"
         key = directory / "key.pem"
-        _certify(self.certificate, key)
+        certify(self.certificate, key, address, begins)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate, key)
         super().__init__(server, context)
 
 
-def _certify(certificate: Path, key: Path) -> None:
-    """Make a certificate for this machine, signed by itself, and its key."""
+def certify(
+    certificate: Path,
+    key: Path,
+    address: str = "127.0.0.1",
+    begins: timedelta = timedelta(days=-1),
+    encryption: KeySerializationEncryption | None = None,
+) -> None:
+    """Make a certificate for an address, signed by itself, and its key."""
     secret = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "channelmap tests")])
-    now = datetime.now(UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    begin = datetime.now(UTC) + begins
+    alternative = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
     made = (
         x509.CertificateBuilder()
         .issuer_name(name)
         .subject_name(name)
         .public_key(secret.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(address, critical=False)
+        .not_valid_before(begin)
+        .not_valid_after(begin + timedelta(days=2))
+        .add_extension(alternative, critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(secret, hashes.SHA256())
     )
     certificate.write_bytes(made.public_bytes(Encoding.PEM))
-    key.write_bytes(secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    key.write_bytes(secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption()))
 
 
 class Sentinels:

@@ -6,6 +6,7 @@ import hiredis
 
 from channelmap.errors import LayerUnavailable, quoted
 from channelmap.layers.redis.places import Address, Place
+from channelmap.layers.redis.tls import handshake_failed
 
 #: Why nothing works any more when we ourselves have ended it.
 CLOSED = "the layer was closed"
@@ -82,19 +83,19 @@ def of_one_key(error: BaseException) -> bool:
 
 def unavailable(place: Place, error: BaseException, key: str = "") -> LayerUnavailable:
     """Say what an error means to the user; `key` for which key it was, if for one."""
-    reason = _reason(error)
+    reason = _reason(place, error)
     return LayerUnavailable(place.url, f"{reason} (key {quoted(key, 200)})" if key and of_one_key(error) else reason)
 
 
-def _reason(error: BaseException) -> str:
-    if isinstance(error, Unreached):
+def _reason(place: Place, error: BaseException) -> str:
+    if isinstance(error, Unreached) or isinstance(error.__cause__, ssl.SSLError):
         error = error.__cause__ or error
     if isinstance(error, hiredis.ReplyError):
         return _refusal(str(error))
     if isinstance(error, TimeoutError):
         return "the server cannot be reached: no answer"
     if isinstance(error, ssl.SSLError):
-        return f"no encrypted connection can be made ({error.reason or 'TLS failed'}); check the certificates"
+        return handshake_failed(error, place.options)
     if isinstance(error, FileNotFoundError):
         return "there is no such socket; is the server running?"
     if isinstance(error, ConnectionRefusedError) or (isinstance(error, OSError) and "refused" in str(error)):

@@ -10,6 +10,7 @@ from channelmap.environment import Filled
 from channelmap.errors import LayerUnavailable
 from channelmap.layers.naming import layer_name
 from channelmap.layers.redis.places import Address, Cluster, Place, Server, Watched
+from channelmap.layers.redis.tls import PATHS
 
 _DEFAULT = "redis://localhost:6379"
 _SENTINEL_PORT = 26_379
@@ -52,12 +53,19 @@ def _place(entry: Any) -> Place:
 def _unnamed(url: Filled) -> Place:
     """Make the place of a URL from the environment, which messages call as it was written."""
     name = layer_name(url)
+    written = _query(url.written)
+    paths = {option: path for option, path in _query(url).items() if option in PATHS}
     try:
-        place = _from_url(str(url), {})
+        place = _from_url(str(url), {option: Filled(path, written.get(option, "…")) for option, path in paths.items()})
     except LayerUnavailable as error:
         raise LayerUnavailable(name, error.reason) from None
     place.url = name
     return place
+
+
+def _query(url: str) -> dict[str, str]:
+    """Return the options of a URL as redis-py reads them."""
+    return {option: unquote(value) for option, value in parse_qsl(url.partition("?")[2])}
 
 
 def _from_url(url: str, options: dict[str, Any]) -> Place:

@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from channelmap.layers.redis.tls import make_context
+
 #: Asks one server one thing and returns its answer; raises OSError, Lost or hiredis.ReplyError.
 Ask = Callable[["Place", "Address", Sequence[Any]], Any]
 
@@ -100,12 +102,14 @@ class Place(ABC):
         return bool(self.options.get("ssl") or "SSL" in getattr(self.options.get("connection_class"), "__name__", ""))
 
     def tls(self) -> ssl.SSLContext | None:
-        """Make the TLS context that redis-py's options describe; None for a plain connection."""
-        if self._tls is None and self.secure:
-            from redis.asyncio.connection import SSLConnection
+        """Make the TLS context that redis-py's options describe; None for a plain connection.
 
-            chosen = {name: value for name, value in self.options.items() if name.startswith("ssl_")}
-            self._tls = SSLConnection(**chosen).ssl_context.get()
+        Raises:
+            TLSUnusable: an option, or the file that it names, cannot be used.
+
+        """
+        if self._tls is None and self.secure:
+            self._tls = make_context(self.options)
         return self._tls
 
 

@@ -89,9 +89,10 @@ def _open(place: Place, address: Address, connect_secs: float) -> socket.socket:
             connection.close()
             raise
     else:
+        tls = place.tls()
         connection = socket.create_connection((address.host, address.port), connect_secs)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if tls := place.tls():
+        if tls:
             connection = tls.wrap_socket(connection, server_hostname=address.host)
     return connection
 

@@ -102,7 +102,7 @@ class Wire(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell those who wait."""
-        self._end(f"the connection was lost ({exc})" if exc else "the server closed the connection")
+        self._end(f"the connection was lost ({exc})" if exc else "the server closed the connection", exc)
         if not self._ended.done():
             self._ended.set_result(None)
 
@@ -112,13 +112,15 @@ class Wire(asyncio.Protocol):
             self._transport.write(b"".join(self._unsent))
         self._unsent.clear()
 
-    def _end(self, reason: str) -> None:
+    def _end(self, reason: str, cause: Exception | None = None) -> None:
         self.lost = True
         if self._timer is not None:
             self._timer.cancel()
         for future, _, _ in self._pending:
             if not future.done():
-                future.set_exception(Lost(reason))
+                lost = Lost(reason)
+                lost.__cause__ = cause
+                future.set_exception(lost)
                 # Whoever was cancelled meanwhile does not look.
                 future.exception()
         self._pending.clear()
