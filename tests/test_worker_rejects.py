@@ -154,3 +154,134 @@ def test_a_worker_that_stops_writes_the_letters_of_what_it_has_rejected(consumer
         return await buried(layer)
 
     assert asyncio.run(main()) == [1]
+
+
+class Refusing(MemoryChannelLayer):
+    """A memory layer that cannot write some letters, cannot settle and cannot delay, though it is there."""
+
+    def __init__(self) -> None:
+        super().__init__(dead_letters=10_000)
+        self.refuses: Callable[[DeadLetter], bool] = lambda _: False
+        self.faults: set[str] = set()
+
+    async def bury_many(self, buried: Sequence[tuple[Delivery, DeadLetter]]) -> None:
+        if any(self.refuses(letter) for _, letter in buried):
+            raise RecursionError("maximum recursion depth exceeded")
+        await super().bury_many(buried)
+
+    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+        if self.refuses(letter):
+            raise ValueError("cannot be written")
+        await super().bury(delivery, letter)
+
+    async def settle(self, deliveries: Sequence[Delivery]) -> None:
+        if "settle" in self.faults:
+            raise RuntimeError("cannot settle")
+        await super().settle(deliveries)
+
+    async def retry(self, delivery: Delivery, delay: float) -> None:
+        if "retry" in self.faults:
+            raise RuntimeError("cannot delay")
+        await super().retry(delivery, delay)
+
+
+BOTH = pytest.mark.parametrize("service", [Service(), Service(retry=Retry(attempts=1))])
+
+
+def drain(consumer: Any, layer: MemoryChannelLayer, service: Service, events: list[Event]) -> list[DeadLetter]:
+    consumer.release.set()
+
+    async def main() -> list[DeadLetter]:
+        await layer.send_many("a", events)
+        await asyncio.wait_for(serve(consumer, layer, service, burst=True).serve(), 20)
+        assert await layer.take("a", 1, lease=0, wait=False) == []
+        return await layer.dead_letters("a")
+
+    return asyncio.run(main())
+
+
+@BOTH
+def test_of_a_letter_that_cannot_be_written_in_full_the_bytes_are_kept(service: Service, consumer: Any) -> None:
+    layer = Refusing()
+    layer.refuses = lambda letter: letter.event == bad(1)
+
+    letters = drain(consumer, layer, service, [bad(0), bad(1), bad(2), job(3)])
+
+    assert [letter.event for letter in letters] == [bad(0), bad(1), bad(2)]
+    assert "could not be written in full" in letters[1].reason
+    assert [letter.code for letter in letters] == ["unroutable"] * 3
+    assert consumer.seen == [3]
+
+
+@BOTH
+def test_an_event_whose_letter_cannot_be_written_at_all_is_dropped_aloud_and_blocks_nobody(
+    service: Service, consumer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer = Refusing()
+    layer.refuses = lambda letter: b"rotten" in letter.body
+
+    letters = drain(consumer, layer, service, [bad(0), {"type": "rotten"}, bad(2), job(3)])
+
+    assert [letter.event for letter in letters] == [bad(0), bad(2)]
+    assert consumer.seen == [3]
+    (line,) = (record for record in caplog.records if record.levelname == "CRITICAL")
+    assert line.getMessage() == "channel 'a': dropped an event of type 'rotten': its dead letter cannot be kept"
+
+
+@BOTH
+def test_a_failed_event_whose_letter_cannot_be_written_blocks_nobody(service: Service, consumer: Any) -> None:
+    layer = Refusing()
+    layer.refuses = lambda letter: bool(letter.traceback)
+
+    (letter,) = drain(consumer, layer, service, [{"type": "job"}, job(3)])
+
+    assert (letter.code, letter.event, letter.traceback) == ("failed", {"type": "job"}, "")
+    assert consumer.seen == [3]
+
+
+def test_a_worker_that_stops_says_what_it_cannot_write(
+    consumer: Any, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer = Refusing()
+    layer.refuses = lambda letter: b"unknown" in letter.body
+    consumer.release.set()
+
+    async def main() -> None:
+        await layer.send_many("a", [job(0), bad(1)])
+        worker = serve(consumer, layer)
+        serving = asyncio.ensure_future(worker.serve())
+        await until(lambda: consumer.seen == [0])
+        worker.stop(20)
+        await serving
+
+    asyncio.run(main())
+    assert "dropped an event of type 'unknown'" in caplog.text
+
+
+def test_a_layer_that_cannot_settle_does_not_stop_the_channel(consumer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    layer = Refusing()
+    layer.faults.add("settle")
+
+    drain(consumer, layer, Service(retry=Retry()), [job(0), job(1)])
+
+    assert consumer.seen == [0, 1]
+    assert "handled events cannot be settled; the layer delivers them again" in caplog.text
+
+
+def test_a_layer_that_cannot_delay_does_not_stop_the_channel(
+    consumer: Any, caplog: pytest.LogCaptureFixture, until: Until
+) -> None:
+    layer = Refusing()
+    layer.faults.add("retry")
+    consumer.release.set()
+
+    async def main() -> None:
+        await layer.send_many("a", [{"type": "job"}, job(1)])
+        worker = serve(consumer, layer, Service(retry=Retry()))
+        serving = asyncio.ensure_future(worker.serve())
+        await until(lambda: consumer.seen == [1])
+        worker.stop(20)
+        await serving
+
+    asyncio.run(main())
+    assert "the event comes again when its lease ends" in caplog.text

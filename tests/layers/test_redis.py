@@ -41,6 +41,8 @@ class TestEncrypted(TestOneServer):
 class TestJSON(TestOneServer):
     """The other serializer carries less."""
 
+    bodies = Everything.json_bodies
+
     def open(self, **options: Any) -> ChannelLayer:
         return RedisChannelLayer([self.url], serializer_format="json", **options)
 

@@ -22,7 +22,7 @@ def pack(channel: str, event: Event) -> bytes:
     try:
         # `packb` begins with a buffer of 256 KiB, which costs more than the packing.
         return Packer(buf_size=512).pack(event)  # type: ignore[no-any-return]
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         named = event.get("type")
         violation = Violation("$", "msgpack", _complaint(error))
         raise EventRejected(
@@ -36,7 +36,7 @@ def _complaint(error: Exception) -> str:
         return "holds text that is not valid Unicode (a lone surrogate)"
     if isinstance(error, OverflowError):
         return "holds an integer beyond 64 bits"
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError | RecursionError):
         return "is nested too deeply, or larger than 4 GiB"
     return "holds a value of a type that msgpack has not (such as a date, a set, an object)"
 

@@ -175,7 +175,8 @@ class Worker:
             await asyncio.wait_for(whose.stop(), left)
         except Exception as error:  # noqa: BLE001  (whatever a layer's client raises, the others have their turn)
             reason = str(error) or "the layer does not answer"
-            log.error("channel %s: lost %d events: %s", quoted(whose.channel), whose.held, reason)  # noqa: TRY400
+            if whose.held:
+                log.error("channel %s: lost %d events: %s", quoted(whose.channel), whose.held, reason)  # noqa: TRY400
 
     async def _renew(self) -> None:
         while any(service.retry for service in self._services.values()):

@@ -9,10 +9,13 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
-from channelmap.errors import LayerError, quoted
+from channelmap.errors import LayerError, LayerUnavailable, quoted, shortened
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery, letter_for
 from channelmap.terms import Service
 
@@ -30,6 +33,11 @@ LONGEST_BATCH, LARGEST_BATCH = 0.001, 64
 LEASE = 30.0
 #: Seconds between two tries to reach a lost layer: the first, and what they grow to.
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
+#: Tries of one call that fails although the layer is there.
+MOST_TRIES = 3
+
+#: Stands in a letter of which nothing but the event's bytes can be written.
+_BARE_REASON = "its letter could not be written in full; the worker's log has the reason"
 
 T = TypeVar("T")
 
@@ -72,8 +80,6 @@ class Inbox:
         self.closed = False
         #: What was at hand when it was closed.
         self._left: list[Delivery] = []
-        #: What was taken and is no use: each becomes a dead letter.
-        self._unfit: list[Delivery] = []
         #: In a burst, when the events that were put back for a retry are due, by the event loop's clock.
         self.retries: list[float] = []
         self.pace = Pace(service.concurrency)
@@ -82,7 +88,7 @@ class Inbox:
         self._refilling = asyncio.Lock()
         self._settled: list[Delivery] = []
         self._settling = asyncio.Lock()
-        #: Rejected deliveries and their dead letters, which are written in batches.
+        #: Deliveries and their dead letters that are not written yet, oldest first.
         self._dead: list[tuple[Delivery, DeadLetter]] = []
         self._dead_since = 0.0
         self._burying = asyncio.Lock()
@@ -116,8 +122,8 @@ class Inbox:
         if unfit:
             taken = [delivery for delivery in taken if not self._is_unfit(delivery)]
         (self._left if self.closed else self.at_hand).extend(taken)
-        self._unfit += unfit
-        await self._bury_unfit()
+        if unfit:
+            await self._bury_unfit(unfit)
         self._watch_out()
         return bool(taken or unfit)
 
@@ -126,8 +132,15 @@ class Inbox:
         if self._lease is not None:
             self._settled.append(delivery)
 
-    def note_retry(self, delay: float) -> None:
-        """Note that an event comes again after `delay` seconds: a burst may wait for it."""
+    async def retry(self, delivery: Delivery, delay: float) -> None:
+        """Let a delivery come again after `delay` seconds; a burst may wait for it."""
+        try:
+            await self.insist("retry an event", lambda: self.layer.retry(delivery, delay), tries=MOST_TRIES)
+        except Exception:  # noqa: BLE001  (whatever a layer raises, the channel goes on)
+            log.critical(
+                "channel %s: the delay of a retry cannot be set; the event comes again when its lease ends",
+                quoted(self.channel),
+            )
         if self._burst:
             self.retries.append(asyncio.get_running_loop().time() + delay)
 
@@ -138,7 +151,13 @@ class Inbox:
         async with self._settling:
             # Forgotten here only when the layer has heard of it: whoever asks may be cancelled.
             settled = list(self._settled)
-            await self.insist("settle events", lambda: self.layer.settle(settled))
+            try:
+                await self.insist("settle events", lambda: self.layer.settle(settled), tries=MOST_TRIES)
+            except Exception:  # noqa: BLE001  (whatever a layer raises, the channel goes on)
+                log.critical(
+                    "channel %s: %d handled events cannot be settled; the layer delivers them again",
+                    quoted(self.channel), len(settled),
+                )  # fmt: skip
             del self._settled[: len(settled)]
 
     async def renew(self, in_hand: list[Delivery]) -> None:
@@ -153,14 +172,15 @@ class Inbox:
         self._left += self._all_at_hand()
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
-        """Keep a dead letter, behind those that are noted."""
+        """Write a dead letter, behind those that are noted."""
+        self._dead.append((delivery, letter))
         await self.flush_dead()
-        await self.insist("keep a dead letter", lambda: self.layer.bury(delivery, letter))
 
     def reject(self, delivery: Delivery, letter: DeadLetter) -> None:
         """Note the dead letter of a rejected delivery; it is written with those that follow it within a few ms."""
         if not self._dead:
             self._dead_since = time.monotonic()
+        if self._burial is None or self._burial.done():
             self._burial = asyncio.ensure_future(self._bury_soon())
         self._dead.append((delivery, letter))
 
@@ -172,21 +192,53 @@ class Inbox:
             await asyncio.sleep(0)
 
     async def flush_dead(self) -> None:
-        """Write the dead letters that are noted."""
+        """Write the dead letters that are noted.
+
+        A letter that the layer cannot write must not block the channel: after a few tries the letters are written one
+        by one, then the event's bytes without the rest of its letter. At last the event is dropped, with a log line.
+        """
         async with self._burying:
-            # Forgotten here only when the layer has them: whoever asks may be cancelled.
+            # An entry is removed only when the layer has it: the caller may be cancelled.
             if dead := list(self._dead):
-                await self.insist("keep dead letters", lambda: self.layer.bury_many(dead))
+                try:
+                    await self.insist("keep dead letters", lambda: self.layer.bury_many(dead), tries=MOST_TRIES)
+                    del self._dead[: len(dead)]
+                except Exception:  # noqa: BLE001  (whatever a layer raises, the channel goes on)
+                    for delivery, letter in dead:
+                        await self._bury_alone(delivery, letter)
+                        del self._dead[0]
                 self._dead_since = time.monotonic()
-                del self._dead[: len(dead)]
+
+    async def _bury_alone(self, delivery: Delivery, letter: DeadLetter) -> None:
+        bare = replace(letter, reason=_BARE_REASON, event=None, body=delivery.body, violations=(), traceback="")
+        for kept in (letter, bare):
+            with suppress(Exception):
+                await self.insist("keep a dead letter", partial(self.layer.bury, delivery, kept), tries=1)
+                return
+        event_type = delivery.event.get("type") if delivery.event else None
+        log.critical(
+            "channel %s: dropped an event of type %s: its dead letter cannot be kept",
+            quoted(self.channel), quoted(event_type) if isinstance(event_type, str) else "unknown",
+        )  # fmt: skip
+        self.settle(delivery)
 
     async def _bury_soon(self) -> None:
         while self._dead:
             await asyncio.sleep(LONGEST_BATCH)
             await self.flush_dead()
 
-    async def insist(self, what: str, call: Callable[[], Awaitable[T]]) -> T:
-        """Do something with the layer, for ever if need be: it may be away, and the worker outlives that."""
+    async def insist(self, what: str, call: Callable[[], Awaitable[T]], *, tries: int | None = None) -> T:
+        """Call the layer until it answers: it may be away, and the worker outlives that.
+
+        Args:
+            what: the call, for the log.
+            call: makes the call.
+            tries: how often it may fail although the layer is there; `None` for any number.
+
+        Raises:
+            Exception: the call failed so often.
+
+        """
         delay = FIRST_DELAY
         while True:
             begun = time.monotonic()
@@ -197,10 +249,16 @@ class Inbox:
                     # The layer was there, and was lost anew: a take that waits has no other way to show it.
                     delay = FIRST_DELAY
                 known = isinstance(error, LayerError)
+                if tries is not None and not isinstance(error, LayerUnavailable):
+                    tries -= 1
+                last = tries == 0
                 log.error(  # noqa: TRY400  (a traceback only for what is not understood)
-                    "channel %s: cannot %s, next try in %.1f s: %s",
-                    quoted(self.channel), what, delay, error, exc_info=None if known else error,
+                    "channel %s: cannot %s, %s: %s",
+                    quoted(self.channel), what, "giving up" if last else f"next try in {delay:.1f} s",
+                    shortened(str(error)), exc_info=None if known else error,
                 )  # fmt: skip
+                if last:
+                    raise
             else:
                 if delay > FIRST_DELAY:
                     log.warning("channel %s: the layer is back", quoted(self.channel))
@@ -211,18 +269,17 @@ class Inbox:
     @property
     def held(self) -> int:
         """Events that would be lost if the process ended now, besides what the slots have in hand."""
-        return len(self._left) + len(self._unfit) + len(self._dead)
+        return len(self._left) + len(self._dead)
 
     async def stop(self) -> None:
         """Say what was handled and give back what was not begun; the slots must have stopped."""
         if self._watch is not None:
             self._watch.cancel()
         await self._hoard_came_back()
-        await self.flush_settled()
         await self.flush_dead()
         if self._burial is not None:
             self._burial.cancel()
-        await self._bury_unfit()
+        await self.flush_settled()
         if self._left:
             await self.insist("give events back", lambda: self.layer.give_back(self._left))
             self._left = []
@@ -234,14 +291,12 @@ class Inbox:
         # A worker that dies of an event cannot say so: the count of deliveries does.
         return self.service.retry is not None and delivery.attempt > self.service.retry.attempts
 
-    async def _bury_unfit(self) -> None:
-        if not self._unfit:
-            return
-        buried = [(delivery, _letter_for_unfit(delivery)) for delivery in self._unfit]
-        for _, letter in buried:
+    async def _bury_unfit(self, unfit: Sequence[Delivery]) -> None:
+        for delivery in unfit:
+            letter = _letter_for_unfit(delivery)
             log.error("channel %s: %s; kept as a dead letter", quoted(self.channel), letter.reason)
-        await self.insist("keep dead letters", lambda: self.layer.bury_many(buried))
-        del self._unfit[: len(buried)]
+            self._dead.append((delivery, letter))
+        await self.flush_dead()
 
     def _all_at_hand(self) -> list[Delivery]:
         deliveries: list[Delivery] = []

@@ -231,12 +231,12 @@ class Slot:
         if delivery is None:
             return
         if retry is None or delivery.attempt >= retry.attempts:
-            await self.inbox.bury(delivery, letter_for(delivery, "failed", reason, traceback=trace))
+            # From here on the inbox answers for it, also when this task is cancelled.
             self.in_hand = None
+            await self.inbox.bury(delivery, letter_for(delivery, "failed", reason, traceback=trace))
             return
         delay = retry.delay_after(delivery.attempt)
-        await self.inbox.insist("retry an event", lambda: self.inbox.layer.retry(delivery, delay))
-        self.inbox.note_retry(delay)
+        await self.inbox.retry(delivery, delay)
         self.in_hand = None
 
     def _time_out(self) -> None:

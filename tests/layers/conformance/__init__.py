@@ -8,9 +8,10 @@ from .limits import Capacity, Names
 from .looks import Looks
 from .queues import Queues
 from .suite import Suite, event, letter, numbers, until_blocked
+from .undeliverable import Undeliverable
 
 __all__ = ["Everything", "Groups", "Queues", "Suite", "event", "letter", "numbers", "until_blocked"]
 
 
-class Everything(Queues, Batches, Names, Capacity, Memberships, Leases, DeadLetters, Looks):
+class Everything(Queues, Batches, Names, Capacity, Memberships, Leases, DeadLetters, Looks, Undeliverable):
     """The whole promise."""
