@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -67,6 +68,84 @@ def test_closing_does_not_wait_for_private_channels(server: Server, turns: int) 
         await layer.close()
 
     asyncio.run(main())
+
+
+def close_elsewhere(layer: RedisChannelLayer) -> None:
+    """Close the layer in another thread's event loop; the caller's own loop stands still meanwhile."""
+    thread = threading.Thread(target=asyncio.run, args=(layer.close(),))
+    thread.start()
+    thread.join()
+
+
+@pytest.mark.parametrize("options", [{}, {"lease": 30.0}], ids=["for good", "lease"])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, None], ids=lambda turns: f"turns {turns}")
+def test_closing_in_another_event_loop_ends_a_take_that_joins_meanwhile(
+    server: Server, turns: int | None, options: dict[str, Any]
+) -> None:
+    async def main() -> None:
+        layer = RedisChannelLayer([server.url])
+        first = asyncio.create_task(layer.take("a", 1, **options))
+        await let_wait()
+        adopted(layer, "b")
+        if turns is None:
+            close_elsewhere(layer)
+        second = asyncio.create_task(layer.take("b", 1, **options))
+        if turns is not None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            close_elsewhere(layer)
+        done, _ = await asyncio.wait([first, second], timeout=5)
+        second.cancel()
+        assert done == {first, second}
+        assert all(isinstance(task.exception(), LayerUnavailable) for task in done)
+        await layer.close()
+
+    asyncio.run(main())
+
+
+def test_closing_in_another_event_loop_ends_takes_of_private_channels(server: Server) -> None:
+    async def main() -> None:
+        layer = RedisChannelLayer([server.url])
+        first = asyncio.create_task(layer.take(await layer.new_channel(), 1))
+        await let_wait()
+        close_elsewhere(layer)
+        second = asyncio.create_task(layer.take(await layer.new_channel(), 1))
+        done, _ = await asyncio.wait([first, second], timeout=5)
+        second.cancel()
+        assert done == {first, second}
+        assert all(isinstance(task.exception(), LayerUnavailable) for task in done)
+        await layer.close()
+
+    asyncio.run(main())
+
+
+def test_a_layer_closed_in_another_event_loop_can_be_used_again(server: Server) -> None:
+    async def main() -> None:
+        layer = RedisChannelLayer([server.url])
+        taking = asyncio.create_task(layer.take("c", 1))
+        await let_wait()
+        close_elsewhere(layer)
+        await asyncio.wait([taking], timeout=5)
+        await asyncio.wait_for(until_forgotten(layer), 5)
+        await layer.send("c", event(1))
+        assert numbers(await layer.take("c", 1)) == [1]
+        await layer.close()
+        assert not layer._loops
+
+    async def until_forgotten(layer: RedisChannelLayer) -> None:
+        while layer._loops:
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+
+
+def test_closing_forgets_an_event_loop_that_was_closed_before(server: Server) -> None:
+    layer = RedisChannelLayer([server.url])
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(layer._here())
+    loop.close()
+    asyncio.run(layer.close())
+    assert not layer._loops
 
 
 @pytest.mark.parametrize(

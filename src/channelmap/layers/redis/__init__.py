@@ -107,8 +107,6 @@ class RedisChannelLayer(ChannelLayer):
         self._codec = Codec(serializer_format, random_prefix_length, symmetric_encryption_keys)
         self._plain = Plain()
         self._loops: dict[asyncio.AbstractEventLoop, InLoop] = {}
-        #: The loops in which everything is just being closed: nothing is opened there before that has ended.
-        self._closing: set[asyncio.AbstractEventLoop] = set()
         self._own_private_channels()
         _layers.add(self)
         self._groups = Groups(self._ring, self._codec, group_expiry, self.limits_of)
@@ -326,16 +324,17 @@ class RedisChannelLayer(ChannelLayer):
         self._plain.close()
         here = asyncio.get_running_loop()
         for loop, open_there in list(self._loops.items()):
-            self._loops.pop(loop, None)
             if loop is here:
-                self._closing.add(loop)
-                try:
-                    await open_there.close()
-                finally:
-                    self._closing.discard(loop)
-            else:
-                with suppress(RuntimeError):  # a loop that is closed has closed what was open in it
-                    loop.call_soon_threadsafe(open_there.close_soon)
+                await open_there.close()
+                continue
+            try:
+                loop.call_soon_threadsafe(open_there.close_soon)
+            except RuntimeError:  # a loop that is closed has closed what was open in it
+                self._forget(open_there)
+
+    def _forget(self, closed: InLoop) -> None:
+        if self._loops.get(closed.loop) is closed:
+            del self._loops[closed.loop]
 
     # What else code written for channels_redis calls.
 
@@ -369,12 +368,12 @@ class RedisChannelLayer(ChannelLayer):
     async def _here(self) -> InLoop:
         loop = asyncio.get_running_loop()
         here = self._loops.get(loop)
+        if here is not None and here.closing:
+            raise LayerUnavailable(self.url, CLOSED)
         if here is None:
-            if loop in self._closing:
-                raise LayerUnavailable(self.url, CLOSED)
             for other in [other for other in list(self._loops) if other.is_closed()]:
                 self._loops.pop(other, None)
-            here = self._loops[loop] = InLoop(self.prefix, self.url, self._codec.stamped)
+            here = self._loops[loop] = InLoop(self.prefix, self.url, self._codec.stamped, self._forget)
             await here.enter()
         return here
 

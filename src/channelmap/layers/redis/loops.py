@@ -33,13 +33,27 @@ class InLoop:
 
     Connections belong to their loop. They are closed when it shuts down, as `asyncio.run` and everything like it
     does: an asynchronous generator that was left open is closed then, and to be that is the guard's whole purpose.
+
+    Args:
+        prefix: what the layer's keys begin with.
+        url: the layer's name in messages.
+        stamp: makes score and member of each body.
+        forget: called with this object when it is closed; until then the layer must not make another for this loop.
+
     """
 
-    def __init__(self, prefix: str, url: str, stamp: Callable[[Sequence[bytes]], list[Any]]) -> None:
+    def __init__(
+        self,
+        prefix: str,
+        url: str,
+        stamp: Callable[[Sequence[bytes]], list[Any]],
+        forget: Callable[["InLoop"], None],
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.links = Links(prefix)
         self.outbox = Outbox(self.links, stamp)
         self._url = url
+        self._forget = forget
         self._blockers: dict[tuple[Place, str], Blocker] = {}
         self._pumps: dict[str, asyncio.Task[None]] = {}
         self._watchers: dict[Place, Watcher] = {}
@@ -62,10 +76,21 @@ class InLoop:
         finally:
             await self.close()
 
+    @property
+    def closing(self) -> bool:
+        """Whether `close` has begun."""
+        return self._closing.done()
+
     async def close(self) -> None:
         """Close everything; those who wait hear that the layer was closed."""
+        try:
+            await self._close()
+        finally:
+            self._forget(self)
+
+    async def _close(self) -> None:
         error = LayerUnavailable(self._url, CLOSED)
-        if not self._closing.done():
+        if not self.closing:
             self._closing.set_result(None)
         await asyncio.gather(*[blocker.close(error) for blocker in self._blockers.values()])
         for pump in self._pumps.values():
@@ -90,7 +115,7 @@ class InLoop:
             rows = await self._pop_at_once(spots, limit, ttl)
             if rows or not wait:
                 return rows
-        if self._closing.done():
+        if self.closing:
             raise LayerUnavailable(self._url, CLOSED)
         taker = Taker(self.loop.create_future(), limit, ttl)
         for place, key in spots:
