@@ -7,7 +7,8 @@ from typing import NoReturn
 
 import click
 
-from channelmap.cli.exits import run
+from channelmap.cli.exits import Exit, run
+from channelmap.cli.help import Group
 
 #: Where each command lives; imported when it is asked for, so that a worker does not pay for the others.
 _COMMANDS = {
@@ -22,7 +23,7 @@ _COMMANDS = {
 }
 
 
-class _Commands(click.Group):
+class _Commands(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(_COMMANDS)
 
@@ -42,12 +43,21 @@ class _Commands(click.Group):
             raise click.NoSuchCommand(error.command_name, possibilities=_COMMANDS, ctx=ctx) from None
 
 
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    examples=["channelmap init", "channelmap check", "channelmap send greetings events.jsonl"],
+    exits={
+        Exit.FINE: "The command did what it was asked.",
+        Exit.FINDINGS: "A contract is wrong, or an event was rejected.",
+        Exit.USAGE: "Wrong arguments, or a missing file or layer.",
+    },
+)
 @click.version_option(package_name="channelmap", message="%(prog)s %(version)s")
 def channelmap() -> None:
-    """Map channels to consumers and event schemas, and serve them.
+    """Map channels to consumers and schemas.
 
-    Everything starts from one file, channels.yaml: `channelmap init` writes a first one.
+    Everything starts from one file, channels.yaml. `channelmap init` creates a first one.
     """
 
 

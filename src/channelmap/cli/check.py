@@ -12,6 +12,7 @@ import click
 
 from channelmap.cli.exits import Exit
 from channelmap.cli.guests import importable, own_stdout
+from channelmap.cli.help import Command
 from channelmap.cli.outputs import Output, OutputType, write
 from channelmap.contract import Contract
 from channelmap.diagnostics import BREAKS, Code, Diagnostic, Location, Severity
@@ -19,7 +20,7 @@ from channelmap.environment import shown
 from channelmap.errors import ContractError, did_you_mean, quoted
 from channelmap.loader import load
 from channelmap.loader.files import label_of
-from channelmap.report import Checked, Report, Sends
+from channelmap.report import FORMATS, Checked, Report, Sends
 from channelmap.selection import Selection, without_exempt
 
 if TYPE_CHECKING:
@@ -73,22 +74,42 @@ class Steps(NamedTuple):
         return _ALL - unjudged
 
 
-@click.command("check")
+@click.command(
+    "check",
+    cls=Command,
+    examples=[
+        "channelmap check",
+        "channelmap check --senders src --against origin/main",
+        "channelmap check jobs.yaml --output json --fail-on warning",
+    ],
+    exits={
+        Exit.FINE: "No finding is as severe as --fail-on.",
+        Exit.FINDINGS: "A finding is at least as severe as --fail-on.",
+        Exit.USAGE: "Wrong arguments, a missing file, or an unusable layer.",
+    },
+)
 @click.argument("files", nargs=-1, metavar="[FILE]...")
-@click.option("--select", type=_Codes(), multiple=True, help="Only these findings.")
-@click.option("--ignore", type=_Codes(), multiple=True, help="None of these findings.")
-@click.option("--warn", type=_Codes(), multiple=True, help="These findings are warnings, no errors.")
-@click.option("--no-import", "imports", flag_value=False, default=True, help="Import no consumers.")
-@click.option("--senders", metavar="PATH", multiple=True, help="Judge what the Python files there send, too.")
-@click.option("--verbose", is_flag=True, help="List the sends that --senders could not judge, with the reason.")
-@click.option("--against", metavar="REF|DIR|FILE|LOCK", help="Compare with a release: what would break?")
-@click.option("--transitive", is_flag=True, help="Compare with all releases of a lock, not with the last alone.")
-@click.option("--strict", is_flag=True, help="Count names that no schema declares as used, when comparing.")
-@click.option("--layer", is_flag=True, help="Judge what waits in the layer, too.")
-@click.option("--output", type=OutputType(), multiple=True, help="A format, and a file for it; may be repeated.")
+@click.option("--select", type=_Codes(), multiple=True, help="Report only these findings.")
+@click.option("--ignore", type=_Codes(), multiple=True, help="Do not report these findings.")
+@click.option("--warn", type=_Codes(), multiple=True, help="Report these findings as warnings, not as errors.")
+@click.option("--no-import", "imports", flag_value=False, default=True, help="Do not import the consumers.")
+@click.option(
+    "--senders", metavar="PATH", multiple=True, help="Also check the sends in these Python files. Repeatable."
+)
+@click.option("--verbose", is_flag=True, help="List the sends that --senders could not check, with the reason.")
+@click.option("--against", metavar="REF|DIR|FILE|LOCK", help="Compare with a release and report what would break.")
+@click.option("--transitive", is_flag=True, help="Compare with every release of a lock, not only with the last.")
+@click.option("--strict", is_flag=True, help="Assume that undeclared properties are used when comparing.")
+@click.option("--layer", is_flag=True, help="Also check the events and dead letters in the layer.")
+@click.option(
+    "--output",
+    type=OutputType(),
+    multiple=True,
+    help=f"Format: {', '.join(FORMATS)}. With a file, write it there. Repeatable.",
+)
 @click.option(
     "--fail-on", type=click.Choice(["error", "warning", "info", "never"]), default="error", show_default=True,
-    help="The least finding for which the exit code is 1.",
+    help="Exit with 1 from this severity on.",
 )  # fmt: skip
 def command(  # noqa: PLR0913, PLR0917  (click hands over each option by its name)
     files: tuple[str, ...],
@@ -100,10 +121,10 @@ def command(  # noqa: PLR0913, PLR0917  (click hands over each option by its nam
     verbose: bool,  # noqa: FBT001  (click hands over each option by its name)
     **options: Any,
 ) -> int:
-    """Check contract files: schemas, examples, consumers, and what else is asked for.
+    """Check contracts, schemas and consumers.
 
-    FILE is $CHANNELMAP_CONFIG or channels.yaml unless given. Each finding has a code in brackets, which
-    `channelmap explain CODE` explains.
+    FILE is a contract; without it, $CHANNELMAP_CONFIG or channels.yaml is checked. Each finding has a code in
+    brackets, which `channelmap explain CODE` explains.
     """
     steps = Steps(**options)
     _refuse_the_pointless(files, steps, output)

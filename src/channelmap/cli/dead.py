@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from channelmap.cli.exits import Exit
+from channelmap.cli.help import Command, Group
 from channelmap.cli.layers import open_layer
 from channelmap.cli.options import CONFIG, LAYER
 from channelmap.contract import Contract
@@ -27,21 +28,47 @@ _MAX_DEPTH = 110
 _NOT_TO_BE_SHOWN = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 IDS = click.argument("ids", nargs=-1, metavar="[ID]...")
-ALL = click.option("--all", "everything", is_flag=True, help="All of them, or all of --channel.")
-CHANNEL = click.option("--channel", metavar="NAME", help="Only the dead letters of this channel.")
+ALL = click.option("--all", "everything", is_flag=True, help="Choose all dead letters, or all of --channel.")
+_WRONG_CONTRACT = "The contract is wrong."
+_USAGE = "Wrong arguments, an unknown id or channel, or a missing file or layer."
+CHANNEL = click.option("--channel", metavar="NAME", help="Choose only the dead letters of this channel.")
 
 
-@click.group("dead")
+@click.group(
+    "dead",
+    cls=Group,
+    examples=[
+        "channelmap dead list",
+        "channelmap dead replay --all --channel greetings",
+        "channelmap dead show 17",
+    ],
+    exits={
+        Exit.FINE: "The command did what it was asked.",
+        Exit.FINDINGS: "A dead letter cannot be sent again, or the contract is wrong.",
+        Exit.USAGE: _USAGE,
+    },
+)
 def command() -> None:
-    """Look at dead letters: events that were refused, or whose handler failed."""
+    """List, replay or delete dead letters.
+
+    A dead letter is an event that was rejected when a worker took it, or whose handler failed.
+    """
 
 
-@command.command("list")
+@command.command(
+    "list",
+    cls=Command,
+    examples=["channelmap dead list", "channelmap dead list --channel greetings"],
+    exits={Exit.FINE: "The dead letters were listed.", Exit.FINDINGS: _WRONG_CONTRACT, Exit.USAGE: _USAGE},
+)
 @CONFIG
 @LAYER
 @CHANNEL
 def list_(config: str, layer: str | None, channel: str | None) -> None:
-    """List dead letters, oldest first: id, time (UTC), channel, code, event type, reason."""
+    """List dead letters, oldest first.
+
+    Each line has, separated by tabs: id, time (UTC), channel, code, event type and reason.
+    """
     contract = load(config)
     letters = _with_layer(contract, layer, lambda opened: _letters(contract, opened, None, channel))
     for letter in letters:
@@ -58,26 +85,48 @@ def list_(config: str, layer: str | None, channel: str | None) -> None:
         click.echo("\t".join(map(printable, fields)))
 
 
-@command.command("show")
+@command.command(
+    "show",
+    cls=Command,
+    examples=["channelmap dead show 17"],
+    exits={Exit.FINE: "The dead letter was printed.", Exit.FINDINGS: _WRONG_CONTRACT, Exit.USAGE: _USAGE},
+)
 @click.argument("id_", metavar="ID")
 @CONFIG
 @LAYER
 def show(id_: str, config: str, layer: str | None) -> None:
-    """Print everything about one dead letter, as JSON; bytes as base64, and what else JSON has not as Python's repr."""
+    """Print one dead letter as JSON.
+
+    ID is one that `channelmap dead list` shows. Bytes are written as base64, other values that JSON lacks as Python's
+    repr.
+    """
     contract = load(config)
     (letter,) = _with_layer(contract, layer, lambda opened: _letters(contract, opened, (id_,), None))
     shown = {field.name: getattr(letter, field.name) for field in dataclasses.fields(letter)}
     click.echo(as_json(shown | {"sent": _time(letter.sent), "died": _time(letter.died)}))
 
 
-@command.command("replay")
+@command.command(
+    "replay",
+    cls=Command,
+    examples=["channelmap dead replay 17 18", "channelmap dead replay --all --channel greetings"],
+    exits={
+        Exit.FINE: "The dead letters were sent again.",
+        Exit.FINDINGS: "A dead letter is still rejected and was kept, or the contract is wrong.",
+        Exit.USAGE: _USAGE,
+    },
+)
 @IDS
 @ALL
 @CHANNEL
 @CONFIG
 @LAYER
 def replay(ids: tuple[str, ...], everything: bool, channel: str | None, config: str, layer: str | None) -> int:  # noqa: FBT001
-    """Send dead letters again, at the end of their channels; what is still refused stays where it is."""
+    """Send dead letters again.
+
+    ID is one that `channelmap dead list` shows. The events go to the end of their channels. An event that is still
+    rejected stays a dead letter.
+    """
     contract = load(config)
 
     async def do(opened: ChannelLayer) -> list[str]:
@@ -98,14 +147,22 @@ def replay(ids: tuple[str, ...], everything: bool, channel: str | None, config: 
     return Exit.FINDINGS if complaints else Exit.FINE
 
 
-@command.command("drop")
+@command.command(
+    "drop",
+    cls=Command,
+    examples=["channelmap dead drop 17 18", "channelmap dead drop --all --channel greetings"],
+    exits={Exit.FINE: "The dead letters were deleted.", Exit.FINDINGS: _WRONG_CONTRACT, Exit.USAGE: _USAGE},
+)
 @IDS
 @ALL
 @CHANNEL
 @CONFIG
 @LAYER
 def drop(ids: tuple[str, ...], everything: bool, channel: str | None, config: str, layer: str | None) -> None:  # noqa: FBT001
-    """Delete dead letters for good."""
+    """Delete dead letters.
+
+    ID is one that `channelmap dead list` shows. A deleted dead letter cannot be restored.
+    """
     contract = load(config)
 
     async def do(opened: ChannelLayer) -> None:

@@ -4,16 +4,24 @@ import sys
 
 import click
 
+from channelmap.cli.exits import Exit
+from channelmap.cli.help import Command
 from channelmap.errors import did_you_mean, quoted
 from channelmap.pages import EVENTS, FINDINGS, page, pages
 
 
-@click.command("explain")
+@click.command(
+    "explain",
+    cls=Command,
+    examples=["channelmap explain", "channelmap explain schema-mismatch"],
+    exits={Exit.FINE: "The code was explained.", Exit.USAGE: "Wrong arguments, or an unknown code."},
+)
 @click.argument("code", required=False)
 def command(code: str | None) -> None:
-    """Explain the CODE of a finding, a rejection or a dead letter: why it matters, an example, what to do.
+    """Explain a code that a message shows.
 
-    Without CODE, all codes are listed.
+    CODE is the code of a finding, a rejection or a dead letter. The page says why it matters, shows an example and
+    tells what to do. Without CODE, list all codes.
     """
     if code is None:
         _list()

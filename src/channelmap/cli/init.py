@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from channelmap.cli.exits import Exit
+from channelmap.cli.help import Command
 from channelmap.cli.schema import own_schema
 
 _FILES = {
@@ -54,12 +56,18 @@ _DATABASE = "channels.db*"
 _DATABASE_FILES = ("channels.db", "channels.db-wal", "channels.db-shm")
 
 
-@click.command("init")
+@click.command(
+    "init",
+    cls=Command,
+    examples=["channelmap init", "channelmap init services/mail"],
+    exits={Exit.FINE: "The files were written.", Exit.USAGE: "A file exists or cannot be written."},
+)
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=".")
 def command(directory: Path) -> None:
-    """Write a first channels.yaml, a schema and a consumer into DIRECTORY (here, when it is not given).
+    """Create a first contract and consumer.
 
-    Nothing that exists is overwritten; `.gitignore` gets a line for the database, unless it has one.
+    DIRECTORY gets channels.yaml, a schema and a consumer; it is the working directory if it is not given. Existing
+    files are never overwritten. `.gitignore` gets a line for the database, unless it has one.
     """
     contents = {**_FILES, "channels.schema.json": own_schema()}
     existing = [str(directory / name) for name in contents if os.path.lexists(directory / name)]

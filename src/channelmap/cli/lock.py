@@ -5,21 +5,32 @@ from pathlib import Path
 
 import click
 
+from channelmap.cli.exits import Exit
+from channelmap.cli.help import Command
 from channelmap.cli.options import CONFIG
 from channelmap.compare import lock_of, release_of, write_lock
 from channelmap.errors import quoted
 from channelmap.loader import load
 
 
-@click.command("lock")
+@click.command(
+    "lock",
+    cls=Command,
+    examples=["channelmap lock 1.4.0", "channelmap check --against channelmap.lock.json"],
+    exits={
+        Exit.FINE: "The release was added, or nothing has changed.",
+        Exit.FINDINGS: "The contract is wrong.",
+        Exit.USAGE: "Wrong arguments, a missing contract, or an unusable lock.",
+    },
+)
 @click.argument("name", metavar="RELEASE")
 @CONFIG
 def command(name: str, config: str) -> None:
-    """Add the contract as it is to its lock, as the release of that name.
+    """Record the contract as a release.
 
-    The lock stands beside the contract: channelmap.lock.json for channels.yaml, jobs.lock.json for jobs.yaml.
-    `channelmap check --against channelmap.lock.json` compares with it, with --transitive with all releases in it.
-    Nothing is added where nothing has changed since the last one.
+    RELEASE is the name of the release, such as a version. It is added to the lock, a file beside the contract:
+    channelmap.lock.json for channels.yaml, jobs.lock.json for jobs.yaml. Nothing is added if nothing has changed
+    since the last release. `channelmap check --against LOCK` compares with the lock.
     """
     if not name.strip() or not name.isprintable():
         raise click.UsageError(

@@ -14,9 +14,9 @@ CONFIG = click.option(
     default="channels.yaml",
     show_default=True,
     metavar="FILE",
-    help="The contract file. $CHANNELMAP_CONFIG sets it too.",
+    help="Use this contract. $CHANNELMAP_CONFIG sets it too.",
 )
-LAYER = click.option("--layer", metavar="URL", help="Use this layer instead of the one that the file names.")
+LAYER = click.option("--layer", metavar="URL", help="Use this layer instead of that of the contract.")
 
 
 def prepare_imports(config: str) -> None:

@@ -20,6 +20,7 @@ import click
 from channelmap.checks import check
 from channelmap.cli import logs
 from channelmap.cli.exits import Exit
+from channelmap.cli.help import Command
 from channelmap.cli.options import CONFIG, LAYER, prepare_imports
 from channelmap.contract import Contract
 from channelmap.diagnostics import Severity
@@ -46,33 +47,54 @@ _KILL_AFTER = 15.0
 T = TypeVar("T")
 
 
-@click.command("runworker", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    "runworker",
+    cls=Command,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    examples=["runworker", "runworker greetings --processes 4", "runworker --config jobs.yaml --burst"],
+    exits={
+        Exit.FINE: "The worker was told to stop, or its burst is over.",
+        Exit.FINDINGS: "The contract or a consumer is wrong.",
+        Exit.USAGE: "Wrong arguments, a missing contract, or an unusable layer.",
+    },
+)
 @click.argument("channels", nargs=-1, metavar="[CHANNEL]...")
 @CONFIG
 @LAYER
-@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="How many workers to run.")
-@click.option("--burst", is_flag=True, help="Serve what waits, then exit.")
+@click.option(
+    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Run this many worker processes."
+)
+@click.option("--burst", is_flag=True, help="Handle the waiting events, then exit.")
 @click.option(
     "--drain-timeout",
     type=click.FloatRange(min=0),
     default=30.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long handlers may go on after SIGTERM or SIGINT.",
+    help="Let handlers go on for so long after a signal to stop.",
 )
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="Write log lines as text or as JSON objects.",
+)
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_default=True,
+    help="Log only messages of at least this level.",
 )
-@click.option("--reload", is_flag=True, help="Start anew when a loaded file changes: for development.")
+@click.option("--reload", is_flag=True, help="Restart when a loaded file changes; for development.")
 @click.pass_context
 def command(ctx: click.Context, /, *, processes: int, reload: bool, **options: Any) -> int:
-    """Serve the channels of a contract: all of them when none is named.
+    """Serve the channels of a contract.
 
-    SIGTERM, SIGINT and SIGHUP let handlers finish and give back what they have not begun; a second one leaves at once.
+    CHANNEL is the name of a channel to serve; without one, all channels are served. SIGTERM, SIGINT and SIGHUP stop
+    the worker: running handlers may finish, and unstarted events are returned to their channels. A second signal
+    ends the worker at once.
     """
     logs.configure(options["log_format"], options["log_level"])
     if processes > 1 or reload:

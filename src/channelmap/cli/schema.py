@@ -4,15 +4,24 @@ from importlib.resources import files
 
 import click
 
+from channelmap.cli.exits import Exit
+from channelmap.cli.help import Command
+
 _SCHEMAS = {"contract": "channels.schema.json", "report": "report/report.schema.json"}
 
 
-@click.command("schema")
+@click.command(
+    "schema",
+    cls=Command,
+    examples=["channelmap schema > channels.schema.json", "channelmap schema report"],
+    exits={Exit.FINE: "The schema was printed.", Exit.USAGE: "Wrong arguments."},
+)
 @click.argument("which", type=click.Choice(list(_SCHEMAS)), default="contract")
 def command(which: str) -> None:
-    """Print the JSON Schema of channels.yaml itself (draft-07), or of `check --output json` (draft 2020-12).
+    """Print the JSON Schema of channels.yaml.
 
-    Editors complete and check the file with it: `channelmap schema > channels.schema.json`.
+    Editors complete and check a contract with this schema (draft-07). `report` is the schema of the output of
+    `channelmap check --output json` instead (draft 2020-12).
     """
     click.echo(own_schema(which), nl=False)
 

@@ -13,6 +13,7 @@ from rich.progress import track
 
 from channelmap.asgi import Event
 from channelmap.cli.exits import Exit
+from channelmap.cli.help import Command
 from channelmap.cli.layers import open_layer
 from channelmap.cli.options import CONFIG, LAYER
 from channelmap.contract import Channel, Contract
@@ -31,16 +32,30 @@ _ARGUMENT = "event"
 _SHELL_HINT = """hint: write the event as JSON in single quotes, such as '{"type": "greet", "name": "Ada"}'"""
 
 
-@click.command("send")
+@click.command(
+    "send",
+    cls=Command,
+    examples=[
+        """channelmap send greetings '{"type": "greet", "name": "Ada"}'""",
+        "channelmap send greetings events.jsonl",
+        "channelmap send --skip-refused greetings - < events.jsonl",
+    ],
+    exits={
+        Exit.FINE: "Every event was sent.",
+        Exit.FINDINGS: "An event was rejected, the channel is full, or the contract is wrong.",
+        Exit.USAGE: "Wrong arguments, an unknown channel, or a missing file or layer.",
+    },
+)
 @click.argument("channel")
 @click.argument("events", metavar="EVENT|FILE|-")
 @CONFIG
 @LAYER
-@click.option("--skip-refused", is_flag=True, help="Send the good events even when others are refused.")
+@click.option("--skip-refused", is_flag=True, help="Send the valid events even if others are rejected.")
 def command(channel: str, events: str, config: str, layer: str | None, skip_refused: bool) -> int:  # noqa: FBT001
-    """Send one event (a JSON object), or the events of a file with one JSON object a line (- for stdin).
+    """Send events to a channel.
 
-    Every event is judged before the first is sent: when one is refused none goes out.
+    CHANNEL is a channel of the contract. EVENT is one event, a JSON object. FILE has one JSON object a line; - reads
+    them from stdin. All events are checked before the first is sent: if one is rejected, none is sent.
     """
     contract = load(config)
     declared = contract.channel(channel)
