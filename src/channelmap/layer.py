@@ -56,6 +56,7 @@ class Delivery:
         sent: when it was sent, in seconds since the epoch.
         attempt: 1 the first time it is delivered.
         problem: why it cannot be read; empty when it can.
+        encrypted: no key of the layer fits: `body` is still encrypted.
         ticket: what the layer needs to find it again; nobody else's business.
 
     """
@@ -67,6 +68,7 @@ class Delivery:
     attempt: int = 1
     problem: str = ""
     ticket: Any = None
+    encrypted: bool = False
 
 
 #: Why an event is dead: refused by its schema; no such event type; not an event at all; its handler failed.

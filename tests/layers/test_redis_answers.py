@@ -262,3 +262,29 @@ def test_two_threads_may_look_up_the_master_at_the_same_time() -> None:
         thread.join(10)
     assert found == [Address("host", 6379)] * 2
     assert sorted(place._sentinels, key=id) == sorted(sentinels, key=id)
+
+
+def test_the_last_dead_letter_leaves_no_key_behind_when_it_is_dropped_or_replayed(server: Process) -> None:
+    async def main() -> None:
+        layer = RedisChannelLayer([server.url])
+        for number in range(3):
+            await layer.send("jobs", event(number))
+        for delivery in await layer.take("jobs", 3):
+            await layer.bury(delivery, letter_for(delivery, "failed", "reason"))
+        first, second, third = await layer.dead_letters()
+        await layer.drop(first.id)
+        await layer.replay(second.id)
+        assert server.client.exists("asgi:jobs$dead", "asgijobs$dead") == 1
+        await layer.drop(third.id)
+        assert not server.client.keys("*$dead")
+        with pytest.raises(KeyError):
+            await layer.drop(third.id)
+        await layer.send("jobs", event(4))
+        for delivery in await layer.take("jobs", 1):
+            await layer.bury(delivery, letter_for(delivery, "failed", "reason"))
+        (letter,) = await layer.dead_letters()
+        await layer.replay(letter.id)
+        assert not server.client.keys("*$dead")
+        await layer.close()
+
+    run(main())

@@ -71,7 +71,7 @@ class Worker:
         self._deadline: float | None = None
         #: A handler was cut off, at its timeout or at the deadline: its thread may still run.
         self.cut_off = False
-        #: A burst ended before its time, because the application fails before it takes an event.
+        #: A burst ended before its time: the application fails before it takes an event, or no key fits the events.
         self.gave_up = False
 
     async def serve(self) -> None:
@@ -121,6 +121,7 @@ class Worker:
             if all(slot.resting for slot in self._slots):
                 found = [await inbox.refill() for inbox in self._inboxes]
                 if not any(found) and not await self._retry_is_due():
+                    self.gave_up = any(inbox.has_wrong_key for inbox in self._inboxes)
                     return
                 for slot in self._slots:
                     slot.wake()

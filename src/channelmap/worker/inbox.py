@@ -18,6 +18,7 @@ from typing import TypeVar
 from channelmap.errors import LayerError, LayerUnavailable, quoted, shortened
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery, letter_for
 from channelmap.terms import Service
+from channelmap.worker.decryption import Decryption
 
 log = logging.getLogger("channelmap.worker")
 
@@ -82,7 +83,10 @@ class Inbox:
         self._left: list[Delivery] = []
         #: In a burst, when the events that were put back for a retry are due, by the event loop's clock.
         self.retries: list[float] = []
+        #: No key of the layer fits any waiting event.
+        self.has_wrong_key = False
         self.pace = Pace(service.concurrency)
+        self._decryption = Decryption(layer, channel)
         self._lease = LEASE if service.retry else None
         self._burst = burst
         self._refilling = asyncio.Lock()
@@ -114,13 +118,19 @@ class Inbox:
         await asyncio.sleep(0)
         if await self._hoard_came_back():
             return True
+        if self._burst and self.has_wrong_key:
+            return False
         taken = await self.insist(
             "take events",
             lambda: self.layer.take(self.channel, self.pace.limit, lease=self._lease, wait=not self._burst),
         )
         unfit = [delivery for delivery in taken if self._is_unfit(delivery)]
         if unfit:
+            if not self._decryption.are_exceptions(taken) and await self._has_wrong_key(taken):
+                return not self._burst
             taken = [delivery for delivery in taken if not self._is_unfit(delivery)]
+        elif taken:
+            self._decryption.note_readable()
         (self._left if self.closed else self.at_hand).extend(taken)
         if unfit:
             await self._bury_unfit(unfit)
@@ -280,9 +290,7 @@ class Inbox:
         if self._burial is not None:
             self._burial.cancel()
         await self.flush_settled()
-        if self._left:
-            await self.insist("give events back", lambda: self.layer.give_back(self._left))
-            self._left = []
+        await self._return_left()
 
     def _is_unfit(self, delivery: Delivery) -> bool:
         """Whether a delivery is not an event, or is delivered too often."""
@@ -329,6 +337,36 @@ class Inbox:
                 self._left[:0] = deliveries
             else:
                 self.at_hand.extendleft(reversed(deliveries))
+
+    async def _return_left(self) -> None:
+        if left := list(self._left):
+            await self.insist("give events back", lambda: self.layer.give_back(left))
+            del self._left[: len(left)]
+
+    async def _has_wrong_key(self, taken: Sequence[Delivery]) -> bool:
+        """Return events that no key of the layer fits, and wait until a key fits one; `False` when one fits already."""
+        if not await self._count_undecryptable():
+            return False
+        self._left += taken
+        self._going_back = asyncio.ensure_future(self._return_left())
+        await self._hoard_came_back()
+        while count := await self._count_undecryptable():
+            self.has_wrong_key = True
+            log.error(
+                "channel %s: no key of the layer fits any of the %d waiting events; they stay where they are, %s; "
+                "check symmetric_encryption_keys",
+                quoted(self.channel), count, "the burst ends" if self._burst else f"next look in {LONGEST_DELAY:.1f} s",
+            )  # fmt: skip
+            if self._burst:
+                return True
+            await asyncio.sleep(LONGEST_DELAY)
+        if self.has_wrong_key:
+            log.warning("channel %s: taking events again", quoted(self.channel))
+        self.has_wrong_key = False
+        return True
+
+    async def _count_undecryptable(self) -> int:
+        return await self.insist("look for events that a key fits", self._decryption.count_undecryptable)
 
     async def _hoard_came_back(self) -> bool:
         """Wait for the end of a return: what is on its way back is older than anything a refill would take.

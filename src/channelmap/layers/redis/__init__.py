@@ -216,13 +216,13 @@ class RedisChannelLayer(ChannelLayer):
         deliveries = []
         for member, sent in rows:
             if sent >= oldest:
-                body, event, problem = self._codec.open(member)
-                deliveries.append(Delivery(channel, event, body, sent, 1, problem))
+                body, event, problem, encrypted = self._codec.open(member)
+                deliveries.append(Delivery(channel, event, body, sent, 1, problem, None, encrypted))
         return deliveries
 
     def _leased(self, channel: str, taken: leases.Taken) -> Delivery:
-        body, event, problem = self._codec.open(taken.member)
-        return Delivery(channel, event, body, taken.sent, taken.attempt, problem, taken.lease)
+        body, event, problem, encrypted = self._codec.open(taken.member)
+        return Delivery(channel, event, body, taken.sent, taken.attempt, problem, taken.lease, encrypted)
 
     # What becomes of deliveries.
 

@@ -19,6 +19,8 @@ from channelmap.layers.packing import pack, unpack
 
 #: The key under which a message carries the name of its private channel, or those of a group's members.
 ADDRESS = "__asgi_channel__"
+#: What an encrypted body begins with: version and time of a Fernet token, in base64. No event begins so.
+_TOKEN = b"gAAAAA"
 
 
 class Codec:
@@ -82,19 +84,32 @@ class Codec:
         return sealed if self._fernet is None else self._decrypted(sealed) or sealed
 
     def member(self, body: bytes) -> bytes:
-        """Make the member of a queue that carries a body."""
-        return os.urandom(self._prefix_length) + self.seal(body)
+        """Make the member of a queue that carries a body; one that is still encrypted is not encrypted again."""
+        return os.urandom(self._prefix_length) + (body if body.startswith(_TOKEN) else self.seal(body))
 
-    def open(self, member: bytes) -> tuple[bytes, Event | None, str]:
-        """Return a member's body, the event and no problem, or the bytes, None and what is wrong with them."""
+    def open(self, member: bytes) -> tuple[bytes, Event | None, str, bool]:
+        """Return a member's body, the event and no problem, or the bytes, None and what is wrong with them.
+
+        The last value is whether the body is still encrypted, because no key fits.
+        """
         body = member[self._prefix_length :] or member
         if self._fernet is not None:
             opened = self._decrypted(body)
             if opened is None:
-                return body, None, "the bytes cannot be decrypted: another key"
+                if body.startswith(_TOKEN):
+                    return body, None, "the bytes are encrypted with another key", True
+                return body, None, "the bytes are not encrypted, and this layer has keys", False
             body = opened
         event, problem = self.read(body)
-        return body, event, problem
+        if event is None and self._fernet is None and body.startswith(_TOKEN):
+            return body, None, "the bytes are encrypted, and this layer has no key", True
+        return body, event, problem, False
+
+    def decrypted_body(self, body: bytes) -> bytes | None:
+        """Decrypt a body that was kept as it lay in a queue, where it is encrypted; `None` when no key fits."""
+        if not body.startswith(_TOKEN):
+            return body
+        return None if self._fernet is None else self._decrypted(body)
 
     def _decrypted(self, sealed: bytes) -> bytes | None:
         from cryptography.fernet import InvalidToken

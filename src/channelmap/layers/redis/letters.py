@@ -14,7 +14,7 @@ from channelmap.layers.redis.links import Links
 from channelmap.layers.redis.outbox import terms_of
 from channelmap.layers.redis.places import Place
 from channelmap.layers.redis.ring import Ring
-from channelmap.layers.redis.scripts import BURY, REPLAY
+from channelmap.layers.redis.scripts import BURY, DROP, REPLAY
 from channelmap.terms import Limits
 
 KEPT_SECS = 30 * 86_400
@@ -23,6 +23,7 @@ _DEAD = "$dead"
 _WRITTEN = tuple(field.name for field in dataclasses.fields(DeadLetter) if field.name not in {"id", "event"})
 #: The reason that stands for a letter which somebody has encrypted with another key.
 _UNREADABLE = "cannot be read: another key"
+_NO_KEY = "holds an event that no key of the layer fits; add its key to symmetric_encryption_keys"
 #: A channel, a letter's number in the channel's stream, and which host has it, when it is not the first.
 _ID = re.compile(r"(?P<channel>[^:$]+):(?P<number>\d+-\d+)(?:@(?P<host>\d+))?")
 
@@ -72,7 +73,9 @@ class Letters:
         # A traceback may quote a lone surrogate, which is no UTF-8.
         for name in ("reason", "traceback"):
             fields[name] = fields[name].encode("utf-8", "backslashreplace").decode()
-        return self._codec.seal(pack(letter.channel, fields))
+        document = pack(letter.channel, fields)
+        # A worker with the wrong key must not lock the letter away from those who have the right one.
+        return document if delivery.encrypted else self._codec.seal(document)
 
     async def read_all(self, links: Links, channel: str | None) -> list[DeadLetter]:
         """List the letters of one channel, or of all, oldest first."""
@@ -103,6 +106,8 @@ class Letters:
         for _, letter in await self._read(links, place, key, number):
             if letter.reason == _UNREADABLE:
                 raise LayerError(self._url, f"the dead letter {id_} {_UNREADABLE}")
+            if self._codec.decrypted_body(letter.body) is None:
+                raise LayerError(self._url, f"the dead letter {id_} {_NO_KEY}")
             stamped = self._codec.stamped([letter.body])
             done = await links.run(place, REPLAY, [key, key + _DEAD], *terms_of(limits), 1, *stamped, number)
             if not done:
@@ -115,7 +120,7 @@ class Letters:
         """Delete a letter; KeyError when there is none of that id."""
         place, channel, number = self._split(id_)
         key = place.key(self._ring.prefix, channel) + _DEAD
-        if not await links.call(place, key, "XDEL", key, number):
+        if not await links.run(place, DROP, [key], number):
             raise KeyError(id_)
 
     def _split(self, id_: str) -> tuple[Place, str, str]:
@@ -142,5 +147,7 @@ class Letters:
             letter = DeadLetter(channel, "unreadable", _UNREADABLE, None, document, died=died, id=f"{channel}:{number}")
             return died, letter
         kept: float = fields.pop("kept")
-        fields |= {"violations": tuple(fields["violations"]), "event": self._codec.read(fields["body"])[0]}
+        body = self._codec.decrypted_body(fields["body"]) or fields["body"]
+        event = self._codec.read(body)[0]
+        fields |= {"violations": tuple(fields["violations"]), "event": event, "body": body}
         return kept, DeadLetter(**fields, id=f"{fields['channel']}:{number}")

@@ -64,7 +64,7 @@ class PrivateChannels:
         terms = terms_of(self._limits_of(queue))
         rows = await here.pop(self._ring.spots(queue), _BATCH, terms[1], wait=wait)
         for member, sent in rows:
-            body, event, problem = self._codec.open(member)
+            body, event, problem, _ = self._codec.open(member)
             if event is None:
                 log.error("dropped what came for a private channel: %s", problem)
                 continue

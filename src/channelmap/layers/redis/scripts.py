@@ -161,5 +161,13 @@ if redis.call('ZCARD', KEYS[1]) + 1 > tonumber(ARGV[3]) then return 0 end
 redis.call('ZADD', KEYS[1], ARGV[5], ARGV[6])
 if ARGV[2] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[2]) else redis.call('PERSIST', KEYS[1]) end
 redis.call('XDEL', KEYS[2], id)
+if redis.call('XLEN', KEYS[2]) == 0 then redis.call('DEL', KEYS[2]) end
 return 1
+""")
+
+#: K$dead; the letter's id. How many letters were deleted. A stream without entries would stay until it expires.
+DROP = Script("""#!lua flags=allow-oom
+local count = redis.call('XDEL', KEYS[1], ARGV[1])
+if redis.call('XLEN', KEYS[1]) == 0 then redis.call('DEL', KEYS[1]) end
+return count
 """)
