@@ -14,7 +14,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pin run test test-newest test-oldest test-pythons lint format types rooms contract renew check bench clean
+.PHONY: help setup pin run test test-full test-newest test-oldest test-pythons lint format types rooms contract renew check bench clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -44,6 +44,9 @@ run: $(READY) ## show channelmap at work: draw pictures, send events, make thumb
 
 test: $(READY) ## run all tests; some of them: make test ARGS='-k sqlite'
 	@$(RUN) -m pytest $(ARGS)
+
+test-full: $(READY) ## run the tests that need Chromium and Firefox, installed by hand
+	@$(RUN) -m pytest -m full $(ARGS)
 
 test-newest: $(READY) ## run all tests with the newest versions that pyproject.toml allows
 	@$(call test-resolved,highest,.venv-newest)

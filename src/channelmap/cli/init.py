@@ -129,6 +129,6 @@ def _is_ignored(file: str, lines: Iterable[str]) -> bool:
     ignored = False
     for line in lines:
         pattern = line.rstrip().removeprefix("!").removeprefix("**/").removeprefix("/")
-        if not line.startswith("#") and fnmatchcase(file, pattern):
+        if fnmatchcase(file, pattern):
             ignored = not line.startswith("!")
     return ignored
