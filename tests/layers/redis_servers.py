@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -189,8 +189,12 @@ def running(*servers: Server) -> Iterator[None]:
         yield
 
 
+#: Bytes that a relay reads at once.
+_PIECE = 16_384
+
+
 class Relay:
-    """Stands in front of a server, and can lose an answer on its way back.
+    """Stands in front of a server, and can lose an answer on its way back, or be slow to take commands in.
 
     Args:
         server: what it passes everything on to.
@@ -202,6 +206,10 @@ class Relay:
     def __init__(self, server: Server, context: ssl.SSLContext | None = None) -> None:
         #: Break off instead of passing the next answer on.
         self.lose_answer = False
+        #: Is awaited after each piece of a command, with its length in bytes.
+        self.pace: Callable[[int], Awaitable[object]] | None = None
+        #: Pass no answers on, but stay there.
+        self.silent = False
         self.port = free_port()
         self._server = server
         self._context = context
@@ -215,7 +223,10 @@ class Relay:
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever)
         thread.start()
-        listening = asyncio.start_server(self._pass_on, "127.0.0.1", self.port, ssl=self._context)
+        listener = socket.create_server(("127.0.0.1", self.port))
+        # What waits here is received, for the other end: it must be little.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _PIECE)
+        listening = asyncio.start_server(self._pass_on, sock=listener, ssl=self._context, limit=_PIECE)
         server = asyncio.run_coroutine_threadsafe(listening, loop).result(20)
         try:
             yield self
@@ -254,10 +265,14 @@ class Relay:
                 await asyncio.gather(*ways, return_exceptions=True)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False) -> None:
-        while data := await reader.read(65_536):
+        while data := await reader.read(_PIECE):
             if answers and self.lose_answer:
                 self.lose_answer = False
                 return
+            if answers and self.silent:
+                continue
+            if self.pace is not None and not answers:
+                await self.pace(len(data))
             writer.write(data)
             await writer.drain()
 

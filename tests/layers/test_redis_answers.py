@@ -68,17 +68,6 @@ def test_a_password_that_a_refusal_repeats_is_in_no_traceback(tmp_path: Path) ->
         run(main())
 
 
-class Slow(Relay):
-    """Passes commands on one piece at a time, with a rest after each."""
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False) -> None:
-        while data := await reader.read(65_536):
-            if not answers:
-                await asyncio.sleep(len(data) / 1_000_000)
-            writer.write(data)
-            await writer.drain()
-
-
 def test_a_server_that_answers_steadily_is_not_taken_for_dead(server: Process) -> None:
     async def main(url: str) -> None:
         layer = RedisChannelLayer([{"address": url, "socket_timeout": 1.0}], capacity=10_000)
@@ -90,7 +79,8 @@ def test_a_server_that_answers_steadily_is_not_taken_for_dead(server: Process) -
         assert time.monotonic() - started > 1.5
         await layer.close()
 
-    with Slow(server).running() as relay:
+    with Relay(server).running() as relay:
+        relay.pace = lambda length: asyncio.sleep(length / 1_000_000)
         run(main(relay.url))
 
 

@@ -5,10 +5,11 @@ import select
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import hiredis
 
+from channelmap.layers.redis.delivery import LARGE, Delivery
 from channelmap.layers.redis.faults import (
     Lost,
     Unreached,
@@ -20,6 +21,8 @@ from channelmap.layers.redis.faults import (
 )
 from channelmap.layers.redis.places import Address, Place
 from channelmap.layers.redis.scripts import Script
+
+T = TypeVar("T")
 
 _NOTHING = object()
 _ASK_SECS = 1.0
@@ -64,15 +67,29 @@ class PlainWire:
 
     def call(self, *command: Any) -> Any:
         """Send a command and wait for its reply."""
-        self._socket.sendall(hiredis.pack_command(command))
+        data = hiredis.pack_command(command)
+        delivery = Delivery(self._socket) if len(data) > LARGE else None
+        unsent = memoryview(data)
+        while unsent:
+            unsent = unsent[self._patiently(delivery, self._socket.send, unsent[:LARGE]) :]
         while (reply := self._reader.gets()) is _NOTHING:
-            data = self._socket.recv(65_536)
-            if not data:
+            answer = self._patiently(delivery, self._socket.recv, 65_536)
+            if not answer:
                 raise Lost("the server closed the connection")
-            self._reader.feed(data)
+            self._reader.feed(answer)
         if isinstance(reply, hiredis.ReplyError):
             raise reply
         return reply
+
+    @staticmethod
+    def _patiently(delivery: Delivery | None, operation: Callable[[Any], T], argument: Any) -> T:
+        """Use the socket, which has a time-out; begin anew while the server is still receiving the command."""
+        while True:
+            try:
+                return operation(argument)
+            except TimeoutError:
+                if delivery is None or not delivery.advanced():
+                    raise
 
     def close(self) -> None:
         """Close it."""

@@ -11,10 +11,13 @@ from typing import Any
 
 import hiredis
 
+from channelmap.layers.redis.delivery import LARGE, Delivery
 from channelmap.layers.redis.faults import CLOSED, Lost, discreet
 from channelmap.layers.redis.places import Address, Place
 
 _NOTHING = object()
+#: How often, within the patience, the transfer of a large command is looked at.
+_LOOKS = 4
 
 
 class Wire(asyncio.Protocol):
@@ -23,7 +26,7 @@ class Wire(asyncio.Protocol):
     What is called in one turn of the event loop goes out in one piece, the first of it at once.
 
     Args:
-        patience: seconds after which a server that does not answer is taken for dead.
+        patience: seconds after which a server that neither answers nor receives is taken for dead.
         told: what to do with what the server says unasked (keys that have changed).
 
     """
@@ -37,6 +40,7 @@ class Wire(asyncio.Protocol):
         self._patience = patience
         self._heard = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._delivery: Delivery | None = None
         self._told = told
         self._transport: asyncio.Transport | None = None
         self._ended = self._loop.create_future()
@@ -55,6 +59,8 @@ class Wire(asyncio.Protocol):
         if self._timer is None:
             self._timer = self._loop.call_later(self._patience, self._look_at_the_clock)
         data = hiredis.pack_command(command)
+        if len(data) > LARGE:
+            self._follow_delivery(self._transport)
         if self._corked:
             self._unsent.append(data)
         else:
@@ -127,15 +133,31 @@ class Wire(asyncio.Protocol):
         if self._told is not None:
             self._told(None)
 
+    def _follow_delivery(self, transport: asyncio.Transport) -> None:
+        if self._delivery is None:
+            self._delivery = Delivery(transport.get_extra_info("socket"), transport.get_write_buffer_size)
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(self._patience / _LOOKS, self._look_at_the_clock)
+
     def _look_at_the_clock(self) -> None:
         # One timer for all commands: one for each would cost more than the command.
         self._timer = None
         if not self._pending:
+            self._delivery = None
             return
+        now = self._loop.time()
+        if self._delivery is not None:
+            # A server that is still receiving a command cannot answer it.
+            if self._delivery.advanced():
+                self._heard = now
+            if self._delivery.complete:
+                self._delivery = None
         # However long the line of those who wait: a server that answers one after the other is not dead.
-        left = max(self._pending[0][1], self._heard) + self._patience - self._loop.time()
+        left = max(self._pending[0][1], self._heard) + self._patience - now
         if left > 0:
-            self._timer = self._loop.call_later(left, self._look_at_the_clock)
+            until = left if self._delivery is None else min(left, self._patience / _LOOKS)
+            self._timer = self._loop.call_later(until, self._look_at_the_clock)
         else:
             self.close(f"the server did not answer for {self._patience:g} s")
 
