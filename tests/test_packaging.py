@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from importlib.resources import files
 from pathlib import Path
 
@@ -51,7 +51,11 @@ def loaded_after(code: str) -> set[str]:
 def test_every_public_name_is_there() -> None:
     for name in channelmap.__all__:
         assert getattr(channelmap, name).__name__ == name
-    assert dir(channelmap) == channelmap.__all__
+    assert set(dir(channelmap)) == {*channelmap.__all__, "__version__"}
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    assert channelmap.__version__ == version("channelmap")
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
@@ -60,6 +64,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_importing_channelmap_pulls_in_nothing_that_is_not_asked_for() -> None:
     heavy = {"redis", "jsonschema", "jsonschema_rs", "django", "yaml", "click", "rich", "asyncio", "sqlite3"}
+    heavy.add("importlib.metadata")  # what finds the version
 
     assert not loaded_after("import channelmap") & heavy
 

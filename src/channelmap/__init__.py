@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from channelmap.consumers import AsyncConsumer, StopConsumer, SyncConsumer
     from channelmap.contract import Channel, Contract, EventType
     from channelmap.diagnostics import Diagnostic, Location, Severity
@@ -73,10 +74,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("channelmap")
     if name not in _ROOM_OF:
         raise AttributeError(f"module 'channelmap' has no attribute '{name}'")
     return getattr(import_module(f"channelmap.{_ROOM_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return [*__all__, "__version__"]

@@ -2,7 +2,11 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
 
 import click
 import pytest
@@ -106,6 +110,29 @@ def parse(example: str) -> None:
         assert found is not None
         command = found
     command.make_context(name, arguments, parent)
+
+
+def test_every_choice_of_a_command_may_be_written_in_any_case() -> None:
+    for context in CONTEXTS:
+        for param in context.command.get_params(context):
+            if isinstance(param.type, click.Choice):
+                choice = param.type.choices[-1]
+                assert param.type.convert(choice.upper(), param, context) == choice
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "shown"),
+    [
+        ("channelmap", ["--version"], "channelmap"),
+        ("channelmap", ["runworker", "--version"], "channelmap"),
+        ("runworker", ["--version"], "runworker"),
+    ],
+)
+def test_both_console_scripts_tell_the_version(name: str, arguments: list[str], shown: str) -> None:
+    script = Path(sys.executable).with_name(name)
+    done = subprocess.run([script, *arguments], capture_output=True, text=True, check=True)
+
+    assert (done.stdout, done.stderr) == (f"{shown} {version('channelmap')}\n", "")
 
 
 def test_help_is_shown_for_h_as_well(capsys: pytest.CaptureFixture[str]) -> None:

@@ -316,6 +316,13 @@ def test_logs_are_json_for_machines(served: Path, run: Callable[..., Any]) -> No
     assert "[unknown-type]" in entry["message"]
 
 
+def test_the_words_of_an_option_may_be_written_in_any_case(served: Path, run: Callable[..., Any]) -> None:
+    worker = run("runworker", "--burst", "--log-level", "INFO", "--log-format", "JSON")
+
+    assert worker.popen.returncode == 0
+    assert json.loads(worker.error_lines[-1])["message"] == "stopped"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

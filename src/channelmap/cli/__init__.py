@@ -9,6 +9,7 @@ import click
 
 from channelmap.cli.exits import Exit, run
 from channelmap.cli.help import Group
+from channelmap.cli.options import VERSION
 
 #: Where each command lives; imported when it is asked for, so that a worker does not pay for the others.
 _COMMANDS = {
@@ -53,7 +54,7 @@ class _Commands(Group):
         Exit.USAGE: "Wrong arguments, or a missing file or layer.",
     },
 )
-@click.version_option(package_name="channelmap", message="%(prog)s %(version)s")
+@VERSION
 def channelmap() -> None:
     """Map channels to consumers and schemas.
 

@@ -108,9 +108,12 @@ class Steps(NamedTuple):
     help=f"Format: {', '.join(FORMATS)}. With a file, write it there. Repeatable.",
 )
 @click.option(
-    "--fail-on", type=click.Choice(["error", "warning", "info", "never"]), default="error", show_default=True,
+    "--fail-on",
+    type=click.Choice(["error", "warning", "info", "never"], case_sensitive=False),
+    default="error",
+    show_default=True,
     help="Exit with 1 from this severity on.",
-)  # fmt: skip
+)
 def command(  # noqa: PLR0913, PLR0917  (click hands over each option by its name)
     files: tuple[str, ...],
     select: tuple[frozenset[str], ...],

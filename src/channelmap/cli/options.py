@@ -16,6 +16,7 @@ CONFIG = click.option(
     metavar="FILE",
     help="Use this contract. $CHANNELMAP_CONFIG sets it too.",
 )
+VERSION = click.version_option(package_name="channelmap", message="%(prog)s %(version)s")
 LAYER = click.option("--layer", metavar="URL", help="Use this layer instead of that of the contract.")
 
 

@@ -21,7 +21,7 @@ from channelmap.checks import check
 from channelmap.cli import logs
 from channelmap.cli.exits import Exit
 from channelmap.cli.help import Command
-from channelmap.cli.options import CONFIG, LAYER, prepare_imports
+from channelmap.cli.options import CONFIG, LAYER, VERSION, prepare_imports
 from channelmap.contract import Contract
 from channelmap.diagnostics import Severity
 from channelmap.environment import shown
@@ -75,19 +75,20 @@ T = TypeVar("T")
 )
 @click.option(
     "--log-format",
-    type=click.Choice(["text", "json"]),
+    type=click.Choice(["text", "json"], case_sensitive=False),
     default="text",
     show_default=True,
     help="Write log lines as text or as JSON objects.",
 )
 @click.option(
     "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
     default="info",
     show_default=True,
     help="Log only messages of at least this level.",
 )
 @click.option("--reload", is_flag=True, help="Restart when a loaded file changes; for development.")
+@VERSION
 @click.pass_context
 def command(ctx: click.Context, /, *, processes: int, reload: bool, **options: Any) -> int:
     """Serve the channels of a contract.
@@ -124,10 +125,11 @@ def _work(link: Link, options: Mapping[str, Any]) -> Worker:
 def _supervise(ctx: click.Context, processes: int, *, reload: bool) -> int:
     """Run this same command in processes of their own, each with one worker."""
     contract = load(ctx.params["config"])
-    options = [option for option in ctx.command.params if option.name not in {"channels", "processes", "reload"}]
     arguments = ["runworker", *ctx.params["channels"]]
-    for option in options:
-        value = ctx.params[option.name or ""]
+    for option in ctx.command.params:
+        if option.name not in ctx.params.keys() - {"channels", "processes", "reload"}:
+            continue
+        value = ctx.params[option.name]
         if value is True:
             arguments.append(option.opts[0])
         elif value not in (False, None):

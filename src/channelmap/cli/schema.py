@@ -16,7 +16,7 @@ _SCHEMAS = {"contract": "channels.schema.json", "report": "report/report.schema.
     examples=["channelmap schema > channels.schema.json", "channelmap schema report"],
     exits={Exit.FINE: "The schema was printed.", Exit.USAGE: "Wrong arguments."},
 )
-@click.argument("which", type=click.Choice(list(_SCHEMAS)), default="contract")
+@click.argument("which", type=click.Choice(list(_SCHEMAS), case_sensitive=False), default="contract")
 def command(which: str) -> None:
     """Print the JSON Schema of channels.yaml.
 
