@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import ModuleType
@@ -564,6 +564,54 @@ def test_a_consumer_that_tells_its_channel_name_is_reached_by_it_and_by_its_grou
             await until(lambda: Member.seen == ["joined", 1, 2])
             await layer.send("a", job(3))
             await until(lambda: Member.seen == ["joined", 1, 2, 3])
+
+    asyncio.run(main())
+
+
+class CountedSlots(list[Any]):
+    """A worker's slots; counts how often one of them is looked at."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for slot in super().__iter__():
+            self.looks += 1
+            yield slot
+
+
+class RenewedLayer(MemoryChannelLayer):
+    """Notes which events have their leases renewed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.renewed: Counter[int] = Counter()
+
+    async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
+        await super().renew(deliveries, lease)
+        self.renewed.update(delivery.event["n"] for delivery in deliveries if delivery.event)
+
+
+def test_the_leases_of_a_workers_events_are_renewed_and_idle_channels_cost_next_to_nothing(
+    monkeypatch: pytest.MonkeyPatch, until: Until
+) -> None:
+    monkeypatch.setattr("channelmap.worker.LEASE", 0.03)
+    layer = RenewedLayer()
+    slots = CountedSlots()
+
+    async def handle_for_ever(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        await layer.send_many("channel-7", [job(0), job(1)])
+        services = {f"channel-{number}": Service(retry=Retry(), concurrency=2) for number in range(50)}
+        worker = Worker(handle_for_ever, services, layer)
+        worker._slots = slots
+        serving = asyncio.ensure_future(worker.serve())
+        await until(lambda: set(layer.renewed) == {0, 1} and min(layer.renewed.values()) >= 10)
+        assert slots.looks <= 5 * len(slots)
+        worker.stop(0)
+        await asyncio.wait_for(serving, 20)
 
     asyncio.run(main())
 

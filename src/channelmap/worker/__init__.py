@@ -180,10 +180,15 @@ class Worker:
                 log.error("channel %s: lost %d events: %s", quoted(whose.channel), whose.held, reason)  # noqa: TRY400
 
     async def _renew(self) -> None:
-        while any(service.retry for service in self._services.values()):
+        """Renew the leases of what is held, over and over; a round looks at each slot once."""
+        slots_of: dict[Inbox, list[Slot]] = {inbox: [] for inbox in self._inboxes if inbox.service.retry}
+        for slot in self._slots:
+            if slot.inbox in slots_of:
+                slots_of[slot.inbox].append(slot)
+        while slots_of:
             await asyncio.sleep(LEASE / 3)
-            for inbox in self._inboxes:
-                in_hand = [slot.in_hand for slot in self._slots if slot.inbox is inbox and slot.in_hand]
+            for inbox, slots in slots_of.items():
+                in_hand = [slot.in_hand for slot in slots if slot.in_hand]
                 try:
                     await inbox.renew(in_hand)
                 except LayerError as error:
