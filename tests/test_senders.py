@@ -153,7 +153,10 @@ def test_columns_are_code_points_counted_from_1(found: Find) -> None:
         ("{**x, 'type': 'job', 'id': 'one'}", "$.id expected integer, got string"),
         ("{'type': 'job', 'id': -1.5}", "$.id expected integer, got number"),
         ("{'type': 'job', 'id': 1, 'tags': (1,)}", "$.tags[0] expected string, got integer"),
-        ("{'type': 'job', 'id': x, 'note': b'1'}", "$.note expected a JSON value, got bytes"),
+        (
+            "{'type': 'job', 'id': x, 'note': b'1'}",
+            "$.note expected a JSON value, got bytes; send `base64.b64encode(value).decode()`",
+        ),
     ],
 )
 def test_what_is_known_of_an_event_is_judged(event: str, fault: str, found: Find) -> None:

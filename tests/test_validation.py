@@ -1,6 +1,5 @@
 """Verdicts that never raise, and reasons that quote the schema and never the event."""
 
-import enum
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,8 +26,8 @@ from channelmap.validation.parts import Parts
 
 
 def reasons(validator: Validator, event: Any) -> tuple[str, tuple[Violation, ...]]:
-    code, find = validator.reasons(event)
-    return code, find()
+    fault = unsupported(event)
+    return ("unsupported-value", (fault,)) if fault else ("schema-mismatch", validator.reasons(event)())
 
 
 def violations(schema: Any, event: Any) -> list[str]:
@@ -55,29 +54,21 @@ def test_a_reason_is_given_once_and_not_more_than_twenty_times() -> None:
     assert len(violations({"items": {}, "required": [f"key{n}" for n in range(100)]}, {})) == 20
 
 
-class Text(str):
-    __slots__ = ()
-
-
-class Number(enum.IntEnum):
-    ONE = 1
+BASE64 = "send `base64.b64encode(value).decode()`"
 
 
 @pytest.mark.parametrize(
     ("value", "violation"),
     [
-        (b"", Violation("$.v", "json", "expected a JSON value, got bytes")),
-        ({1}, Violation("$.v", "json", "expected a JSON value, got set")),
-        (datetime.now(UTC), Violation("$.v", "json", "expected a JSON value, got datetime")),
-        (uuid.uuid4(), Violation("$.v", "json", "expected a JSON value, got UUID")),
-        (Text("a"), Violation("$.v", "json", "expected a JSON value, got Text")),
-        (Number.ONE, Violation("$.v", "json", "expected a JSON value, got Number")),
+        (b"", Violation("$.v", "json", f"expected a JSON value, got bytes; {BASE64}")),
+        ({1}, Violation("$.v", "json", "expected a JSON value, got set; send `list(value)`")),
+        (datetime.now(UTC), Violation("$.v", "json", "expected a JSON value, got datetime; send `value.isoformat()`")),
+        (uuid.uuid4(), Violation("$.v", "json", "expected a JSON value, got UUID; send `str(value)`")),
         (float("nan"), Violation("$.v", "json", "is not a finite number")),
         (2**64, Violation("$.v", "json", "is an integer beyond 64 bits")),
         (-(10**400), Violation("$.v", "json", "is an integer beyond 64 bits")),
         ([1.5, float("-inf")], Violation("$.v[1]", "json", "is not a finite number")),
         ({1: 2}, Violation("$.v", "json", "has a key that is not text but int")),
-        ({Text("a"): 2}, Violation("$.v", "json", "has a key that is not text but Text")),
         ("\ud800", Violation("$.v", "json", "holds half of a surrogate pair, which is no text")),
         ({"\ud800": 1}, Violation("$.v", "json", "has a key with half of a surrogate pair, which is no text")),
     ],
@@ -98,10 +89,9 @@ def test_what_is_not_json_is_refused_whether_or_not_the_schema_looks_at_it(
         (-1, -(2**63) - 1, "is an integer beyond 64 bits"),
         (1.5, float("nan"), "is not a finite number"),
         ("a", "\ud800", "holds half of a surrogate pair, which is no text"),
-        (0, b"", "expected a JSON value, got bytes"),
-        ("a", Text("a"), "expected a JSON value, got Text"),
+        (0, b"", f"expected a JSON value, got bytes; {BASE64}"),
         (None, {1: 2}, "has a key that is not text but int"),
-        ({"a": [1]}, {"a": {1}}, "expected a JSON value, got set"),
+        ({"a": [1]}, {"a": {1}}, "expected a JSON value, got set; send `list(value)`"),
     ],
 )
 @pytest.mark.parametrize("before", [0, 1, 50])
@@ -238,13 +228,10 @@ def test_an_event_that_contains_itself_is_refused() -> None:
     assert fault.message == "is nested more than 100 levels deep"
 
 
-def test_tuples_and_subclasses_of_containers_are_json() -> None:
-    class Mapping(dict[str, Any]): ...
-
-    schema = {"properties": {"v": {"items": {"type": "integer"}, "properties": {"a": {"type": "integer"}}}}}
-    for good, bad in (((1, 2), (1, "a")), (Mapping(a=1), Mapping(a="b"))):
-        assert Validator(schema).is_valid({"v": good})
-        assert not Validator(schema).is_valid({"v": bad})
+def test_tuples_are_json() -> None:
+    validator = Validator({"properties": {"v": {"items": {"type": "integer"}}}})
+    assert validator.is_valid({"v": (1, 2)})
+    assert not validator.is_valid({"v": (1, "a")})
 
 
 @pytest.mark.parametrize("value", [2**64 - 1, -(2**63), "é💡", "", 0.1, 1e308, None, True])

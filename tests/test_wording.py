@@ -13,8 +13,7 @@ DRAFT_07 = "http://json-schema.org/draft-07/schema#"
 def words(schema: Any, event: Any) -> list[str]:
     validator = Validator(schema)
     assert not validator.is_valid(event)
-    code, find_violations = validator.reasons(event)
-    assert code == "schema-mismatch"
+    find_violations = validator.reasons(event)
     return [str(violation) for violation in find_violations()]
 
 

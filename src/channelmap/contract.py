@@ -10,11 +10,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
+from channelmap.asgi import Event
 from channelmap.diagnostics import Location
-from channelmap.errors import EventRejected, UnknownChannel, did_you_mean
+from channelmap.errors import EventRejected, UnknownChannel, Violation, did_you_mean
 from channelmap.source import Document, Pointer
 from channelmap.terms import Limits, Service
-from channelmap.validation import Schema, Validator, is_plain, unsupported
+from channelmap.validation import Schema, Validator, is_plain, plain_copy, unsupported
 
 Validate = Literal["enforce", "warn", "off"]
 
@@ -91,22 +92,43 @@ class Channel:
 
     def judge(self, event: Any) -> EventRejected | None:
         """Say whether an event may travel on this channel: `None` when it may, else why not. Never raises."""
-        name = event.get("type") if isinstance(event, dict) else None
-        if not isinstance(name, str):
-            return EventRejected(self.name, None, "missing-type")
+        return self.admit(event)[1]
+
+    def admit(self, event: Event) -> tuple[Event, EventRejected | None]:
+        """Judge an event, and return what is to travel: the event itself, or a copy of plain values. Never raises.
+
+        A copy is made only where a value or key is of a subclass, such as a member of `TextChoices`. What travels
+        is then exactly what was judged, whatever a layer makes of subclasses.
+        """
+        if type(event) is dict:
+            name: Any = event.get("type")
+            event_type = self.events.get(name) if type(name) is str else None
+            if event_type is not None:
+                validator = event_type.validator
+                if is_plain(event) or unsupported(event, binary=validator is None) is None:
+                    if validator is None or validator.fits(event):
+                        return event, None
+                    find_violations = validator.reasons(event)
+                    return event, EventRejected.with_reasons_on_demand(
+                        self.name, name, "schema-mismatch", lambda: (find_violations(), "")
+                    )
+        return self._admit_copy(event)
+
+    def _admit_copy(self, event: Event) -> tuple[Event, EventRejected | None]:
+        """Judge a copy of plain values, if the event has a declared type and one can be made."""
+        name: Any = dict.get(event, "type") if issubclass(type(event), dict) else None
+        if not issubclass(type(name), str):
+            return event, EventRejected(self.name, None, "missing-type")
+        name = str.__str__(name)
         event_type = self.events.get(name)
         if event_type is None:
-            return EventRejected.with_reasons_on_demand(
+            return event, EventRejected.with_reasons_on_demand(
                 self.name, name, "unknown-type", lambda: ((), did_you_mean(name, self.events))
             )
-        validator = event_type.validator
-        if validator is None:
-            fault = None if is_plain(event) else unsupported(event, binary=True)
-            return EventRejected(self.name, name, "unsupported-value", [fault]) if fault else None
-        if validator.is_valid(event):
-            return None
-        code, find_violations = validator.reasons(event)
-        return EventRejected.with_reasons_on_demand(self.name, name, code, lambda: (find_violations(), ""))
+        copy = plain_copy(event, binary=event_type.validator is None)
+        if isinstance(copy, Violation):
+            return event, EventRejected(self.name, name, "unsupported-value", [copy])
+        return self.admit(copy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,8 @@ class ChannelLayer(ABC):
     extensions: ClassVar[list[str]] = ["groups", "flush"]
     #: Whether it can take with a lease, which at-least-once needs.
     has_leases: ClassVar[bool] = True
+    #: Whether a sent event may stay Python objects, subclasses of str or dict among them, until it is packed elsewhere.
+    keeps_objects: ClassVar[bool] = False
     MAX_NAME_LENGTH: ClassVar[int] = 100
     #: Names the layer in messages and logs, without a password.
     url: str

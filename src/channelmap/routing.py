@@ -114,7 +114,7 @@ class Gate:
 
 
 def _gated(channel: Channel, receive: Receive, refuse: Send) -> Receive:
-    judge = channel.judge
+    admit = channel.admit
     #: Refused in the consumer's thread, to be handed back in the event loop before anything else is asked for.
     refused: list[tuple[Event, EventRejected]] = []
 
@@ -122,8 +122,7 @@ def _gated(channel: Channel, receive: Receive, refuse: Send) -> Receive:
         while True:
             while refused:
                 await refuse(_rejection(*refused.pop()))
-            event = await receive()
-            rejected = judge(event)
+            event, rejected = admit(await receive())
             if rejected is None:
                 return event
             refused.append((event, rejected))
@@ -135,7 +134,7 @@ def _gated(channel: Channel, receive: Receive, refuse: Send) -> Receive:
             event = at_hand()
             if event is None:
                 return None
-            rejected = judge(event)
+            event, rejected = admit(event)
             if rejected is None:
                 return event
             refused.append((event, rejected))
@@ -147,8 +146,7 @@ def _gated(channel: Channel, receive: Receive, refuse: Send) -> Receive:
 
 def _watched(channel: Channel, receive: Receive) -> Receive:
     async def watched() -> Event:
-        event = await receive()
-        rejected = channel.judge(event)
+        event, rejected = channel.admit(await receive())
         if rejected is not None:
             log.warning("%s; delivered all the same (validate: warn)", rejected)
         return event

@@ -14,6 +14,7 @@ from channelmap.contract import Contract
 from channelmap.layer import ChannelLayer, current_layer
 from channelmap.layers import open_backend, open_layer
 from channelmap.loader import load
+from channelmap.validation import plain
 
 log = logging.getLogger("channelmap.gate")
 
@@ -81,37 +82,42 @@ class ContractLayer:
             LayerUnavailable: the layer is away.
 
         """
-        self._judge(channel, event)
-        await self.layer.send(channel, event)
+        await self.layer.send(channel, self._admitted(channel, event))
 
     def send_sync(self, channel: str, event: Event) -> None:
         """Judge one event and send it, from code that runs in no event loop: faster than `async_to_sync(send)`."""
-        self._judge(channel, event)
-        self.layer.send_sync(channel, event)
+        self.layer.send_sync(channel, self._admitted(channel, event))
 
     async def send_many(self, channel: str, events: Sequence[Event]) -> None:
         """Judge all events, then send all of them in one step; on an error none of them was sent."""
-        for event in events:
-            self._judge(channel, event)
-        await self.layer.send_many(channel, events)
+        await self.layer.send_many(channel, [self._admitted(channel, event) for event in events])
 
-    def _judge(self, channel: str, event: Event) -> None:
+    async def group_send(self, group: str, event: Event) -> None:
+        """Send an event, which is not judged here, to every channel of the group; a full channel is skipped."""
+        await self.layer.group_send(group, self._unjudged(event))
+
+    def _admitted(self, channel: str, event: Event) -> Event:
+        """Judge an event and return what is to be sent: the event, or a copy of plain values."""
         declared = self.contract.channels.get(channel)
         if declared is None:
             if not isinstance(channel, str):
                 raise TypeError(f"channel: expected the name of a channel (str), got {type(channel).__name__}")
             if "!" in channel:
-                return
+                return self._unjudged(event)
             declared = self.contract.channel(channel)
         if declared.validate == "off":
-            return
-        rejected = declared.judge(event)
-        if rejected is None:
-            return
-        if declared.validate == "enforce":
-            raise rejected
-        log.warning("%s; sent all the same (validate: warn)", rejected)
+            return self._unjudged(event)
+        admitted, rejected = declared.admit(event)
+        if rejected is not None:
+            if declared.validate == "enforce":
+                raise rejected
+            log.warning("%s; sent all the same (validate: warn)", rejected)
+        return admitted
+
+    def _unjudged(self, event: Event) -> Event:
+        """Return an event that is sent without a verdict, as plain values where the layer keeps objects."""
+        return plain(event) if self.layer.keeps_objects else event
 
     def __getattr__(self, name: str) -> Any:
-        # Receiving, private channels, groups, flush and close are the layer's own.
+        # Receiving, private channels, members of groups, flush and close are the layer's own.
         return getattr(self.layer, name)

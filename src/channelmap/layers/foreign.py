@@ -44,6 +44,7 @@ class ForeignChannelLayer(ChannelLayer):
     """
 
     has_leases = False
+    keeps_objects = True
 
     def __init__(self, inner: Any, *, quotes_errors: bool = True) -> None:
         super().__init__()

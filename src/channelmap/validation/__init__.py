@@ -14,7 +14,7 @@ from channelmap.validation.engine import (
     schema_mismatches,
     with_type,
 )
-from channelmap.validation.guard import RESERVED, is_plain, unsupported
+from channelmap.validation.guard import RESERVED, is_plain, plain, plain_copy, unsupported
 from channelmap.validation.wording import Mismatch
 
 __all__ = [
@@ -27,6 +27,8 @@ __all__ = [
     "SchemaUnusable",
     "Validator",
     "is_plain",
+    "plain",
+    "plain_copy",
     "schema_mismatches",
     "unsupported",
     "with_type",

@@ -127,16 +127,13 @@ class Validator:
             self._parts = Parts(self._schema, self._uri, self._others, self._registry)
         return self._parts
 
-    def reasons(self, event: dict[str, Any]) -> tuple[str, Callable[[], tuple[Violation, ...]]]:
-        """Say why `is_valid` says no: a code, `unsupported-value` or `schema-mismatch`, and what finds the violations.
+    def reasons(self, event: dict[str, Any]) -> Callable[[], tuple[Violation, ...]]:
+        """Return what finds out why an event (known to be JSON) does not fit the schema.
 
-        They are those of the event as it is now, whenever they are found: a copy of it is kept until then.
+        It finds the violations of the event as it is now: a copy of it is kept until then.
         """
-        fault = unsupported(event)
-        if fault is not None:
-            return "unsupported-value", lambda: (fault,)
         kept = json.dumps(event)
-        return "schema-mismatch", lambda: self._violations(json.loads(kept))
+        return lambda: self._violations(json.loads(kept))
 
     def _violations(self, event: dict[str, Any]) -> tuple[Violation, ...]:
         try:

@@ -3,6 +3,9 @@
 The engine ends the process on very deep instances, raises on what is not JSON where a keyword looks at it,
 and passes it where none looks; so what is not JSON is refused before, wherever it stands. So is what JSON could
 hold and no layer could: an event that is sent after its judgement must not fail half-way through a file of them.
+
+`unsupported` accepts exact types only. A subclass of str, int, float, dict, list or tuple, such as a member of
+`TextChoices`, may change how it is shown or iterated, so layers would not agree on it: `plain_copy` takes its value.
 """
 
 from collections.abc import Sequence
@@ -43,13 +46,148 @@ def unsupported(event: dict[str, Any], *, binary: bool = False) -> Violation | N
         binary: bytes may be in it, as ASGI has it: no schema looks at it.
 
     """
-    if RESERVED in event:
-        return Violation("$", "json", f"has the key '{RESERVED}', which is reserved for layers")
+    if fault := _reserved(event):
+        return fault
     found = _fault_below(event, MAX_DEPTH, binary)
     if found is None:
         return None
-    fault, steps = found
-    return Violation(path_text(steps[::-1]), "json", fault)
+    message, steps = found
+    return Violation(path_text(steps[::-1]), "json", message)
+
+
+def _reserved(event: dict[str, Any]) -> Violation | None:
+    if RESERVED not in event:
+        return None
+    return Violation("$", "json", f"has the key '{RESERVED}', which is reserved for layers")
+
+
+def plain(event: dict[str, Any]) -> dict[str, Any]:
+    """Return an event that nobody judges: a plain copy where it has a subclass, else itself, whatever is in it."""
+    if type(event) is dict and (is_plain(event) or unsupported(event, binary=True) is None):
+        return event
+    copy = plain_copy(event, binary=True) if issubclass(type(event), dict) else event
+    return event if isinstance(copy, Violation) else copy
+
+
+def plain_copy(event: dict[str, Any], *, binary: bool = False) -> dict[str, Any] | Violation:
+    """Copy an event, each value and key as its plain base type; or say what in it no layer can carry.
+
+    A value is read by the methods of its base type: a subclass may override `__str__`, `__iter__` or `items`.
+    Parts that are plain already may be shared with the event.
+
+    Args:
+        event: the event, an instance of dict or of a subclass.
+        binary: as for `unsupported`.
+
+    """
+    try:
+        copy: dict[str, Any] = _copy_below(event, MAX_DEPTH, binary)
+    except _Unsupported as error:
+        return Violation(path_text(error.steps[::-1]), "json", error.fault)
+    return _reserved(copy) or copy
+
+
+class _Unsupported(Exception):
+    """No layer can carry this; `steps` lead to it, the last one first."""
+
+    def __init__(self, fault: str, steps: list[str | int]) -> None:
+        self.fault = fault
+        self.steps = steps
+        super().__init__(fault)
+
+
+def _copy_below(container: Any, depth: int, binary: bool) -> Any:  # noqa: FBT001  (as above)
+    """Copy a dict, list or tuple, or an instance of a subclass, which may hold `depth` levels of containers."""
+    if not depth:
+        raise _Unsupported(f"is nested more than {MAX_DEPTH} levels deep", [])
+    if issubclass(type(container), dict):
+        values = _with_plain_keys(container)
+        return {key: _copy_of(value, key, depth, binary) for key, value in values.items()}
+    base = list if issubclass(type(container), list) else tuple
+    items = [*base.__iter__(container)]
+    if not (len(items) >= _LONG and _is_uniform(items, depth)):
+        items = [_copy_of(item, index, depth, binary) for index, item in enumerate(items)]
+    return base(items)
+
+
+def _copy_of(value: Any, step: str | int, depth: int, binary: bool) -> Any:  # noqa: FBT001  (as above)
+    """Copy a value that stands at `step` of a container."""
+    try:
+        return _copy(value, depth, binary)
+    except _Unsupported as error:
+        error.steps.append(step)
+        raise
+
+
+def _copy(value: Any, depth: int, binary: bool) -> Any:  # noqa: FBT001  (as above)
+    # Not isinstance: a proxy may claim to be of another class.
+    kind = type(value)
+    if issubclass(kind, (dict, list, tuple)):
+        return _copy_below(value, depth - 1, binary)
+    if issubclass(kind, str):
+        value = str.__str__(value)
+    elif issubclass(kind, float):
+        value = float.__float__(value)
+    elif issubclass(kind, int) and kind is not bool:
+        value = int.__int__(value)
+    if found := _fault_in(value, depth, binary):
+        raise _Unsupported(*found)
+    return value
+
+
+def _with_plain_keys(mapping: dict[Any, Any]) -> dict[str, Any]:
+    """Return the values of a dict, or of an instance of a subclass, by its keys as plain texts."""
+    plain = {str.__str__(key) if issubclass(type(key), str) else key: value for key, value in dict.items(mapping)}
+    if fault := _fault_of_keys(plain):
+        raise _Unsupported(fault, [])
+    if len(plain) < dict.__len__(mapping):
+        raise _Unsupported("has two keys that are the same text", [])
+    return plain
+
+
+_BASE64 = "base64.b64encode(value).decode()"
+#: What to send in place of a value of a class or of one derived from it, by the name of the class.
+_CURES = {
+    "date": "value.isoformat()",
+    "time": "value.isoformat()",
+    "timedelta": "value.total_seconds()",
+    "Decimal": "str(value)",
+    "Fraction": "str(value)",
+    "UUID": "str(value)",
+    "PurePath": "str(value)",
+    "Promise": "str(value)",  # Django's lazy texts.
+    "Enum": "value.value",
+    "set": "list(value)",
+    "frozenset": "list(value)",
+    "deque": "list(value)",
+    "mappingproxy": "dict(value)",
+    "ndarray": "value.tolist()",
+    "generic": "value.item()",  # NumPy's scalars.
+    "bytes": _BASE64,
+    "bytearray": _BASE64,
+    "memoryview": _BASE64,
+}
+#: The same for classes that have an attribute: dataclasses, and the models of Pydantic.
+_CURES_BY_ATTRIBUTE = {
+    "__dataclass_fields__": "dataclasses.asdict(value)",
+    "model_dump": 'value.model_dump(mode="json")',
+}
+
+
+def _not_json(kind: type, *, binary: bool) -> str:
+    """Say that a value of this class is not JSON, and what to send instead of it."""
+    got = kind.__name__
+    for base in kind.__mro__:
+        cure = _CURES.get(base.__name__)
+        if cure is not None:
+            break
+    else:
+        cure = next((cure for name, cure in _CURES_BY_ATTRIBUTE.items() if hasattr(kind, name)), "")
+    if not cure:
+        return f"expected a JSON value, got {got}; send its content as dict, list, text or number"
+    if binary and cure is _BASE64:
+        cure = "bytes(value)"
+    return f"expected a JSON value, got {got}; send `{cure}`"
 
 
 #: What is wrong, and the steps that lead to it, the last one first.
@@ -82,19 +220,19 @@ def _fault_below(container: Any, depth: int, binary: bool) -> _Fault | None:  # 
 
 
 def _fault_in(value: Any, depth: int, binary: bool) -> _Fault | None:  # noqa: FBT001  (for speed)
-    """Find what is wrong with a value or in it; like the engine, refuse subclasses of scalars."""
-    if isinstance(value, (dict, list, tuple)):
-        return _fault_below(value, depth - 1, binary)
+    """Find what is wrong with a value or in it; like the engine, reject subclasses."""
     kind = type(value)
+    if kind is dict or kind is list or kind is tuple:
+        return _fault_below(value, depth - 1, binary)
     fault = ""
     if kind is float:
         fault = "" if isfinite(value) else "is not a finite number"
     elif kind is str:
         fault = "" if _is_text(value) else "holds half of a surrogate pair, which is no text"
     elif kind is int:
-        fault = "is an integer beyond 64 bits"
-    elif kind is not bool and not (binary and kind is bytes):
-        fault = f"expected a JSON value, got {kind.__name__}"
+        fault = "" if _LEAST <= value <= _MOST else "is an integer beyond 64 bits"
+    elif value is not None and kind is not bool and not (binary and kind is bytes):
+        fault = _not_json(kind, binary=binary)
     return (fault, []) if fault else None
 
 
