@@ -1,5 +1,6 @@
 """An event may hold instances of subclasses of JSON's types: each is taken as its value; what has none is rejected."""
 
+import asyncio
 import dataclasses
 import datetime as dt
 import decimal
@@ -18,8 +19,10 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_lazy
 
+from channelmap.asgi import Event, Scope, Send
 from channelmap.contract import Channel, EventType
 from channelmap.errors import EventRejected, Violation
+from channelmap.routing import Gate
 from channelmap.validation import Validator
 
 SCHEMA = {"properties": {"id": {"type": "integer"}}}
@@ -332,3 +335,22 @@ def test_a_type_that_is_hidden_behind_another_key_is_not_judged_in_its_place() -
         rejected = CHANNEL.judge(event)
         assert isinstance(rejected, EventRejected)
         assert rejected.violations == (Violation("$", "json", "has two keys that are the same text"),)
+
+
+def test_the_gate_hands_on_plain_values_from_a_server_that_has_further_events_at_hand() -> None:
+    events: list[Event] = [{"type": Kind.JOB, "id": Level.LOW}, OrderedDict(type=Kind.FREE)]
+    seen = []
+
+    async def receive() -> Event:
+        return events[0]
+
+    receive.at_hand = lambda: events[1]  # type: ignore[attr-defined]
+
+    async def application(scope: Scope, receive: Any, send: Send) -> None:
+        seen.extend([await receive(), receive.at_hand()])
+
+    async def send(message: Event) -> None:
+        raise AssertionError(message)
+
+    asyncio.run(Gate(CHANNEL, application)({}, receive, send))
+    assert repr(seen) == "[{'type': 'job', 'id': 1}, {'type': 'free'}]"

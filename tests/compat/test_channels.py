@@ -14,6 +14,7 @@ from channels.exceptions import StopConsumer
 from channels.layers import InMemoryChannelLayer, channel_layers
 from channels.routing import ChannelNameRouter, ProtocolTypeRouter
 from channels.worker import Worker as ChannelsWorker
+from django.db import models
 
 from channelmap import Worker, load_router
 from channelmap.asgi import Event
@@ -90,6 +91,48 @@ def test_our_router_validates_under_channels_own_worker(  # noqa: PLR0917
         (3, {"type": "channel", "channel": "jobs"}),
     ]
     assert [record.name for record in caplog.records] == ["channelmap.gate"]
+
+
+class Kind(models.TextChoices):
+    JOB = "job", "A job"
+
+
+class Level(models.IntegerChoices):
+    LOW = 1, "rather low"
+
+
+@pytest.mark.parametrize("validate", ["enforce", "warn"])
+@pytest.mark.parametrize("base", ["AsyncConsumer", "SyncConsumer"])
+@pytest.mark.parametrize("start_worker", [channels_worker, our_worker])
+def test_members_of_choices_that_channels_own_layer_keeps_reach_the_handler_as_their_values(  # noqa: PLR0917
+    validate: str,
+    base: str,
+    start_worker: Any,
+    consumer_module: Callable[[str], ModuleType],
+    contract_file: Callable[..., Path],
+    until: Until,
+) -> None:
+    module = consumer_module(
+        f"""
+        class Jobs({base}):
+            seen = []
+
+            {"async " if base == "AsyncConsumer" else ""}def job(self, event):
+                self.seen.append(repr(event))
+        """
+    )
+    router = load_router(contract_file(f"{module.__name__}.Jobs", options=f"validate: {validate}"))
+
+    async def main() -> None:
+        layer: Any = open_backend("channels.layers.InMemoryChannelLayer", {})
+        for _ in range(20):
+            await layer.inner.send("jobs", {"type": Kind.JOB, "id": Level.LOW})
+        async with start_worker(router, layer.inner if start_worker is channels_worker else layer):
+            await until(lambda: len(module.Jobs.seen) == 20)
+
+    asyncio.run(main())
+
+    assert module.Jobs.seen == ["{'type': 'job', 'id': 1}"] * 20
 
 
 class Notes:
