@@ -55,7 +55,7 @@ def test_a_project_is_told_what_is_wrong_with_it_and_nothing_else(
     code = run(channelmap, "channelmap", ["check", *options])
 
     printed = capsys.readouterr()
-    said = printed.out.replace(str(MODULES), "MODULES")
+    said = printed.out.replace(str(MODULES), "MODULES").replace(str(project), "PROJECT")
     expected = directory.with_suffix(".out").read_text() if directory.parent.name == "err" else ""
     assert said == expected
     assert "Traceback" not in printed.err

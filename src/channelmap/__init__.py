@@ -73,14 +73,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # A misspelt name must not pass a type checker.
 
-        return version("channelmap")
-    if name not in _ROOM_OF:
-        raise AttributeError(f"module 'channelmap' has no attribute '{name}'")
-    return getattr(import_module(f"channelmap.{_ROOM_OF[name]}"), name)
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("channelmap")
+        if name not in _ROOM_OF:
+            raise AttributeError(f"module 'channelmap' has no attribute '{name}'")
+        return getattr(import_module(f"channelmap.{_ROOM_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -41,6 +41,11 @@ class ContractError(ChannelMapError):
         self.diagnostics = in_order(tuple(diagnostics))
         super().__init__(self.diagnostics)
 
+    @property
+    def is_missing_file(self) -> bool:
+        """Whether the contract file does not exist, so that nothing in it is wrong."""
+        return all(diagnostic.code == "file-missing" for diagnostic in self.diagnostics)
+
     def __str__(self) -> str:
         errors = [d for d in self.diagnostics if d.severity is Severity.ERROR]
         path = self.diagnostics[0].location.path

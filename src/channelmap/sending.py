@@ -5,31 +5,36 @@ The one place, below the command line, at which the two halves meet.
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from channelmap.asgi import Event
 from channelmap.contract import Contract
-from channelmap.layer import ChannelLayer, current_layer
+from channelmap.errors import ContractError
+from channelmap.layer import ChannelLayer, DeadLetter, Delivery, current_layer
 from channelmap.layers import open_backend, open_layer
 from channelmap.loader import load
+from channelmap.terms import Limits
 from channelmap.validation import plain
 
 log = logging.getLogger("channelmap.gate")
 
-_opened: dict[tuple[int, Path], "ContractLayer"] = {}
+_layers: dict[tuple[int, Path], "FileLayer"] = {}
 
 
 def get_channel_layer(config: str | Path | None = None) -> "ContractLayer":
     """Return the layer to send with; the same one for the same file, in each process.
+
+    If the file does not exist, the layer reads it when it is first used, and that call raises ContractError as long as
+    there is no file. So a module may hold the layer of a file that is not there yet, or not in every process.
 
     Args:
         config: the contract file; `None` for, in this order, the worker's own layer in code that a worker runs,
             the file named by ``$CHANNELMAP_CONFIG``, and ``channels.yaml`` in the working directory.
 
     Raises:
-        ContractError: the file is missing or wrong.
+        ContractError: the file exists and is wrong.
         LayerUnavailable: the layer's URL is none, or its driver is not installed.
 
     """
@@ -39,9 +44,17 @@ def get_channel_layer(config: str | Path | None = None) -> "ContractLayer":
     # A symbolic link is not followed, as by the commands: its directory is the root, and has the database.
     path = Path(config or os.environ.get("CHANNELMAP_CONFIG") or "channels.yaml").absolute()
     key = (os.getpid(), path.parent.resolve() / path.name)
-    if key not in _opened:
-        _opened[key] = ContractLayer(load(path))
-    return _opened[key]
+    layer = _layers.get(key)
+    if layer is None:
+        # One atomic step, not a lock: a child process could inherit the lock while another thread holds it.
+        layer = _layers.setdefault(key, FileLayer(path))
+    if not layer.is_open:
+        try:
+            layer.open()
+        except ContractError as error:
+            if not error.is_missing_file:
+                raise
+    return layer
 
 
 def open_contract_layer(contract: Contract, url: str | None = None) -> ChannelLayer:
@@ -118,6 +131,187 @@ class ContractLayer:
         """Return an event that is sent without a verdict, as plain values where the layer keeps objects."""
         return plain(event) if self.layer.keeps_objects else event
 
-    def __getattr__(self, name: str) -> Any:
-        # Receiving, private channels, members of groups, flush and close are the layer's own.
-        return getattr(self.layer, name)
+    # The rest of Channels' interface.
+
+    @property
+    def extensions(self) -> list[str]:
+        """The optional parts of Channels' interface that the layer has."""
+        return self.layer.extensions
+
+    @property
+    def capacity(self) -> int:
+        """Events that may wait on a channel that the contract does not declare."""
+        return self.layer.capacity
+
+    @property
+    def expiry(self) -> float | None:
+        """Seconds after which an event on a channel that the contract does not declare is dropped; `None` for never."""
+        return self.layer.expiry
+
+    @property
+    def group_expiry(self) -> float:
+        """Seconds after which a channel leaves a group."""
+        return self.layer.group_expiry
+
+    @property
+    def MAX_NAME_LENGTH(self) -> int:  # noqa: N802  (Channels' name)
+        """Names of channels and groups are shorter than this."""
+        return self.layer.MAX_NAME_LENGTH
+
+    async def receive(self, channel: str) -> Event:
+        """Wait for the next event and take it for good."""
+        return await self.layer.receive(channel)
+
+    async def new_channel(self, prefix: str = "specific.") -> str:
+        """Return the name of a new private channel."""
+        return await self.layer.new_channel(prefix)
+
+    async def group_add(self, group: str, channel: str) -> None:
+        """Add the channel to the group, for `group_expiry` seconds."""
+        await self.layer.group_add(group, channel)
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        """Remove the channel from the group, if it is in it."""
+        await self.layer.group_discard(group, channel)
+
+    async def flush(self) -> None:
+        """Delete everything in the layer: events, groups, dead letters."""
+        await self.layer.flush()
+
+    async def close(self) -> None:
+        """Close the layer's connections. A later call opens them again."""
+        await self.layer.close()
+
+    def require_valid_channel_name(self, name: object, receive: bool = False) -> bool:  # noqa: FBT001, FBT002
+        """Return True for a valid channel name; raise TypeError for any other."""
+        return self.layer.require_valid_channel_name(name, receive)
+
+    def require_valid_group_name(self, name: object) -> bool:
+        """Return True for a valid group name; raise TypeError for any other."""
+        return self.layer.require_valid_group_name(name)
+
+    def require_valid_event(self, event: object) -> None:
+        """Raise AssertionError, as Channels does, for an event that is not a dict or has the reserved key."""
+        self.layer.require_valid_event(event)
+
+    # What an operator asks for.
+
+    @property
+    def url(self) -> str:
+        """The layer's name in messages and logs, without a password."""
+        return self.layer.url
+
+    async def waiting(self, channel: str) -> int | None:
+        """Count the events that wait on the channel; `None` if the layer cannot count them."""
+        return await self.layer.waiting(channel)
+
+    def look(self, channel: str) -> AsyncIterator[Delivery]:
+        """Yield the events on the channel without taking them; see `ChannelLayer.look`."""
+        return self.layer.look(channel)
+
+    async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
+        """List the dead letters of one channel or of all, oldest first."""
+        return await self.layer.dead_letters(channel)
+
+    async def replay(self, id: str) -> None:  # noqa: A002
+        """Send a dead letter's event again, without judging, and delete the letter; KeyError if it does not exist."""
+        await self.layer.replay(id)
+
+    async def drop(self, id: str) -> None:  # noqa: A002
+        """Delete a dead letter; KeyError if it does not exist."""
+        await self.layer.drop(id)
+
+    # What a worker calls; `ChannelLayer` describes each method.
+
+    @property
+    def has_leases(self) -> bool:
+        """Whether `take` can lease, which at-least-once needs."""
+        return self.layer.has_leases
+
+    async def take(self, channel: str, limit: int, *, lease: float | None = None, wait: bool = True) -> list[Delivery]:
+        """Take up to `limit` events, oldest first; wait for the first one."""
+        return await self.layer.take(channel, limit, lease=lease, wait=wait)
+
+    async def settle(self, deliveries: Sequence[Delivery]) -> None:
+        """Delete handled deliveries from the layer."""
+        await self.layer.settle(deliveries)
+
+    async def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Return unstarted deliveries to the front of their channels."""
+        await self.layer.give_back(deliveries)
+
+    async def retry(self, delivery: Delivery, delay: float) -> None:
+        """Deliver a leased event again after `delay` seconds."""
+        await self.layer.retry(delivery, delay)
+
+    async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
+        """Extend leases to `lease` seconds from now."""
+        await self.layer.renew(deliveries, lease)
+
+    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+        """Settle the delivery and keep its dead letter."""
+        await self.layer.bury(delivery, letter)
+
+    async def bury_many(self, buried: Sequence[tuple[Delivery, DeadLetter]]) -> None:
+        """Settle deliveries and keep their dead letters."""
+        await self.layer.bury_many(buried)
+
+    def limits_of(self, channel: str) -> Limits:
+        """Return capacity, expiry and number of dead letters of a channel."""
+        return self.layer.limits_of(channel)
+
+    # Connections and waiting events belong to this one object.
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "cannot pickle a channel layer: its connections belong to this process; "
+            "call channelmap.get_channel_layer() in the other process instead"
+        )
+
+
+class FileLayer(ContractLayer):
+    """The layer of a contract file; it reads the file when `open` is called, or else at first use.
+
+    Args:
+        path: the file.
+
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.is_open = False
+        self._path = path
+        self._opened: dict[str, tuple[Contract, ChannelLayer]] = {}
+
+    def open(self) -> None:
+        """Read the file and make its layer, unless that is done.
+
+        Raises:
+            ContractError: the file is missing or wrong.
+            LayerUnavailable: the layer's URL is none, or its driver is not installed.
+
+        """
+        if not self._opened:
+            # No lock, for the reason above: simultaneous threads all read the file, and the first result counts.
+            contract = load(self._path)
+            self._opened.setdefault("first", (contract, open_contract_layer(contract)))
+        self.contract, self.layer = self._opened["first"]
+        self.is_open = True
+
+    async def close(self) -> None:
+        """Close the layer's connections; without an effect on a layer that was never used."""
+        if self.is_open:
+            await super().close()
+
+    if not TYPE_CHECKING:  # A misspelt method must not pass a type checker.
+
+        def __getattr__(self, name: str) -> Any:
+            # Python calls this only for attributes that are not set: never again once the file has been read.
+            if name in {"contract", "layer"}:
+                self.open()
+            return object.__getattribute__(self, name)

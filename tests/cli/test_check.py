@@ -178,9 +178,9 @@ def test_what_is_wrong_with_a_schema_that_contracts_share_is_told_once(checked: 
 
 def test_a_file_that_is_not_there_is_wrong_usage(checked: Path, run: Run) -> None:
     process = run("check", "chanels.yaml")
-    assert ends(process) == (2, [
-        "chanels.yaml: error[file-missing] there is no such file; did you mean 'channels.yaml'?",
-    ])  # fmt: skip
+    message = f"{checked}/chanels.yaml: error[file-missing] there is no such file; did you mean 'channels.yaml'?"
+    hint = "If not, point $CHANNELMAP_CONFIG to the contract file, or write a first one with 'channelmap init'"
+    assert ends(process) == (2, [f"{message} {hint}"])
 
 
 def test_the_environment_names_the_file(checked: Path, run: Run) -> None:

@@ -49,6 +49,9 @@ GIT = {
     "GIT_CONFIG_GLOBAL": os.devnull,
 }
 
+#: How pages call the directory of an example.
+PROJECT = "/srv/app"
+
 _FENCE = re.compile(r"^```", re.MULTILINE)
 _BLOCK = re.compile(r"^(?:`([^`\n]+)`:\n\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _STEP = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
@@ -109,6 +112,7 @@ def perform(line: str, expected: str, run: Callable[..., Any], check: Callable[.
         printed = process.output
     else:
         printed = subprocess.run(["sh", "-c", line], check=True, stdout=subprocess.PIPE, text=True).stdout
+    printed = printed.replace(str(Path.cwd()), PROJECT)
     assert printed == expected, f"$ {line}\nprinted\n{printed}instead of\n{expected}"
     return printed
 

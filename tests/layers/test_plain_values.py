@@ -107,8 +107,9 @@ def run(request: pytest.FixtureRequest, server: Server, project: Path) -> Callab
                 try:
                     return await scenario(layer)
                 finally:
-                    if hasattr(getattr(layer.layer, "inner", None), "close_pools"):
-                        await layer.inner.close_pools()
+                    inner: Any = getattr(layer.layer, "inner", None)
+                    if hasattr(inner, "close_pools"):
+                        await inner.close_pools()
                     await layer.close()
 
         return asyncio.run(main())

@@ -163,7 +163,7 @@ def _load_all(configs: tuple[str, ...]) -> dict[str, Contract | ContractError]:
         try:
             contract = load(config)
         except ContractError as error:
-            if {finding.code for finding in error.diagnostics} == {"file-missing"}:
+            if error.is_missing_file:
                 raise
             loaded[label_of(Path(config))] = error
         else:

@@ -53,8 +53,7 @@ def _explain(error: Exception, name: str) -> Exit:
         case ContractError():
             for diagnostic in error.diagnostics:
                 click.echo(diagnostic)
-            missing = all(diagnostic.code == "file-missing" for diagnostic in error.diagnostics)
-            return Exit.USAGE if missing else Exit.FINDINGS
+            return Exit.USAGE if error.is_missing_file else Exit.FINDINGS
         case ChannelMapError():
             click.echo(f"{name}: {error}", err=True)
             return Exit.FINDINGS if isinstance(error, EventRejected) else Exit.USAGE

@@ -8,15 +8,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from channelmap.contract import Contract
+from channelmap.diagnostics import Diagnostic, Location
 from channelmap.errors import ContractError
 from channelmap.loader.build import build
 from channelmap.loader.examples import read_examples
 from channelmap.loader.files import Fetch, Files, label_of
 from channelmap.loader.schemas import Schemas
 from channelmap.loader.shape import check_shape, misplaced_variables
-from channelmap.source import read_document
+from channelmap.source import Document, read_document
 
 __all__ = ["Fetch", "load"]
+
+_HINT = "point $CHANNELMAP_CONFIG to the contract file, or write a first one with 'channelmap init'"
 
 
 def load(
@@ -34,7 +37,7 @@ def load(
 
     """
     path = Path(path)
-    document = read_document(path, label_of(path), os.environ if env is None else env, ("channels",))
+    document = _read(path, os.environ if env is None else env)
     misplaced = [*misplaced_variables(document)]
     if misplaced:
         # No schema and no example is looked at that holds a value of the environment.
@@ -46,3 +49,16 @@ def load(
     if found:
         raise ContractError(found)
     return build(document, schemas, examples, files)
+
+
+def _read(path: Path, env: Mapping[str, str]) -> Document:
+    """Read the contract file itself; if it is missing, the error has its absolute path, and says how to have one."""
+    try:
+        return read_document(path, label_of(path), env, ("channels",))
+    except ContractError as error:
+        if not error.is_missing_file:
+            raise
+        (missing,) = error.diagnostics
+        hint = f"{missing.hint} If not, {_HINT}" if missing.hint.endswith("?") else _HINT
+        location = Location(str(path.absolute()))
+        raise ContractError([Diagnostic(location, missing.code, missing.message, hint)]) from None

@@ -3,7 +3,6 @@
 import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from channelmap.diagnostics import Code, Diagnostic, Location
@@ -27,13 +26,13 @@ class Text:
     def __init__(self, path: str, text: str) -> None:
         self.path = path
         self.text = text
-
-    @cached_property
-    def _line_starts(self) -> list[int]:
-        return [0, *(newline.end() for newline in re.finditer(r"\r\n?|\n", self.text))]
+        self._line_starts: list[int] = []
 
     def at(self, offset: int) -> Location:
         """Return the place of a code point, counted from 0; the end of the text is a place too."""
+        # Not cached_property: it has a lock in Python 3.11, which a forked child may inherit while a thread holds it.
+        if not self._line_starts:
+            self._line_starts = [0, *(newline.end() for newline in re.finditer(r"\r\n?|\n", self.text))]
         line = bisect_right(self._line_starts, offset)
         return Location(self.path, line, offset - self._line_starts[line - 1] + 1)
 
@@ -115,10 +114,14 @@ class Document:
             place = place.children[step]
         return place.written
 
-    @cached_property
+    @property
     def marked(self) -> Any:
         """The data, in which all text from the environment is a `Filled`."""
-        return _marked(self.data, self.root)
+        # Not cached_property, for the same reason as above.
+        kept = vars(self)
+        if "_marked" not in kept:
+            kept["_marked"] = _marked(self.data, self.root)
+        return kept["_marked"]
 
 
 def _marked(value: Any, place: Place) -> Any:
