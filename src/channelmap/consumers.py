@@ -15,7 +15,11 @@ from typing import Any, ClassVar, NoReturn
 from asgiref.sync import async_to_sync, sync_to_async
 
 from channelmap.asgi import Application, Event, Receive, Scope, Send
+from channelmap.errors import LayerUnavailable
 from channelmap.layer import current_layer
+
+#: Seconds after which a consumer listens again to its private channel, when the layer was away.
+_RETRY_SECS = 1.0
 
 
 class StopConsumer(Exception):
@@ -125,7 +129,7 @@ class _Consumer:
         private: asyncio.Future[Event] | None = None
         try:
             while True:
-                private = private or asyncio.ensure_future(layer.receive(self._private_channel))
+                private = private or asyncio.ensure_future(receive_in_private(layer, self._private_channel))
                 asked = asyncio.ensure_future(receive())
                 try:
                     await asyncio.wait({asked, private}, return_when=asyncio.FIRST_COMPLETED)
@@ -154,6 +158,20 @@ class _Consumer:
             raise ValueError(f"No handler for message type {event['type']}")
         handler: Callable[[Event], Any] = getattr(self, name)
         return handler
+
+
+async def receive_in_private(layer: Any, channel: str) -> Event:
+    """Wait for an event on a consumer's private channel, also while the layer is away.
+
+    An error would end the consumer, and the event that it has just handled would count as failed.
+    """
+    while True:
+        try:
+            event: Event = await layer.receive(channel)
+        except LayerUnavailable:
+            await asyncio.sleep(_RETRY_SECS)
+        else:
+            return event
 
 
 async def _taken_back(asked: "asyncio.Future[Event]") -> Event | None:

@@ -19,6 +19,7 @@ import click
 
 from channelmap.checks import check
 from channelmap.cli import logs
+from channelmap.cli.channels_consumers import lend_layer
 from channelmap.cli.exits import Exit
 from channelmap.cli.help import Command
 from channelmap.cli.options import CONFIG, LAYER, VERSION, prepare_imports
@@ -150,7 +151,9 @@ async def _serve(contract: Contract, router: ChannelNameRouter, link: Link, opti
     burst = options["burst"]
     services = {name: contract.channel(name).service for name in router.application_mapping}
     worker = Worker(router, services, layer, burst=burst)
-    current_layer.set(ContractLayer(contract, layer))
+    judged = ContractLayer(contract, layer)
+    current_layer.set(judged)
+    lend_layer(judged, options["layer"])
     stopper = _Stopper(worker, options["drain_timeout"])
     stopper.listen(link, partial(_source_files, contract))
     try:
