@@ -23,9 +23,12 @@ from django.test import override_settings
 
 from channelmap import AsyncConsumer, Worker
 from channelmap.asgi import Event
+from channelmap.contract import Channel, EventType
 from channelmap.errors import ChannelFull
-from channelmap.layer import current_layer
+from channelmap.layer import DeadLetter, current_layer
 from channelmap.layers.redis import RedisChannelLayer
+from channelmap.routing import Gate
+from channelmap.terms import Retry, Service
 
 from ..layers.redis_servers import BINARIES, VOLATILE, Server, running  # noqa: TID252  (tests are no package to import by its name)
 
@@ -528,3 +531,35 @@ def test_20_threads_send_without_a_loop_and_let_go_when_the_layer_is_closed(
     asyncio.run(ours.close())
     wait_until(lambda: server.connections() == before, "the connections to be closed")
     gc.collect()
+
+
+@pytest.mark.parametrize("service", [Service(), Service(retry=Retry(attempts=1))], ids=["most", "least"])
+def test_a_deeply_nested_event_of_channels_redis_does_not_hold_up_those_behind_it(
+    pair: Any, until: Until, service: Service
+) -> None:
+    handled: list[int] = []
+
+    class Jobs(AsyncConsumer):
+        async def job(self, event: Event) -> None:
+            handled.append(event["n"])
+
+    deep: Any = 1
+    for _ in range(500):
+        deep = [deep]
+    channel = Channel("jobs", "a.Jobs", {"job": EventType("job")})
+
+    async def main() -> list[DeadLetter]:
+        async with pair() as both:
+            await both.theirs.send("jobs", {"type": "job", "n": deep})
+            for number in range(20):
+                await both.theirs.send("jobs", {"type": "job", "n": number})
+            worker = Worker(Gate(channel, Jobs.as_asgi()), {"jobs": service}, both.ours)
+            serving = asyncio.ensure_future(worker.serve())
+            await until(lambda: len(handled) == 20)
+            worker.stop(5)
+            await serving
+            return await both.ours.dead_letters()
+
+    (letter,) = asyncio.run(main())
+    assert handled == list(range(20))
+    assert (letter.code, letter.event) == ("invalid", {"type": "job", "n": deep})
