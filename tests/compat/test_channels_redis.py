@@ -558,7 +558,8 @@ def test_a_deeply_nested_event_of_channels_redis_does_not_hold_up_those_behind_i
             await until(lambda: len(handled) == 20)
             worker.stop(5)
             await serving
-            return await both.ours.dead_letters()
+            letters: list[DeadLetter] = await both.ours.dead_letters()
+            return letters
 
     (letter,) = asyncio.run(main())
     assert handled == list(range(20))

@@ -380,10 +380,11 @@ class Sentinels:
 class Cluster:
     """Three nodes, a third of the slots each; a slot whose node is lost is away, the others go on."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *keeping: str) -> None:
+        keeping = keeping or VOLATILE
         self.nodes = [
             Server(
-                directory / f"node-{number}", *VOLATILE, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000",
+                directory / f"node-{number}", *keeping, "--cluster-enabled", "yes", "--cluster-node-timeout", "1000",
                 "--cluster-port", str(free_port()), "--cluster-require-full-coverage", "no",
                 "--cluster-allow-replica-migration", "no",
             )
