@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -18,6 +19,13 @@ LIBRARIES = frozenset({
     "asgiref", "attr", "attrs", "click", "cryptography", "hiredis", "jsonschema", "jsonschema_rs",
     "jsonschema_specifications", "msgpack", "redis", "referencing", "rich", "rpds", "uvloop", "yaml",
 })  # fmt: skip
+
+#: How `manage.py` names the settings: `os.environ.setdefault("DJANGO_SETTINGS_MODULE", "…")`, or by assignment.
+_SETTINGS = re.compile(
+    rb"""^[^#\n]*["']DJANGO_SETTINGS_MODULE["']\]?\s*[,=]\s*["']([A-Za-z0-9_.]+)["']""", re.MULTILINE
+)
+#: Bytes of a `manage.py` that are looked at.
+_MOST_READ = 100_000
 
 
 class ImportProblem(ChannelMapError):
@@ -52,7 +60,8 @@ class AttributeMissing(ImportProblem):
 
 def in_words(error: BaseException) -> str:
     """Say what the user's code raised, and where in it."""
-    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = "Django's settings are not configured" if _lacks_django_settings(error) else str(error)
+    reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
     place = _place(error)
     return f"{reason} at {place}" if place else reason
 
@@ -159,12 +168,41 @@ def _import(path: str, module_name: str) -> Any:
 
 
 def _hint_for(cause: BaseException) -> str:
-    """Look for a clash of names behind what a module raised when it asked another one for something."""
+    """Return the likely remedy for what a module raised: settings of Django, or another name for a hidden file."""
+    if _lacks_django_settings(cause):
+        return _django_hint()
     if isinstance(cause, ImportError):
         return hidden_by(cause.name or "")
     if isinstance(cause, AttributeError) and isinstance(cause.obj, ModuleType):
         return hidden_by(cause.obj.__name__)
     return ""
+
+
+def _lacks_django_settings(error: BaseException) -> bool:
+    """Return whether Django asked for settings, and nothing says which."""
+    # By its name: Django may not be installed.
+    return (
+        type(error).__name__ == "ImproperlyConfigured"
+        and "DJANGO_SETTINGS_MODULE" in str(error)
+        and not os.environ.get("DJANGO_SETTINGS_MODULE")
+    )
+
+
+def _django_hint() -> str:
+    """Name the settings that the nearest `manage.py` names, in the working directory or above it."""
+    here = Path.cwd()
+    for directory in (here, *here.parents):
+        try:
+            with (directory / "manage.py").open("rb") as file:
+                settings = _SETTINGS.search(file.read(_MOST_READ))
+        except OSError:
+            continue
+        if settings is not None:
+            hint = f"set DJANGO_SETTINGS_MODULE to {quoted(settings[1].decode())}, as"
+            if directory == here:
+                return f"{hint} 'manage.py' does"
+            return f"{hint} {quoted(directory / 'manage.py', 200)} does, and PYTHONPATH to its directory"
+    return "set DJANGO_SETTINGS_MODULE to the dotted path of the settings, such as 'mysite.settings'"
 
 
 def _module_hint(module_name: str, missing: str) -> str:
@@ -178,6 +216,10 @@ def _place(error: BaseException) -> str:
     """Return file:line of the user's code that raised: the last frame that is not the import system's."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
-    ours = (__file__, importlib.__file__, "<frozen importlib")
+    ours: tuple[str, ...] = (__file__, importlib.__file__, "<frozen importlib")
+    django = sys.modules.get("django")
+    if _lacks_django_settings(error) and django is not None:
+        # The project's line that needs the settings, not Django's line that looks for them.
+        ours += (f"{Path(django.__file__ or '').parent}{os.sep}",)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
