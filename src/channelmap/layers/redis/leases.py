@@ -11,7 +11,6 @@ from channelmap.layers.redis.links import Links
 from channelmap.layers.redis.loops import InLoop, Spots
 from channelmap.layers.redis.places import Place
 from channelmap.layers.redis.scripts import POSTPONE, RELEASE, SETTLE, TAKE, Script
-from channelmap.layers.redis.watching import WATCH_SECS
 
 
 class Lease(NamedTuple):
@@ -57,32 +56,33 @@ async def take(here: InLoop, spots: Spots, wish: Wish, *, wait: bool) -> list[Ta
             # And then look again: something may have come before we watched.
             changes = [await here.watch(place, keys_of(key)[:2]) for place, key in spots]
             continue
-        if not await here.changed(changes, max(0.0, due)) and due == WATCH_SECS:
+        if await here.changed(spots, changes, due):
             for place, key in spots:
                 here.unwatch(place, keys_of(key)[:2])
         changes = None
 
 
-async def _take_somewhere(here: InLoop, spots: Spots, wish: Wish) -> tuple[list[Taken], float]:
-    """Take from the first place that has something; and in how many seconds the next lease ends."""
-    due, problem = WATCH_SECS, None
+async def _take_somewhere(here: InLoop, spots: Spots, wish: Wish) -> tuple[list[Taken], float | None]:
+    """Take from the first place that has something; and in how many seconds the next lease ends, if there is one."""
+    dues, problem = [], None
     for place, key in here.by_turns(spots):
         try:
             with here.asking(place, shun=len(spots) > 1):
-                taken, next_due = await _take_at_once(here, place, key, wish)
+                taken, due = await _take_at_once(here, place, key, wish)
         except LayerUnavailable as error:
             # One that is lost must not hide the others.
             problem = error
             continue
         if taken:
-            return taken, 0.0
-        due = min(due, next_due)
+            return taken, None
+        if due is not None:
+            dues.append(max(0.0, due))
     if problem:
         raise problem
-    return [], due
+    return [], min(dues, default=None)
 
 
-async def _take_at_once(here: InLoop, place: Place, key: str, wish: Wish) -> tuple[list[Taken], float]:
+async def _take_at_once(here: InLoop, place: Place, key: str, wish: Wish) -> tuple[list[Taken], float | None]:
     ticket = uuid.uuid4().hex
     lease = "" if wish.lease is None else repr(float(wish.lease))
 
@@ -101,7 +101,7 @@ async def _take_at_once(here: InLoop, place: Place, key: str, wish: Wish) -> tup
 
     taking = here.links.run(place, TAKE, keys_of(key), wish.limit, wish.oldest(), lease, ticket)
     reply = await here.or_back(taking, back)
-    return read(reply), float(reply[1] or WATCH_SECS)
+    return read(reply), float(reply[1]) if reply[1] else None
 
 
 async def settle(links: Links, deliveries: Sequence[Delivery]) -> None:

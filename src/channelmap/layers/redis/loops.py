@@ -13,6 +13,7 @@ from channelmap.layers.redis.faults import CLOSED, unavailable
 from channelmap.layers.redis.links import Links, Rows
 from channelmap.layers.redis.outbox import Outbox
 from channelmap.layers.redis.places import Place
+from channelmap.layers.redis.rounds import Rounds
 from channelmap.layers.redis.watching import Watcher
 
 T = TypeVar("T")
@@ -58,7 +59,9 @@ class InLoop:
         self._pumps: dict[str, asyncio.Task[None]] = {}
         self._watchers: dict[Place, Watcher] = {}
         self._leaving: asyncio.Task[None] | None = None
-        self._closing = self.loop.create_future()
+        self._rounds = Rounds(self.links)
+        #: Whether `close` has begun.
+        self.closing = False
         self._turn = itertools.count()
         self._undoing: set[asyncio.Task[None]] = set()
         #: Places that let us wait in vain: until when they are passed over, and what was wrong.
@@ -76,11 +79,6 @@ class InLoop:
         finally:
             await self.close()
 
-    @property
-    def closing(self) -> bool:
-        """Whether `close` has begun."""
-        return self._closing.done()
-
     async def close(self) -> None:
         """Close everything; those who wait hear that the layer was closed."""
         try:
@@ -90,8 +88,8 @@ class InLoop:
 
     async def _close(self) -> None:
         error = LayerUnavailable(self._url, CLOSED)
-        if not self.closing:
-            self._closing.set_result(None)
+        self.closing = True
+        await self._rounds.close(error)
         await asyncio.gather(*[blocker.close(error) for blocker in self._blockers.values()])
         for pump in self._pumps.values():
             pump.cancel()
@@ -218,17 +216,23 @@ class InLoop:
         except Exception as error:
             raise unavailable(place, error) from error
 
-    async def changed(self, changes: Sequence["asyncio.Future[None]"], secs: float) -> bool:
-        """Wait for one of the changes, but no longer than so; whether there was one.
+    async def changed(self, spots: Spots, changes: Sequence["asyncio.Future[None]"], secs: float | None) -> bool:
+        """Wait for one of the changes, but no longer than `secs`; whether a look found something untold at the spots.
 
         Raises:
             LayerUnavailable: the layer was closed meanwhile.
 
         """
-        done, _ = await asyncio.wait([*changes, self._closing], timeout=secs, return_when=asyncio.FIRST_COMPLETED)
-        if self._closing in done:
-            raise LayerUnavailable(self._url, CLOSED)
-        return bool(done)
+        # A future of each taker's own: `asyncio.wait` searches a shared one through all of its callbacks.
+        found: asyncio.Future[None] = self.loop.create_future()
+        self._rounds.join(spots, found)
+        try:
+            await asyncio.wait([*changes, found], timeout=secs, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._rounds.leave(spots, found)
+        if found.done():
+            found.result()
+        return found.done()
 
     def unwatch(self, place: Place, keys: list[str]) -> None:
         """Look at the keys anew next time."""

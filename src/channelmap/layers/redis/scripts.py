@@ -85,6 +85,19 @@ local next = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
 return {taken, next[2] and string.format('%.6f', next[2] - now) or ''}
 """)
 
+#: K and K$leases of each of several channels. For each 1 if a `TAKE` is worth while, else 0.
+FIND = Script("""#!lua flags=no-writes
+local time = redis.call('TIME')
+local now = string.format('%.17g', time[1] + time[2] / 1e6)
+local found = {}
+for i = 1, #KEYS, 2 do
+    -- If a key cannot be read, `TAKE` says why.
+    local nothing = redis.pcall('EXISTS', KEYS[i]) == 0 and redis.pcall('ZCOUNT', KEYS[i + 1], '-inf', now) == 0
+    found[#found + 1] = nothing and 0 or 1
+end
+return found
+""")
+
 #: K$leases, K$leased; then member and ticket of each.
 SETTLE = Script("""#!lua flags=allow-oom
 for i = 1, #ARGV, 2 do

@@ -10,7 +10,7 @@ from typing import Any
 from channelmap.layers.redis.links import Links
 from channelmap.layers.redis.places import Place
 
-#: Seconds after which one who waits looks for himself: word may get lost when a node leaves a Cluster.
+#: Seconds within which `Rounds` looks at a channel: word may get lost when a node leaves a Cluster.
 WATCH_SECS = 30.0
 
 
@@ -38,7 +38,9 @@ class Watcher:
     def forget(self, keys: list[str]) -> None:
         """Look at the keys anew next time."""
         for key in keys:
-            self._changes.pop(key, None)
+            if key in self._changes:
+                # Others may wait for it, and would never be told.
+                _finish(self._changes.pop(key))
 
     def _told(self, message: Any) -> None:
         """Take in which keys have changed; None when the connection was lost, and anything may have."""
