@@ -67,7 +67,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, run in {
         "python": python,
         "channelmap": f"{python} -m channelmap",
-        "runworker": f"{python} -m channelmap runworker",
+        "runworker": f"{python} -c 'from channelmap.__main__ import runworker; runworker()'",
     }.items():
         (commands / name).write_text(f'#!/bin/sh\nexec {run} "$@"\n')
         (commands / name).chmod(0o755)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import click
+from click.shell_completion import CompletionItem
 
 from channelmap.cli.exits import Exit
 from channelmap.cli.guests import importable, own_stdout
@@ -49,6 +50,11 @@ class _Codes(click.ParamType[frozenset[str]]):
             self.fail(f"there is no code {quoted(code)}; {hint}", param, ctx)
         return codes
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:  # noqa: ARG002
+        """Complete the last code."""
+        before, comma, last = incomplete.rpartition(",")
+        return [CompletionItem(f"{before}{comma}{code}") for code in sorted(_ALL) if code.startswith(last)]
+
 
 class Steps(NamedTuple):
     """What is to be checked beside the files themselves; the names are those of the options."""
@@ -88,16 +94,25 @@ class Steps(NamedTuple):
         Exit.USAGE: "Wrong arguments, a missing file, or an unusable layer.",
     },
 )
-@click.argument("files", nargs=-1, metavar="[FILE]...")
+@click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path())
 @click.option("--select", type=_Codes(), multiple=True, help="Report only these findings.")
 @click.option("--ignore", type=_Codes(), multiple=True, help="Do not report these findings.")
 @click.option("--warn", type=_Codes(), multiple=True, help="Report these findings as warnings, not as errors.")
 @click.option("--no-import", "imports", flag_value=False, default=True, help="Do not import the consumers.")
 @click.option(
-    "--senders", metavar="PATH", multiple=True, help="Also check the sends in these Python files. Repeatable."
+    "--senders",
+    metavar="PATH",
+    type=click.Path(),
+    multiple=True,
+    help="Also check the sends in these Python files. Repeatable.",
 )
 @click.option("--verbose", is_flag=True, help="List the sends that --senders could not check, with the reason.")
-@click.option("--against", metavar="REF|DIR|FILE|LOCK", help="Compare with a release and report what would break.")
+@click.option(
+    "--against",
+    metavar="REF|DIR|FILE|LOCK",
+    type=click.Path(),
+    help="Compare with a release and report what would break.",
+)
 @click.option("--transitive", is_flag=True, help="Compare with every release of a lock, not only with the last.")
 @click.option("--strict", is_flag=True, help="Assume that undeclared properties are used when comparing.")
 @click.option("--layer", is_flag=True, help="Also check the events and dead letters in the layer.")

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from channelmap.cli.completion import channel_names
 from channelmap.cli.exits import Exit
 from channelmap.cli.help import Command, Group
 from channelmap.cli.layers import open_layer
@@ -31,7 +32,9 @@ IDS = click.argument("ids", nargs=-1, metavar="[ID]...")
 ALL = click.option("--all", "everything", is_flag=True, help="Choose all dead letters, or all of --channel.")
 _WRONG_CONTRACT = "The contract is wrong."
 _USAGE = "Wrong arguments, an unknown id or channel, or a missing file or layer."
-CHANNEL = click.option("--channel", metavar="NAME", help="Choose only the dead letters of this channel.")
+CHANNEL = click.option(
+    "--channel", metavar="NAME", shell_complete=channel_names, help="Choose only the dead letters of this channel."
+)
 
 
 @click.group(

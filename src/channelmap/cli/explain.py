@@ -10,13 +10,17 @@ from channelmap.errors import did_you_mean, quoted
 from channelmap.pages import EVENTS, FINDINGS, page, pages
 
 
+def _codes(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    return [code for code in FINDINGS + EVENTS if code.startswith(incomplete)]
+
+
 @click.command(
     "explain",
     cls=Command,
     examples=["channelmap explain", "channelmap explain schema-mismatch"],
     exits={Exit.FINE: "The code was explained.", Exit.USAGE: "Wrong arguments, or an unknown code."},
 )
-@click.argument("code", required=False)
+@click.argument("code", required=False, shell_complete=_codes)
 def command(code: str | None) -> None:
     """Explain a code that a message shows.
 

@@ -12,6 +12,7 @@ CONFIG = click.option(
     "--config",
     envvar="CHANNELMAP_CONFIG",
     default="channels.yaml",
+    type=click.Path(),
     show_default=True,
     metavar="FILE",
     help="Use this contract. $CHANNELMAP_CONFIG sets it too.",

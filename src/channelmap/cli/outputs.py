@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 import click
+from click.shell_completion import CompletionItem
 
 from channelmap.errors import did_you_mean, quoted
 from channelmap.report import FORMATS, Report, render
@@ -22,6 +23,10 @@ class OutputType(click.ParamType[Output]):
     """Reads `FORMAT` and `FORMAT:FILE`."""
 
     name = "FORMAT[:FILE]"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:  # noqa: ARG002
+        """Complete the name of a format."""
+        return [CompletionItem(name) for name in FORMATS if name.startswith(incomplete)]
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Output:
         """Read one; a click error when there is no such format."""

@@ -20,6 +20,7 @@ import click
 from channelmap.checks import check
 from channelmap.cli import logs
 from channelmap.cli.channels_consumers import lend_layer
+from channelmap.cli.completion import channel_names
 from channelmap.cli.exits import Exit
 from channelmap.cli.help import Command
 from channelmap.cli.options import CONFIG, LAYER, VERSION, prepare_imports
@@ -59,7 +60,7 @@ T = TypeVar("T")
         Exit.USAGE: "Wrong arguments, a missing contract, or an unusable layer.",
     },
 )
-@click.argument("channels", nargs=-1, metavar="[CHANNEL]...")
+@click.argument("channels", nargs=-1, metavar="[CHANNEL]...", shell_complete=channel_names)
 @CONFIG
 @LAYER
 @click.option(

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from channelmap.asgi import Event
+from channelmap.cli import completion
 from channelmap.cli.exits import Exit
 from channelmap.cli.help import Command
 from channelmap.cli.layers import open_layer
@@ -46,8 +47,8 @@ _SHELL_HINT = """hint: write the event as JSON in single quotes, such as '{"type
         Exit.USAGE: "Wrong arguments, an unknown channel, or a missing file or layer.",
     },
 )
-@click.argument("channel")
-@click.argument("events", metavar="EVENT|FILE|-")
+@click.argument("channel", shell_complete=completion.channel_names)
+@click.argument("events", metavar="EVENT|FILE|-", shell_complete=completion.events)
 @CONFIG
 @LAYER
 @click.option("--skip-refused", is_flag=True, help="Send the valid events even if others are rejected.")
