@@ -232,6 +232,33 @@ def test_a_ref_that_is_data_or_a_name_refers_to_nothing(directory: Path) -> None
     assert judging(contract(directory, CHANNEL % inline))({"type": "made"}) == ""
 
 
+def test_the_engine_is_given_those_files_alone_that_a_schema_refers_to(directory: Path) -> None:
+    write(
+        directory,
+        one_json='{"$ref": "size.json"}',
+        two_json='{"properties": {"x": {"$ref": "size.json"}, "y": {"$ref": "#/properties/x"}}}',
+        size_json='{"$ref": "unit.json"}',
+        unit_json='{"properties": {"again": {"$ref": "three.json"}}}',
+        three_json='{"$ref": "size.json"}',
+        four_json='{"type": "object"}',
+    )
+    loaded = contract(
+        directory,
+        "{consumer: a.B, events: {one: one.json, two: two.json, three: three.json, four: four.json}}",
+    )
+    given_to_the_engine = {
+        name: [uri.rpartition("/")[2] for uri in sorted(event_type.validator._others)]
+        for name, event_type in loaded.channel("images").events.items()
+        if event_type.validator is not None
+    }
+    assert given_to_the_engine == {
+        "one": ["size.json", "three.json", "unit.json"],
+        "two": ["size.json", "three.json", "unit.json"],
+        "three": ["size.json", "three.json", "unit.json"],
+        "four": [],
+    }
+
+
 def test_schemas_may_refer_to_each_other_in_a_circle(directory: Path) -> None:
     write(directory, a_json='{"properties": {"b": {"$ref": "b.json"}}}', b_json='{"$ref": "a.json"}')
     judge = judging(contract(directory, CHANNEL % "a.json"))

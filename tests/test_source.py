@@ -80,11 +80,26 @@ def test_keys_stay_the_text_that_an_editor_shows(scanner: None) -> None:
         (b"- " * 3_000, "f:1:201: error[too-deep] nested more than 100 levels deep"),
         (b"{a: " * 1_001, "f:1:401: error[too-deep] nested more than 100 levels deep"),
         (b"a: 9" + b"9" * 5000, f"f:1:4: error[unsupported-number] '{'9' * 59}…' is no number that JSON can hold"),
-        (b"#" * 2**20 + b"#", "f: error[file-too-large] the file is larger than 1024 KiB"),
+        (b"#" * 2**24 + b"#", "f: error[file-too-large] the file is larger than 16 MiB"),
     ],
 )
 def test_bad_yaml_is_refused_in_the_same_words_by_both_scanners(text: Any, finding: str, scanner: None) -> None:
     assert findings(read_yaml, "f", text) == [finding]
+
+
+@pytest.mark.parametrize("read", [read_yaml, read_json])
+def test_a_file_of_several_mebibytes_with_hundreds_of_thousands_of_values_is_read(read: Any) -> None:
+    value = ["x" * 3_000_000, *range(250_000)]
+    assert read("f", json.dumps(value).encode()).data == value
+
+
+def test_what_is_too_deep_in_a_long_text_is_refused_without_reading_the_text_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(yaml, "SafeLoader", None)
+    (finding,) = findings(read_yaml, "f", b"- 1\n" * 20_000 + b"- " + b"[" * 2_000)
+    assert finding.startswith("f:20001:")
+    assert finding.endswith(": error[too-deep] nested more than 100 levels deep")
 
 
 def test_anchors_aliases_merge_keys_and_tags_are_all_found_at_once(scanner: None) -> None:
@@ -151,7 +166,10 @@ def test_a_pointer_to_nowhere_is_located_at_its_nearest_ancestor() -> None:
         (b"[1e999]", "f:1:2: error[unsupported-number] '1e999' is no number that JSON can hold"),
         (b'["\\ud800"]', "f:1:2: error[unsupported-text] half of a surrogate pair is no text"),
         (b"[" * 50_000, "f:1:101: error[too-deep] nested more than 100 levels deep"),
-        (b"[" + b"1," * 200_000 + b"1]", "f:1:400000: error[file-too-large] the file holds more than 200,000 values"),
+        (
+            b"[" + b"1," * 500_000 + b"1]",
+            "f:1:1000000: error[file-too-large] the file holds more than 500,000 values",
+        ),
         (b"\xe9", "f:1:1: error[not-utf-8] byte 0xe9 is not UTF-8; save the file as UTF-8"),
     ],
 )

@@ -30,11 +30,13 @@ def rejects_accepted(channel: Channel, event_type: EventType) -> Iterator[Diagno
 
 def engines_disagree(_channel: Channel, event_type: EventType) -> Iterator[Diagnostic]:
     """Find examples that the jsonschema package judges otherwise, as other tools may."""
-    for example in (*event_type.accepts, *event_type.rejects):
-        if event_type.validator is None or not isinstance(example.event, dict):
-            continue
+    examples = [each for each in (*event_type.accepts, *event_type.rejects) if isinstance(each.event, dict)]
+    if event_type.validator is None or not examples:
+        return
+    opinion = second_opinion(event_type.validator)
+    for example in examples:
         ours = event_type.validator.is_valid(example.event)
-        other = second_opinion(event_type.validator, example.event)
+        other = opinion(example.event)
         if other is not None and other is not ours:
             verdicts = ("accepted", "refused") if ours else ("refused", "accepted")
             message = f"this example of {quoted(event_type.name)} is {verdicts[0]} here and {verdicts[1]} by jsonschema"

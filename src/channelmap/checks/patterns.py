@@ -9,25 +9,27 @@ import warnings
 from collections.abc import Iterator
 
 from channelmap.checks.documents import Part
-from channelmap.diagnostics import Diagnostic, Location, Severity
+from channelmap.diagnostics import Diagnostic, Severity
 from channelmap.errors import quoted
+from channelmap.source import Pointer
 
 
 def pattern_ambiguous(part: Part) -> Iterator[Diagnostic]:
     """Find patterns that Python refuses."""
-    for pattern, place in _patterns(part):
+    for pattern, steps in _patterns(part):
         reason = _refusal(pattern)
         if reason:
             message = f"the regular expressions of Python, which other tools use, refuse {quoted(pattern)}: {reason}"
             hint = "write it so that Python and JavaScript read it alike"
+            place = part.place(*steps, key=len(steps) > 1)
             yield Diagnostic(place, "pattern-ambiguous", message, hint, Severity.WARNING)
 
 
-def _patterns(part: Part) -> Iterator[tuple[str, Location]]:
+def _patterns(part: Part) -> Iterator[tuple[str, Pointer]]:
     if "pattern" in part.schema:
-        yield part.schema["pattern"], part.place("pattern")
+        yield part.schema["pattern"], ("pattern",)
     for pattern in part.schema.get("patternProperties", {}):
-        yield pattern, part.place("patternProperties", pattern, key=True)
+        yield pattern, ("patternProperties", pattern)
 
 
 def _refusal(pattern: str) -> str:

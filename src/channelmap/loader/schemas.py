@@ -171,6 +171,8 @@ class Schemas:
 
     def _referred(self, source: Source, reference: Reference) -> Outline | None:
         """Return the outline of the file that a reference names, which is read when it is not known yet."""
+        if reference.uri in self._outlines:
+            return self._outlines[reference.uri]
         before = len(self._files.found)
         name = unquote(reference.uri.removeprefix(BASE_URI))
         mention = source.document.locate((*source.pointer, *reference.pointer))
@@ -202,20 +204,33 @@ class Schemas:
         return f"{quoted(name)} has this '$id'; refer to its path: {quoted(f'{text}#{fragment}' if fragment else text)}"
 
     def _compile(self) -> None:
-        try:
-            others = SchemaSet(self._schemas.items())
-        except SchemaUnusable as error:
-            message = f"the schemas do not fit together: {error.reason}"
-            place = self._document.locate(("channels",), key=True)
-            self.found.append(Diagnostic(place, "schema-unresolvable-ref", message))
-            return
+        sets: dict[frozenset[str], SchemaSet] = {}
         for uri, source in {source.uri: source for source in self._sources.values()}.items():
+            referred = self._referred_by(uri)
             try:
-                self._validators[uri] = Validator(with_type(self._schemas[uri]), uri, others)
+                if referred not in sets:
+                    sets[referred] = SchemaSet((other, self._schemas[other]) for other in referred)
+                self._validators[uri] = Validator(with_type(self._schemas[uri]), uri, sets[referred])
             except SchemaUnusable as error:
                 # It may be one of those that it refers to which cannot be compiled.
                 if not [pattern for each in self._followed for pattern in self._note_patterns(each)]:
                     self._note(source, (), "schema-invalid", f"the schema cannot be used: {error.reason}")
+
+    def _referred_by(self, uri: str) -> frozenset[str]:
+        """Return the URIs of the files that a schema refers to, directly or through others; its own only if one does.
+
+        The engine needs time for each schema that it is given, so it is given no others.
+        """
+        found: set[str] = set()
+        waiting = [uri]
+        while waiting:
+            file = waiting.pop()
+            known = self._outlines.get(file)
+            referred = {reference.uri for reference in known.references} if known is not None else set()
+            new = (referred & self._schemas.keys()) - found - {file}
+            found |= new
+            waiting += new
+        return frozenset(found)
 
     def _note(  # noqa: PLR0913  (what a diagnostic has)
         self, source: Source, pointer: Pointer, code: Code, message: str, hint: str = "", *, key: bool = False

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from channelmap.diagnostics import Location
+from channelmap.source.document import MAX_BYTES
 
-#: The loader reads no larger file either.
-_MAX_BYTES = 1 << 20
 #: A longer line is shown in part: so many code points, of which some stand before the word.
 _MAX_SHOWN = 100
 _SHOWN_BEFORE = 40
@@ -72,10 +71,10 @@ def _read_lines(path: str) -> list[str]:
         if not Path(path).is_file():
             return []
         with Path(path).open("rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+            data = file.read(MAX_BYTES + 1)
     except OSError:
         return []
-    if len(data) > _MAX_BYTES or b"\0" in data:
+    if len(data) > MAX_BYTES or b"\0" in data:
         return []
     return _NEWLINE.split(data.decode("utf-8-sig", errors="replace"))
 

@@ -2,6 +2,7 @@
 
 import re
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +13,12 @@ from channelmap.errors import ContractError, quoted
 Pointer = tuple[str | int, ...]
 """The way from a document's root to one of its values: keys and list positions."""
 
-MAX_BYTES = 1 << 20
-MAX_NODES = 200_000
+#: Room for a contract of 10,000 event types with their schemas and examples in one file.
+MAX_BYTES = 16 << 20
+MAX_NODES = 500_000
 #: Far beyond what people write, far below where a recursive reader or a JSON Schema engine ends the process.
 MAX_DEPTH = 100
+TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 #: More than anybody reads; a file of nothing but aliases would make one for each.
 MAX_FINDINGS = 100
 
@@ -44,7 +47,7 @@ class Text:
 def decode(path: str, data: bytes) -> Text:
     """Read UTF-8, with or without a byte order mark; ContractError with the place of the first bad byte."""
     if len(data) > MAX_BYTES:
-        message = f"the file is larger than {MAX_BYTES // 1024} KiB"
+        message = f"the file is larger than {MAX_BYTES >> 20} MiB"
         raise ContractError([Diagnostic(Location(path), "file-too-large", message)])
     try:
         return Text(path, data.decode("utf-8-sig"))
@@ -68,7 +71,11 @@ class Place:
         self.key_offset = key_offset
         self.key = key
         self.written = written
-        self.children: dict[str | int, Place] = {}
+        self.children = _NO_CHILDREN
+
+
+#: What a scalar has: most values are scalars.
+_NO_CHILDREN: dict[str | int, Place] = {}
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,7 @@ class Document:
     Attributes:
         path: the file, as messages call it.
         data: plain JSON values.
+        find_places: finds where each value stands.
         variables: the values in which ``${NAME}`` was replaced, by the environment's value or by a default.
 
     """
@@ -85,8 +93,13 @@ class Document:
     path: str
     data: Any = field(repr=False)
     text: Text
-    root: Place
+    find_places: Callable[[], Place] = field(repr=False)
     variables: tuple[Pointer, ...] = ()
+
+    @cached_property
+    def root(self) -> Place:
+        """The place of the whole."""
+        return self.find_places()
 
     def locate(self, pointer: Pointer, *, key: bool = False) -> Location:
         """Return the place of a value, or of its key; or of the nearest ancestor that is there."""
@@ -153,6 +166,10 @@ class Builder:
         """The way to the mapping or list that is open."""
         return tuple(place.key for _, place in self._open[1:])
 
+    def is_at(self, pointer: Pointer) -> bool:
+        """Whether the mapping or list that is open is the one at that pointer."""
+        return len(self._open) == len(pointer) + 1 and self.pointer == pointer
+
     @property
     def expects_key(self) -> bool:
         """Whether the next token is a key, or the end of a mapping."""
@@ -162,7 +179,8 @@ class Builder:
         """Begin a mapping or a list."""
         place = self.value(container, offset)
         if len(self._open) == MAX_DEPTH:
-            raise self.stop(offset, "too-deep", f"nested more than {MAX_DEPTH} levels deep")
+            raise self.stop(offset, "too-deep", TOO_DEEP)
+        place.children = {}
         self._open.append((container, place))
 
     def close(self) -> None:
@@ -232,7 +250,7 @@ class Builder:
         if self.found or self._root is None:
             raise ContractError(self.found)
         data, place = self._root
-        return Document(self.text.path, data, self.text, place, tuple(self._variables))
+        return Document(self.text.path, data, self.text, lambda: place, tuple(self._variables))
 
     def _refuse_surrogates(self, text: str, offset: int) -> None:
         if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):

@@ -3,8 +3,10 @@
 import json
 import re
 from json.decoder import scanstring  # type: ignore[attr-defined]
+from math import isfinite
+from typing import Any
 
-from channelmap.source.document import Builder, Document, decode, number
+from channelmap.source.document import MAX_DEPTH, MAX_NODES, Builder, Document, decode, number
 
 _TOKEN = re.compile(r'["{}\[\]]|[^\s",:{}\[\]]+')
 _COMMA = "not JSON: a comma with nothing behind it; take it out"
@@ -22,19 +24,46 @@ def read_json(path: str, data: bytes) -> Document:
         ContractError: with the first error of syntax, or with everything else that is wrong.
 
     """
-    builder = Builder(decode(path, data))
-    text = builder.text.text
-    if not text.strip():
+    text = decode(path, data)
+    builder = Builder(text)
+    if not text.text.strip():
         return builder.document()
     try:
-        # Only for the syntax: numbers are left as text, since `int` has a limit of its own.
-        json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+        if _is_simple(text.text):
+            value = json.loads(text.text, object_pairs_hook=_mapping, parse_float=_finite, parse_constant=_finite)
+            # Most files have no finding: their places are never asked for.
+            return Document(path, value, text, lambda: _scanned(builder).root)
+        # Only for the syntax: `_scan` says where a number is that cannot be read.
+        json.loads(text.text, parse_int=str, parse_float=str, parse_constant=str)
     except json.JSONDecodeError as error:
         place, words = _in_words(error)
         raise builder.stop(place, "json-syntax", words) from None
-    except RecursionError:
-        pass  # deeper than is allowed here: `_scan` says where
-    _scan(text, builder)
+    except (ValueError, RecursionError):
+        pass  # `_scan` says where
+    return _scanned(builder)
+
+
+def _is_simple(text: str) -> bool:
+    """Whether the bounds and the rule about surrogates are kept for sure."""
+    return len(text) <= MAX_NODES and text.count("{") + text.count("[") <= MAX_DEPTH and r"\u" not in text
+
+
+def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is declared twice")
+    return found
+
+
+def _finite(literal: str) -> float:
+    value = float(literal)
+    if not isfinite(value):
+        raise ValueError("not a number of JSON")
+    return value
+
+
+def _scanned(builder: Builder) -> Document:
+    _scan(builder.text.text, builder)
     return builder.document()
 
 

@@ -12,9 +12,11 @@ import yaml
 
 from channelmap.diagnostics import Code
 from channelmap.environment import Filled
-from channelmap.source.document import Builder, Document, Pointer, Text, decode, number
+from channelmap.source.document import TOO_DEEP, Builder, Document, Pointer, Text, decode, number
 from channelmap.source.variables import fill, has_variable
 
+#: Characters of a text that is read by the scanner in Python, about 100 times slower, for the exact place of a finding.
+_MAX_READ_TWICE = 1 << 16
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|\ufeff")
@@ -88,7 +90,10 @@ def _read(text: Text, env: Mapping[str, str] | None, filled_keys: Pointer | None
     except yaml.MarkedYAMLError as error:
         if "nesting depth" in (error.problem or "") and loader is not yaml.SafeLoader:
             # libyaml has a nesting limit too, and reads ahead: it may raise before the event that exceeds ours.
-            return _read(text, env, filled_keys, yaml.SafeLoader)
+            if len(text.text) <= _MAX_READ_TWICE:
+                return _read(text, env, filled_keys, yaml.SafeLoader)
+            place, *_ = _in_words(error, text)
+            raise reader.build.stop(place, "too-deep", TOO_DEEP) from None
         raise reader.build.stop(*_in_words(error, text)) from None
     return reader.build.document()
 
@@ -103,11 +108,11 @@ class _Reader:
     def feed(self, event: Any) -> None:
         offset = event.start_mark.index
         match event:
-            case yaml.AliasEvent():
-                self._alias(event, offset)
             case yaml.ScalarEvent():
                 self._refuse_properties(event, offset)
                 self._scalar(event, offset)
+            case yaml.AliasEvent():
+                self._alias(event, offset)
             case yaml.CollectionStartEvent():
                 self._refuse_properties(event, offset)
                 if self.build.expects_key:
@@ -138,7 +143,7 @@ class _Reader:
             if plain and event.value == "<<":
                 message = "merge key '<<' is not supported"
                 self.build.report(offset, "yaml-unsupported", message, "write the keys out")
-            is_filled = self._filled_keys is not None and self.build.pointer == self._filled_keys
+            is_filled = self._filled_keys is not None and self.build.is_at(self._filled_keys)
             self.build.key(self._fill(event.value, offset) if is_filled else event.value, offset)
             return
         text = self._fill(event.value, offset)

@@ -49,14 +49,14 @@ class SchemaSet:
         schemas: URI and schema of each.
 
     Raises:
-        SchemaUnusable: they do not fit together, because one refers to something that is not among them.
+        SchemaUnusable: one of them refers to something that is not among them.
 
     """
 
     def __init__(self, schemas: Iterable[tuple[str, Any]]) -> None:
         self.schemas = dict(schemas)
         try:
-            self.registry = jsonschema_rs.Registry(self.schemas.items())
+            self.registry = jsonschema_rs.Registry(self.schemas.items()) if self.schemas else None
         except (*_ENGINE_FAILURES, jsonschema_rs.ReferencingError) as error:
             raise SchemaUnusable(str(error)) from None
 

@@ -1,6 +1,7 @@
 """A second engine, the jsonschema package: slow, widely used, and imported only when a check asks it."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 from channelmap.validation.engine import Validator
@@ -8,11 +9,11 @@ from channelmap.validation.guard import unsupported
 from channelmap.validation.structure import Entangled, standalone
 
 
-def second_opinion(validator: Validator, event: dict[str, Any]) -> bool | None:
-    """Say whether the jsonschema package accepts an event; `None` where it is not asked, or cannot say.
+def second_opinion(validator: Validator) -> Callable[[dict[str, Any]], bool | None]:
+    """Return a function that says whether the jsonschema package accepts an event; `None` where it cannot say.
 
-    It is not asked where the two are known to differ: regular expressions, which Python reads in its own way and may
-    never finish, formats, which it does not assert, and what the guard refuses.
+    The package is not asked where the two are known to differ: regular expressions, which Python reads in its own way
+    and may never finish, formats, which it does not assert, and what the guard refuses.
     """
     from jsonschema import Draft202012Validator
     from jsonschema.validators import validator_for
@@ -20,14 +21,19 @@ def second_opinion(validator: Validator, event: dict[str, Any]) -> bool | None:
     try:
         schema = standalone(validator)
     except Entangled:
-        return None
+        return lambda _event: None
     text = json.dumps(schema)
-    if any(f'"{keyword}' in text for keyword in ("pattern", "format", "content")) or unsupported(event):
-        return None
-    try:
-        return bool(validator_for(schema, default=Draft202012Validator)(schema).is_valid(event))
-    except RecursionError:
-        return None
+    if any(f'"{keyword}' in text for keyword in ("pattern", "format", "content")):
+        return lambda _event: None
+    engine = validator_for(schema, default=Draft202012Validator)(schema)
+
+    def accepts(event: dict[str, Any]) -> bool | None:
+        try:
+            return None if unsupported(event) else bool(engine.is_valid(event))
+        except RecursionError:
+            return None
+
+    return accepts
 
 
 def draft_07_metaschema() -> dict[str, Any]:
