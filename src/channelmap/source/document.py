@@ -4,6 +4,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from channelmap.diagnostics import Code, Diagnostic, Location
@@ -98,7 +99,7 @@ class Document:
 
     @cached_property
     def root(self) -> Place:
-        """The place of the whole."""
+        """Return the place of the whole document."""
         return self.find_places()
 
     def locate(self, pointer: Pointer, *, key: bool = False) -> Location:
