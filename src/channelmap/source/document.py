@@ -4,7 +4,6 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from channelmap.diagnostics import Code, Diagnostic, Location
@@ -97,10 +96,15 @@ class Document:
     find_places: Callable[[], Place] = field(repr=False)
     variables: tuple[Pointer, ...] = ()
 
-    @cached_property
+    @property
     def root(self) -> Place:
-        """Return the place of the whole document."""
-        return self.find_places()
+        """The place of the whole document; its children are those of the values in it."""
+        kept = vars(self)
+        # Not cached_property, for the same reason as above.
+        if "_root" not in kept:
+            kept["_root"] = self.find_places()
+        found: Place = kept["_root"]
+        return found
 
     def locate(self, pointer: Pointer, *, key: bool = False) -> Location:
         """Return the place of a value, or of its key; or of the nearest ancestor that is there."""

@@ -32,7 +32,7 @@ def read_json(path: str, data: bytes) -> Document:
         if _is_simple(text.text):
             value = json.loads(text.text, object_pairs_hook=_mapping, parse_float=_finite, parse_constant=_finite)
             # Most files have no finding: their places are never asked for.
-            return Document(path, value, text, lambda: _scanned(builder).root)
+            return Document(path, value, text, lambda: _scanned(Builder(text)).root)
         # Only for the syntax: `_scan` says where a number is that cannot be read.
         json.loads(text.text, parse_int=str, parse_float=str, parse_constant=str)
     except json.JSONDecodeError as error:
