@@ -66,6 +66,20 @@ def burst(
     return layer
 
 
+class Mute(Exception):
+    """An exception whose text raises."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class Untexted(Exception):
+    """An exception whose text is not text."""
+
+    def __str__(self) -> Any:
+        return 5
+
+
 class Jobs(AsyncConsumer):
     """Notes what it handles; fails, stops, exits or answers when it is told to."""
 
@@ -83,6 +97,21 @@ class Jobs(AsyncConsumer):
 
     async def leave(self, event: Event) -> None:
         raise SystemExit(3)
+
+    async def interrupt(self, event: Event) -> None:
+        raise KeyboardInterrupt
+
+    async def mute(self, event: Event) -> None:
+        raise Mute
+
+    async def untexted(self, event: Event) -> None:
+        raise Untexted
+
+    async def exhausted(self, event: Event) -> None:
+        next(iter(()))
+
+    async def give(self, event: Event) -> AsyncIterator[Event]:
+        yield event
 
     async def answer(self, event: Event) -> None:
         await self.send({"type": "anything"})
@@ -122,7 +151,7 @@ def test_a_failing_handler_costs_its_own_event_and_nothing_else(jobs: Any, caplo
     assert (letter.channel, letter.code, letter.event, letter.reason) == ("a", "failed", events[5], "ValueError: boom")
     assert 'raise ValueError("boom")' in letter.traceback
     (record,) = caplog.records
-    assert record.getMessage() == "Exception inside application: boom"
+    assert record.getMessage() == "channel 'a': 'fail' failed: ValueError: boom; kept as a dead letter"
     assert record.exc_info
 
 
@@ -133,6 +162,11 @@ def test_a_failing_handler_costs_its_own_event_and_nothing_else(jobs: Any, caplo
         ("dispatch", "ValueError: No handler for message type dispatch"),
         ("answer", "NotImplementedError: You must implement application_send()"),
         ("leave", "RuntimeError: the application called sys.exit(3)"),
+        ("interrupt", "RuntimeError: the application raised KeyboardInterrupt"),
+        ("mute", "Mute: its text is not available"),
+        ("untexted", "Untexted: its text is not available"),
+        ("exhausted", "RuntimeError: coroutine raised StopIteration"),
+        ("give", "TypeError: Jobs.give is a generator: it must not contain 'yield'"),
     ],
 )
 def test_whatever_an_application_raises_is_the_failure_of_that_event(jobs: Any, event_type: str, reason: str) -> None:
@@ -140,6 +174,67 @@ def test_whatever_an_application_raises_is_the_failure_of_that_event(jobs: Any, 
 
     assert jobs.seen == [1, 3]
     assert [(letter.code, letter.reason) for letter in asyncio.run(layer.dead_letters())] == [("failed", reason)]
+
+
+@pytest.mark.parametrize(
+    ("event_type", "reason"),
+    [
+        ("interrupt", "RuntimeError: the application raised KeyboardInterrupt"),
+        ("mute", "Mute: its text is not available"),
+        ("exhausted", "RuntimeError: SyncJobs raised StopIteration"),
+        ("give", "TypeError: SyncJobs.give is a generator: it must not contain 'yield'"),
+    ],
+)
+def test_whatever_a_sync_handler_raises_is_the_failure_of_that_event(event_type: str, reason: str) -> None:
+    seen = []
+
+    class SyncJobs(SyncConsumer):
+        def job(self, event: Event) -> None:
+            seen.append(event["n"])
+
+        def interrupt(self, event: Event) -> None:
+            raise KeyboardInterrupt
+
+        def mute(self, event: Event) -> None:
+            raise Mute
+
+        def exhausted(self, event: Event) -> None:
+            next(iter(()))
+
+        def give(self, event: Event) -> Iterator[Event]:
+            yield event
+
+    layer = burst(SyncJobs.as_asgi(), [job(1), job(2, event_type), job(3)])
+
+    assert seen == [1, 3]
+    assert [(letter.code, letter.reason) for letter in asyncio.run(layer.dead_letters())] == [("failed", reason)]
+
+
+def test_a_thread_that_cannot_be_started_costs_no_event(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = []
+    failures = 2
+    start = threading.Thread.start
+
+    class Threaded(SyncConsumer):
+        def job(self, event: Event) -> None:
+            seen.append(event["n"])
+
+    def fail_at_first(thread: threading.Thread) -> None:
+        nonlocal failures
+        if thread.name.startswith("Threaded") and failures:
+            failures -= 1
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", fail_at_first)
+    layer = burst(Threaded.as_asgi(), [job(1), job(2)])
+
+    assert seen == [1, 2]
+    assert asyncio.run(layer.dead_letters()) == []
+    message = "channel 'a': the application ended before it took an event: RuntimeError: can't start new thread"
+    assert [record.getMessage() for record in caplog.records] == [message] * 2
 
 
 def test_stop_consumer_settles_the_event_and_a_fresh_instance_goes_on(
@@ -529,7 +624,9 @@ def test_an_application_that_fails_before_it_takes_an_event_loses_none(
 
     asyncio.run(main())
 
-    assert [record.getMessage() for record in caplog.records] == ["Exception inside application: not ready"] * 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "channel 'a': the application ended before it took an event: RuntimeError: not ready"
+    ] * 2
 
 
 @pytest.mark.parametrize("base", [AsyncConsumer, SyncConsumer])

@@ -64,6 +64,11 @@ def handlers_of(consumer: "type[Any]") -> frozenset[str]:
     )
 
 
+def is_generator(handler: object) -> bool:
+    """Return whether calling a handler runs none of it, because it contains `yield`."""
+    return inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler)
+
+
 def _is_framework(cls: type) -> bool:
     return cls is object or cls.__module__ in {__name__, "typing"} or cls.__module__.startswith("channels.")
 
@@ -157,6 +162,9 @@ class _Consumer:
         if name not in handlers_of(own):
             raise ValueError(f"No handler for message type {event['type']}")
         handler: Callable[[Event], Any] = getattr(self, name)
+        if is_generator(handler):
+            # The event would count as handled.
+            raise TypeError(f"{own.__name__}.{name} is a generator: it must not contain 'yield'")
         return handler
 
 
@@ -215,6 +223,8 @@ class SyncConsumer(_Consumer):
         executor = ThreadPoolExecutor(1, thread_name_prefix=type(self).__name__)
         in_thread = sync_to_async(self._drain, thread_sensitive=False, executor=executor)
         try:
+            # A thread that cannot be started is not the failure of an event: none is taken before it runs.
+            await in_thread(None)
             while not self._listens_in_private:
                 await in_thread(await receive(), at_hand)
             await self._consume_both(receive, in_thread)
@@ -229,7 +239,11 @@ class SyncConsumer(_Consumer):
 
     def dispatch(self, event: Event) -> None:
         """Call the handler that the event's type names; ValueError when there is none."""
-        self._handler(event)(event)
+        try:
+            self._handler(event)(event)
+        except StopIteration as error:
+            # A future cannot carry it: the caller would wait forever.
+            raise RuntimeError(f"{type(self).__name__} raised StopIteration") from error
 
     def _find_handler(self, name: str, event: Event) -> Callable[[Event], Any]:
         handler = super()._find_handler(name, event)

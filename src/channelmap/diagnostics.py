@@ -66,6 +66,7 @@ Code = Literal[
     "not-a-consumer",
     "handler-missing",
     "handler-reserved",
+    "handler-generator",
     "handler-not-async",
     "handler-not-sync",
     "handler-wrong-arguments",

@@ -253,6 +253,19 @@ def quoted(value: object, limit: int = 60) -> str:
     return f"'{text if len(text) <= limit else text[: limit - 1] + '…'}'"
 
 
+def text_of(error: BaseException) -> str:
+    """Return class and text of an exception that user code has raised; its `__str__` may itself raise.
+
+    >>> text_of(ValueError("a reason"))
+    'ValueError: a reason'
+    """
+    try:
+        text = str(error)
+    except BaseException:  # noqa: BLE001  (user code runs here, and whatever it raises says nothing about the event)
+        text = "its text is not available"
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
 def shortened(text: str, limit: int = 4_000) -> str:
     """Cut a text that is longer than people read, and say how much is missing.
 

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from channelmap.environment import derived, shown
-from channelmap.errors import ChannelMapError, did_you_mean, quoted
+from channelmap.errors import ChannelMapError, did_you_mean, quoted, text_of
 
 #: What channelmap and the libraries below it import, perhaps after the project has become importable.
 LIBRARIES = frozenset({
@@ -60,8 +60,8 @@ class AttributeMissing(ImportProblem):
 
 def in_words(error: BaseException) -> str:
     """Say what the user's code raised, and where in it."""
-    text = "Django's settings are not configured" if _lacks_django_settings(error) else str(error)
-    reason = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    settings_missing = _lacks_django_settings(error)
+    reason = f"{type(error).__name__}: Django's settings are not configured" if settings_missing else text_of(error)
     place = _place(error)
     return f"{reason} at {place}" if place else reason
 

@@ -468,7 +468,7 @@ class Unable(Stuck):
     worker = run("runworker", "--burst")
 
     assert worker.popen.returncode == 1, worker.errors
-    assert "a handler took longer than 0.05 s" in worker.errors
+    assert "the handler took longer than 0.05 s" in worker.errors
 
 
 def test_a_worker_waits_loudly_for_a_layer_that_is_away(

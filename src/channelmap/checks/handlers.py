@@ -9,7 +9,7 @@ from typing import Any
 from asgiref.sync import iscoroutinefunction
 
 from channelmap.checks.code_places import defined
-from channelmap.consumers import handler_name, handlers_of
+from channelmap.consumers import handler_name, handlers_of, is_generator
 from channelmap.contract import EventType
 from channelmap.diagnostics import Diagnostic, Location
 from channelmap.errors import did_you_mean, quoted
@@ -32,7 +32,8 @@ def handlers(consumer: type, event_type: EventType, place: Location) -> Iterator
     elif name not in handlers_of(consumer):
         yield _missing(consumer, event_type, name, place)
     else:
-        for rule in (_wrong_kind, _wrong_arguments):
+        kind = _generator if is_generator(getattr(consumer, name)) else _wrong_kind
+        for rule in (kind, _wrong_arguments):
             yield from rule(consumer, name, place)
 
 
@@ -54,6 +55,13 @@ def _missing(consumer: type, event_type: EventType, name: str, place: Location) 
     message = f"{consumer.__name__} has no method {quoted(name)} for event type {quoted(event_type.name)}"
     hint = did_you_mean(name, handlers_of(consumer))
     return Diagnostic(place, "handler-missing", message, hint, related=defined(consumer, consumer.__name__))
+
+
+def _generator(consumer: type, name: str, place: Location) -> Iterator[Diagnostic]:
+    subject = f"{consumer.__name__}.{name}"
+    message = f"{subject} is a generator: calling it runs none of it"
+    hint = "remove 'yield', or collect its values in another method"
+    yield Diagnostic(place, "handler-generator", message, hint, related=defined(getattr(consumer, name), subject))
 
 
 def _wrong_kind(consumer: type, name: str, place: Location) -> Iterator[Diagnostic]:

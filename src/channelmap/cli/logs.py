@@ -12,6 +12,10 @@ from channelmap.errors import LONGEST_TRACEBACK, shortened
 ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
+#: Fields of a line about one event, and the attributes of the record that hold them.
+_OF_AN_EVENT = {"channel": "channel", "type": "event_type", "attempt": "attempt"}
+
+
 class TextFormatter(logging.Formatter):
     """Time, level, logger, message; a traceback follows on lines of its own."""
 
@@ -24,7 +28,10 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `time` (UTC), `level`, `logger`, `message`, and `traceback` where there is one."""
+    """One JSON object a line: `time` (UTC), `level`, `logger`, `message`, and `traceback` where there is one.
+
+    A line about one event also has its `channel`, `type` and `attempt`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Write one entry."""
@@ -33,6 +40,9 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
+        }
+        entry |= {
+            name: getattr(record, attribute) for name, attribute in _OF_AN_EVENT.items() if hasattr(record, attribute)
         }
         if record.exc_info and record.exc_info[1] is not None:
             lines = traceback.format_exception(record.exc_info[1])

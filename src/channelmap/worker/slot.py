@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from channelmap.asgi import Application, Event, Receive, Scope
 from channelmap.environment import shown
-from channelmap.errors import quoted, shortened
+from channelmap.errors import quoted, shortened, text_of
 from channelmap.layer import Cause, Delivery, letter_for
 from channelmap.worker.inbox import FIRST_DELAY, LONGEST_DELAY, Inbox
 
@@ -108,9 +108,10 @@ class Slot:
         }
         try:
             await self._application(scope, self._receive(), self._send)
-        except SystemExit as error:
+        except (SystemExit, KeyboardInterrupt) as error:
             # It would end the event loop, and with it what others are doing.
-            raise RuntimeError(f"the application called sys.exit({error.code!r})") from error
+            what = f"called sys.exit({error.code!r})" if isinstance(error, SystemExit) else "raised KeyboardInterrupt"
+            raise RuntimeError(f"the application {what}") from error
 
     def _receive(self) -> Receive:
         """Make the `receive` of one instance."""
@@ -215,29 +216,37 @@ class Slot:
     async def _fail_timed_out(self) -> None:
         self._timed_out = False
         self.cut_off = True
-        limit = self.inbox.service.timeout
-        log.error("channel %s: a handler took longer than %s s", quoted(self.inbox.channel), limit)
-        await self._fail(f"the handler took longer than {limit} s", "")
+        await self._fail(f"the handler took longer than {self.inbox.service.timeout} s", "")
 
     async def _failed(self, error: BaseException) -> None:
-        log.error("Exception inside application: %s", shortened(str(error)), exc_info=error,
-                  extra={"channel": shown(self.inbox.channel)})  # fmt: skip
-        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
-        await self._fail(reason, "".join(traceback.format_exception(error)))
+        await self._fail(text_of(error), "".join(traceback.format_exception(error)), error)
 
-    async def _fail(self, reason: str, trace: str) -> None:
+    async def _fail(self, reason: str, trace: str, error: BaseException | None = None) -> None:
         """Let the event in hand come again, if it may; else keep it as a dead letter."""
         retry, delivery = self.inbox.service.retry, self.in_hand
         if delivery is None:
+            log.error("channel %s: the application ended before it took an event: %s",
+                      quoted(self.inbox.channel), shortened(reason), exc_info=error)  # fmt: skip
             return
         if retry is None or delivery.attempt >= retry.attempts:
+            self._log_failure(delivery, reason, "kept as a dead letter", error)
             # From here on the inbox answers for it, also when this task is cancelled.
             self.in_hand = None
             await self.inbox.bury(delivery, letter_for(delivery, "failed", reason, traceback=trace))
             return
         delay = retry.delay_after(delivery.attempt)
+        outcome = f"attempt {delivery.attempt} of {retry.attempts}, next in {delay:g} s"
+        self._log_failure(delivery, reason, outcome, error)
         await self.inbox.retry(delivery, delay)
         self.in_hand = None
+
+    def _log_failure(self, delivery: Delivery, reason: str, outcome: str, error: BaseException | None) -> None:
+        event_type = delivery.event.get("type") if delivery.event else None
+        log.error(
+            "channel %s: %s failed: %s; %s",
+            quoted(delivery.channel), quoted(event_type), shortened(reason), outcome, exc_info=error,
+            extra={"channel": shown(delivery.channel), "event_type": shown(event_type), "attempt": delivery.attempt},
+        )  # fmt: skip
 
     def _time_out(self) -> None:
         if self._instance is not None:

@@ -31,6 +31,15 @@ class Good(AsyncConsumer):
     def plain(self, event: Any) -> None: ...
 
 
+class Yielding(AsyncConsumer):
+    async def made(self, event: Any) -> Any:
+        yield event
+
+    async def read(self, event: Any) -> None:
+        async for _ in self.made(event):
+            pass
+
+
 class Several(Good):
     async def made_now(self, event: Any) -> None: ...
 
