@@ -77,6 +77,11 @@ def test_a_missing_name_is_told_with_the_nearest_one(module: Callable[[str], str
         ("import pack.nowhere\n", 1, "ModuleNotFoundError: No module named 'pack.nowhere'"),
         ("import pack.imported.nowhere\n", 1, None),
         ("raise RuntimeError\n", 1, "RuntimeError"),
+        (
+            "class Mute(Exception):\n    def __str__(self): raise self\nraise Mute\n",
+            3,
+            "Mute: its text is not available",
+        ),
         ("x = (\n", 1, "SyntaxError: '(' was never closed (imported.py, line 1)"),
     ],
 )
