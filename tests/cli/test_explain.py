@@ -1,9 +1,5 @@
 """`channelmap explain`: from the code in a report to the page that says what to do."""
 
-import os
-import pty
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +12,7 @@ from channelmap.diagnostics import Code
 from channelmap.errors import Rejection
 from channelmap.layer import Cause
 from channelmap.pages import page
+from tests.cli.terminals import on_a_terminal
 
 Run = Callable[..., Any]
 
@@ -73,24 +70,3 @@ def test_on_a_terminal_a_page_is_set_for_people(tmp_path: Path) -> None:
     assert "**" not in shown
     assert "```" not in shown
     assert "\x1b[" in shown
-
-
-def on_a_terminal(*arguments: str) -> str:
-    """What a command prints to a terminal."""
-    reader, terminal = pty.openpty()
-    environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"} | {"TERM": "xterm"}
-    command = [sys.executable, "-m", "channelmap", *arguments]
-    with subprocess.Popen(command, stdout=terminal, env=environment) as process:
-        os.close(terminal)
-        shown = b"".join(iter(lambda: read(reader), b""))
-    os.close(reader)
-    assert process.returncode == 0
-    return shown.decode()
-
-
-def read(descriptor: int) -> bytes:
-    """Read from a terminal; its end is an error on Linux, and nothing elsewhere."""
-    try:
-        return os.read(descriptor, 65536)
-    except OSError:
-        return b""

@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from channelmap.cli.colours import is_colourful
 from channelmap.cli.exits import Exit
 from channelmap.cli.help import Command
 from channelmap.errors import did_you_mean, quoted
@@ -35,7 +36,7 @@ def command(code: str | None) -> None:
         hint = did_you_mean(code, codes) or "'channelmap explain' lists all codes"
         raise click.UsageError(f"there is no code {quoted(code)}; {hint}")
     text = page(code).text
-    if sys.stdout and sys.stdout.isatty():
+    if is_colourful(sys.stdout) or (sys.stdout and sys.stdout.isatty()):
         _render(text)
     else:
         click.echo(text, nl=False)
@@ -54,4 +55,5 @@ def _render(text: str) -> None:
     from rich.console import Console
     from rich.markdown import Markdown
 
-    Console().print(Markdown(text, code_theme="ansi_dark"))
+    # NO_COLOR alone leaves rich its bold text.
+    Console(color_system="auto" if is_colourful(sys.stdout) else None).print(Markdown(text, code_theme="ansi_dark"))

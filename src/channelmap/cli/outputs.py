@@ -7,6 +7,7 @@ from typing import NamedTuple, TextIO
 import click
 from click.shell_completion import CompletionItem
 
+from channelmap.cli.colours import is_colourful
 from channelmap.errors import did_you_mean, quoted
 from channelmap.report import FORMATS, Report, render
 from channelmap.report.wording import one_line, summary
@@ -49,7 +50,7 @@ def write(report: Report, outputs: tuple[Output, ...], stdout: TextIO, *, verbos
         if output.path is not None:
             output.path.write_text(render(report, output.format), encoding="utf-8")
         else:
-            stdout.write(render(report, output.format, colour=_is_colourful(stdout)))
+            stdout.write(render(report, output.format, colour=is_colourful(stdout)))
             stdout.flush()
             if output.format == "github":
                 _add_to_summary(report)
@@ -64,10 +65,6 @@ def _usual_format(stdout: TextIO) -> str:
     if os.environ.get("GITHUB_ACTIONS") == "true":
         return "github"
     return "full" if stdout.isatty() else "concise"
-
-
-def _is_colourful(stdout: TextIO) -> bool:
-    return stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _add_to_summary(report: Report) -> None:

@@ -13,6 +13,7 @@ from rich.progress import track
 
 from channelmap.asgi import Event
 from channelmap.cli import completion
+from channelmap.cli.colours import is_colourful
 from channelmap.cli.exits import Exit
 from channelmap.cli.help import Command
 from channelmap.cli.layers import open_layer
@@ -145,8 +146,10 @@ async def _send(layer: ContractLayer, channel: str, events: list[Event]) -> int:
     sent = 0
     batches = [events[start : start + _BATCH] for start in range(0, len(events), _BATCH)]
     console = Console(stderr=True)
+    # A pipe gets no progress bar, even where FORCE_COLOR is set.
+    silent = len(batches) < 2 or not is_colourful(sys.stderr) or not sys.stderr.isatty()
     try:
-        for batch in track(batches, "sending", console=console, disable=not console.is_terminal or len(batches) < 2):
+        for batch in track(batches, "sending", console=console, disable=silent):
             fitting, error = await _fill(layer, channel, batch)
             sent += fitting
             if error is not None:
