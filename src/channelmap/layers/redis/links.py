@@ -207,10 +207,19 @@ class Links:
     async def _connect(self, line: _Line, options: dict[str, Any]) -> Wire:
         place, address, _ = line
         try:
-            self._wires[line] = await connect(place, address, **options)
-            return self._wires[line]
+            wire = await connect(place, address, **options)
+            self._forget_left(place)
+            self._wires[line] = wire
+            return wire
         finally:
             del self._connecting[line]
+
+    def _forget_left(self, place: Place) -> None:
+        """Close the connections to where a place was before; one with a command under way is closed a time later."""
+        for line, wire in list(self._wires.items()):
+            if line[0] is place and place.has_left(line[1]) and (wire.lost or wire.idle):
+                del self._wires[line]
+                wire.close()
 
 
 def _asking(wire: Wire) -> _Call:

@@ -74,6 +74,10 @@ class Place(ABC):
     def forget(self) -> None:
         """Look it up again next time: a server was lost, or refused."""
 
+    def has_left(self, address: Address) -> bool:  # noqa: ARG002
+        """Whether it is known where the keys are, and none of them is at this address."""
+        return False
+
     @abstractmethod
     def everywhere(self, ask: Ask) -> list[Address]:
         """Look up all servers that have keys; blocks."""
@@ -173,6 +177,9 @@ class Watched(Place):
     def forget(self) -> None:  # noqa: D102
         self._master = None
 
+    def has_left(self, address: Address) -> bool:  # noqa: D102
+        return self._master not in {None, address}
+
     def everywhere(self, ask: Ask) -> list[Address]:  # noqa: D102
         return [self.known("") or self.find("", ask)]
 
@@ -211,6 +218,10 @@ class Cluster(Place):
 
     def forget(self) -> None:  # noqa: D102
         self._ranges = []
+
+    def has_left(self, address: Address) -> bool:  # noqa: D102
+        ranges = self._ranges
+        return bool(ranges) and all(node != address for _, _, node in ranges)
 
     def everywhere(self, ask: Ask) -> list[Address]:  # noqa: D102
         self._look_around(ask, None)

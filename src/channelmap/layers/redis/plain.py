@@ -171,20 +171,35 @@ class Plain:
     def _once(self, place: Place, key: str, use: Callable[[_Call], Any], asked: Address | None = None) -> Any:
         try:
             address = asked or place.known(key) or place.find(key, ask)
-            idle = self._idle_at(place, address)
-            wire = _pick(idle) or PlainWire(place, address)
+            wire = _pick(self._idle_at(place, address)) or self._open(place, address)
         except OSError as error:
             raise Unreached from error
         try:
             result = use(wire.call if asked is None else _asking(wire))
         except hiredis.ReplyError:
-            idle.append(wire)
+            self._keep(place, address, wire)
             raise
         except BaseException:
             wire.close()
             raise
-        idle.append(wire)
+        self._keep(place, address, wire)
         return result
+
+    def _open(self, place: Place, address: Address) -> PlainWire:
+        """Open a connection; those to where the place was before are closed."""
+        wire = PlainWire(place, address)
+        for where in list(self._idle):
+            if where[0] is place and place.has_left(where[1]):
+                left = self._idle.pop(where, deque())
+                while left:
+                    left.pop().close()
+        return wire
+
+    def _keep(self, place: Place, address: Address, wire: PlainWire) -> None:
+        if place.has_left(address):
+            wire.close()
+        else:
+            self._idle_at(place, address).append(wire)
 
     def _idle_at(self, place: Place, address: Address) -> "deque[PlainWire]":
         if self._pid != os.getpid():

@@ -76,6 +76,11 @@ class Wire(asyncio.Protocol):
             if self._transport is not None:
                 self._transport.abort()
 
+    @property
+    def idle(self) -> bool:
+        """Whether no command waits for its reply."""
+        return not self._pending
+
     async def closed(self) -> None:
         """Wait until nothing of the connection is left."""
         await self._ended
