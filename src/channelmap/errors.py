@@ -243,6 +243,15 @@ class LayerUnavailable(LayerError):
     """The layer cannot be reached, was lost, or is not usable as it is configured."""
 
 
+class ChannelUnsupported(LayerError):
+    """The layer can receive no event from a channel, now or later: it does not support such channels."""
+
+
+def one_line(text: str) -> str:
+    """Return a text with a single space in the place of each newline and other run of whitespace."""
+    return " ".join(text.split())
+
+
 def quoted(value: object, limit: int = 60) -> str:
     """Quote a name for a message: in single quotes, control characters escaped, cut at `limit` characters.
 

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from channelmap.environment import derived, shown
-from channelmap.errors import ChannelMapError, did_you_mean, quoted, text_of
+from channelmap.errors import ChannelMapError, did_you_mean, one_line, quoted, text_of
 
 #: What channelmap and the libraries below it import, perhaps after the project has become importable.
 LIBRARIES = frozenset({
@@ -59,9 +59,13 @@ class AttributeMissing(ImportProblem):
 
 
 def in_words(error: BaseException) -> str:
-    """Say what the user's code raised, and where in it."""
+    """Say in one line what the user's code raised, and where in it."""
     settings_missing = _lacks_django_settings(error)
-    reason = f"{type(error).__name__}: Django's settings are not configured" if settings_missing else text_of(error)
+    reason = (
+        f"{type(error).__name__}: Django's settings are not configured"
+        if settings_missing
+        else one_line(text_of(error))
+    )
     place = _place(error)
     return f"{reason} at {place}" if place else reason
 

@@ -114,3 +114,11 @@ def test_settings_that_the_layer_needs_and_that_are_broken_are_said_in_a_sentenc
     assert process.popen.returncode == 2
     assert "DJANGO_SETTINGS_MODULE is 'settings', and setting Django up raised ZeroDivisionError" in process.errors
     assert "Traceback" not in process.errors
+
+
+def test_what_settings_raise_in_several_lines_is_said_in_one(shop: Path, run: Run) -> None:
+    (shop / "settings.py").write_text("raise ValueError('no secret key:\\n  set one')\n")
+
+    process = run("dead", "list", command=COMMAND, DJANGO_SETTINGS_MODULE="settings")
+
+    assert "setting Django up raised ValueError: no secret key: set one at " in process.errors

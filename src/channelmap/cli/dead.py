@@ -18,7 +18,7 @@ from channelmap.cli.help import Command, Group
 from channelmap.cli.layers import open_layer
 from channelmap.cli.options import CONFIG, LAYER
 from channelmap.contract import Contract
-from channelmap.errors import UnknownChannel, printable, shortened
+from channelmap.errors import UnknownChannel, one_line, printable, shortened
 from channelmap.layer import ChannelLayer, DeadLetter
 from channelmap.loader import load
 
@@ -83,7 +83,7 @@ def list_(config: str, layer: str | None, channel: str | None) -> None:
             letter.channel,
             letter.code,
             named,
-            _one_line(shortened(letter.reason)),
+            one_line(shortened(letter.reason)),
         ]
         click.echo("\t".join(map(printable, fields)))
 
@@ -229,10 +229,6 @@ def _time(seconds: float) -> str:
     except (ValueError, OverflowError, OSError):
         # Other programs write into a layer too.
         return str(seconds)
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def as_json(value: Any) -> str:

@@ -20,8 +20,9 @@ from channelmap.cli.layers import open_layer
 from channelmap.cli.options import CONFIG, LAYER
 from channelmap.contract import Channel, Contract
 from channelmap.environment import shown
-from channelmap.errors import ChannelFull, EventRejected
+from channelmap.errors import ChannelFull, EventRejected, LayerError, quoted
 from channelmap.layer import ChannelLayer
+from channelmap.layers.naming import in_words
 from channelmap.layers.packing import pack
 from channelmap.loader import load
 from channelmap.sending import ContractLayer
@@ -175,4 +176,10 @@ async def _fill(layer: ContractLayer, channel: str, batch: list[Event]) -> tuple
             full = error
             sent += error.sent
             step //= 2
+        except (TypeError, ValueError, AssertionError, NotImplementedError) as error:
+            if not hasattr(layer.layer, "inner"):
+                raise
+            # Another's layer: name and events are as the contract wants them, so it does not support the channel.
+            said = in_words(error, quotes_errors=not layer.contract.layer.from_environment)
+            raise LayerError(layer.url, f"cannot send to channel {quoted(channel)}: {said}") from error
     return sent, full if sent < len(batch) else None

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from channelmap.asgi import Event
-from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
+from channelmap.errors import ChannelFull, ChannelUnsupported, LayerError, LayerUnavailable, quoted
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery
 from channelmap.layers.naming import in_words
 
@@ -23,6 +23,8 @@ _log = logging.getLogger("channelmap.layers.foreign")
 GRACE_SECS = 0.05
 #: A `receive` that times out sooner was not waiting for an event.
 SHORTEST_WAIT_SECS = 1.0
+#: What a layer raises when the call was wrong, or asks for what it does not support; waiting does not help.
+_MISTAKES = (TypeError, ValueError, AssertionError, NotImplementedError)
 
 
 class ForeignChannelLayer(ChannelLayer):
@@ -51,6 +53,8 @@ class ForeignChannelLayer(ChannelLayer):
         self.inner = inner
         self._quotes_errors = quotes_errors
         self._has_warned_of_timeout = False
+        #: Channels from which `take` had an event, or waited for one without an error.
+        self._supported: set[str] = set()
         self.url = f"{type(inner).__module__}.{type(inner).__qualname__}"
 
     async def send(self, channel: str, event: Event) -> None:
@@ -122,11 +126,32 @@ class ForeignChannelLayer(ChannelLayer):
     async def take(self, channel: str, limit: int, *, lease: float | None = None, wait: bool = True) -> list[Delivery]:
         if lease is not None:
             raise self._cannot("lease events", "serve its channels at-most-once")
+        receive = self.receive if channel in self._supported else self._receive_first
         try:
-            event = await asyncio.wait_for(self.receive(channel), None if wait else GRACE_SECS)
+            event = await asyncio.wait_for(receive(channel), None if wait else GRACE_SECS)
         except TimeoutError:
+            self._supported.add(channel)
             return []
+        self._supported.add(channel)
         return [Delivery(channel, event, b"", time.time())]
+
+    async def _receive_first(self, channel: str) -> Event:
+        """Receive the first event of a channel; ChannelUnsupported where the layer refuses to, and does so again.
+
+        Once may be the fault of an event that cannot be read, which is gone then.
+        """
+        try:
+            return await self.receive(channel)
+        except _MISTAKES:
+            pass
+        try:
+            return await self.receive(channel)
+        except _MISTAKES as error:
+            said = in_words(error, quotes_errors=self._quotes_errors)
+            reason = (
+                f"cannot serve channel {quoted(channel)}: receiving from it raised {said}; use a layer that supports it"
+            )
+            raise ChannelUnsupported(self.url, reason) from (error if self._quotes_errors else None)
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
         """Do nothing: what was taken is gone."""
@@ -172,7 +197,7 @@ class ForeignChannelLayer(ChannelLayer):
     def _translated(self, channel: str) -> Iterator[None]:
         try:
             yield
-        except (TypeError, ValueError, AssertionError):
+        except _MISTAKES:
             raise  # What was asked was wrong.
         except Exception as error:
             if _is_named("ChannelFull", error):

@@ -3,6 +3,7 @@
 import re
 
 from channelmap.environment import shown
+from channelmap.errors import one_line
 
 #: What stands before the rest of a URL, with as many of the slashes as there are.
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?://)?")
@@ -20,8 +21,8 @@ def layer_name(url: str) -> str:
 
 
 def in_words(error: Exception, *, quotes_errors: bool) -> str:
-    """Say what a library raised; only its class where its text may hold a value of the environment."""
+    """Say in one line what a library raised; only its class where its text may hold a value of the environment."""
     kind = type(error).__name__
     if quotes_errors:
-        return f"{kind}: {error}"
+        return f"{kind}: {one_line(str(error))}"
     return f"{kind}; its text is not shown, for it may hold a value of the environment"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from channelmap.asgi import Application
-from channelmap.errors import LayerError, quoted
+from channelmap.errors import ChannelUnsupported, LayerError, quoted
 from channelmap.layer import ChannelLayer
 from channelmap.terms import Service
 from channelmap.worker.inbox import LEASE, Inbox
@@ -69,13 +69,19 @@ class Worker:
         self._quiet = asyncio.Event()
         self._changed = asyncio.Event()
         self._deadline: float | None = None
+        self._failure: ChannelUnsupported | None = None
         #: A handler was cut off, at its timeout or at the deadline: its thread may still run.
         self.cut_off = False
         #: A burst ended before its time: the application fails before it takes an event, or no key fits the events.
         self.gave_up = False
 
     async def serve(self) -> None:
-        """Serve until stopped, or, in burst mode, until nothing waits."""
+        """Serve until stopped, or, in burst mode, until nothing waits.
+
+        Raises:
+            ChannelUnsupported: the layer cannot serve one of the channels; events in flight were finished before.
+
+        """
         self._open()
         running = [asyncio.ensure_future(slot.run()) for slot in self._slots]
         for task in running:
@@ -91,6 +97,8 @@ class Worker:
         finally:
             self.quiet()
             await self._end([*running, renewing])
+        if self._failure is not None:
+            raise self._failure
 
     def quiet(self) -> None:
         """Take no more. What was not begun goes back, what was begun goes on."""
@@ -104,9 +112,14 @@ class Worker:
         self.quiet()
         self._changed.set()
 
+    def _end_for(self, failure: ChannelUnsupported) -> None:
+        self._failure = failure
+        self.quiet()
+        self._changed.set()
+
     def _open(self) -> None:
         for name, service in self._services.items():
-            inbox = Inbox(self.channel_layer, name, service, burst=self._burst)
+            inbox = Inbox(self.channel_layer, name, service, burst=self._burst, unsupported=self._end_for)
             inbox.closed = self._quiet.is_set()
             self._inboxes.append(inbox)
             self._slots += [Slot(inbox, self.application, self._changed.set) for _ in range(service.concurrency)]

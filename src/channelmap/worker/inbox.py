@@ -15,7 +15,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from channelmap.errors import LayerError, LayerUnavailable, quoted, shortened
+from channelmap.errors import ChannelUnsupported, LayerError, LayerUnavailable, one_line, quoted, shortened
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery, letter_for
 from channelmap.terms import Service
 from channelmap.worker.decryption import Decryption
@@ -69,10 +69,19 @@ class Inbox:
         channel: the channel's name.
         service: how the channel is served.
         burst: never wait for events that are not there yet.
+        unsupported: called when the layer cannot serve the channel; then nothing more is taken.
 
     """
 
-    def __init__(self, layer: ChannelLayer, channel: str, service: Service, *, burst: bool) -> None:
+    def __init__(
+        self,
+        layer: ChannelLayer,
+        channel: str,
+        service: Service,
+        *,
+        burst: bool,
+        unsupported: Callable[[ChannelUnsupported], None] | None = None,
+    ) -> None:
         self.layer = layer
         self.channel = channel
         self.service = service
@@ -89,6 +98,7 @@ class Inbox:
         self._decryption = Decryption(layer, channel)
         self._lease = LEASE if service.retry else None
         self._burst = burst
+        self._unsupported = unsupported
         self._refilling = asyncio.Lock()
         self._settled: list[Delivery] = []
         self._settling = asyncio.Lock()
@@ -120,10 +130,16 @@ class Inbox:
             return True
         if self._burst and self.has_wrong_key:
             return False
-        taken = await self.insist(
-            "take events",
-            lambda: self.layer.take(self.channel, self.pace.limit, lease=self._lease, wait=not self._burst),
-        )
+        try:
+            taken = await self.insist(
+                "take events",
+                lambda: self.layer.take(self.channel, self.pace.limit, lease=self._lease, wait=not self._burst),
+            )
+        except ChannelUnsupported as error:
+            self.closed = True
+            if self._unsupported is not None:
+                self._unsupported(error)
+            return False
         unfit = [delivery for delivery in taken if self._is_unfit(delivery)]
         if unfit:
             if not self._decryption.are_exceptions(taken) and await self._has_wrong_key(taken):
@@ -246,6 +262,7 @@ class Inbox:
             tries: how often it may fail although the layer is there; `None` for any number.
 
         Raises:
+            ChannelUnsupported: no call can succeed.
             Exception: the call failed so often.
 
         """
@@ -254,6 +271,8 @@ class Inbox:
             begun = time.monotonic()
             try:
                 result = await call()
+            except ChannelUnsupported:
+                raise
             except Exception as error:  # whatever a layer's client raises, the worker goes on
                 if time.monotonic() - begun > delay:
                     # The layer was there, and was lost anew: a take that waits has no other way to show it.
@@ -265,7 +284,7 @@ class Inbox:
                 log.error(  # noqa: TRY400  (a traceback only for what is not understood)
                     "channel %s: cannot %s, %s: %s",
                     quoted(self.channel), what, "giving up" if last else f"next try in {delay:.1f} s",
-                    shortened(str(error)), exc_info=None if known else error,
+                    one_line(shortened(str(error))), exc_info=None if known else error,
                 )  # fmt: skip
                 if last:
                     raise
