@@ -121,7 +121,7 @@ def test_it_is_collected_once_and_where_it_is_looked_for(run_pytest: RunPytest, 
 
     for arguments, directory, passed in [
         (["--channelmap=tests/events.yaml"], ".", 5),
-        (["--channelmap", "./tests/../tests/events.yaml"], ".", 5),
+        (["--channelmap=./tests/../tests/events.yaml"], ".", 5),
         (["--channelmap=events.yaml", "."], "tests", 5),
         (["--channelmap=events.yaml", "events.yaml"], "tests", 4),
         (["--channelmap=events.yaml", "events.yaml::thumbnails-generate"], "tests", 2),
@@ -131,6 +131,60 @@ def test_it_is_collected_once_and_where_it_is_looked_for(run_pytest: RunPytest, 
         done = run_pytest(*arguments, directory=directory)
         assert f"{passed} passed" in done.stdout, (arguments, done.stdout)
         assert done.returncode == 0
+
+
+@pytest.mark.parametrize("addopts", ["", "--channelmap"])
+@pytest.mark.parametrize(
+    ("words", "passed"), [(["tests/test_own.py"], 5), (["tests"], 5), (["channels.yaml::thumbnails-delete"], 1)]
+)
+def test_the_bare_option_takes_no_word_that_follows_it(
+    run_pytest: RunPytest, tmp_path: Path, addopts: str, words: list[str], passed: int
+) -> None:
+    replace(tmp_path / "pytest.ini", "--color=no", f"--color=no {addopts}")
+    # Found only where `tests` is known to be an argument before the options are read.
+    (tmp_path / "tests" / "conftest.py").write_text(
+        "def pytest_addoption(parser): parser.addoption('--of-the-project', action='store_true')\n"
+    )
+    own = ["--of-the-project"] if words[0].startswith("tests") else []
+    done = run_pytest(*([] if addopts else ["--channelmap"]), *words, *own)
+    assert f"{passed} passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_last_of_several_names_the_file(run_pytest: RunPytest, tmp_path: Path) -> None:
+    replace(tmp_path / "pytest.ini", "--color=no", "--color=no --channelmap")
+    (tmp_path / "channels.yaml").rename(tmp_path / "events.yaml")
+    assert "5 passed" in run_pytest("--channelmap=events.yaml").stdout
+
+
+def use_django(project: Path, settings: str) -> None:
+    (project / "settings.py").write_text(settings)
+    (project / "consumers.py").write_text(
+        CONSUMERS.replace("from channelmap", "from django.contrib.auth.models import User\nfrom channelmap", 1)
+    )
+
+
+INSTALLED = "INSTALLED_APPS = ['django.contrib.contenttypes', 'django.contrib.auth']\n"
+
+
+def test_a_django_project_is_set_up(run_pytest: RunPytest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_django(tmp_path, INSTALLED)
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "settings")
+    done = run_pytest("--channelmap")
+    assert "5 passed" in done.stdout, done.stdout
+
+
+def test_a_django_project_that_cannot_be_set_up_fails_in_one_line(
+    run_pytest: RunPytest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_django(tmp_path, "raise RuntimeError('no database')\n")
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "settings")
+    done = run_pytest("--channelmap")
+    assert "4 failed, 1 passed" in done.stdout
+    assert (
+        "FAILED channels.yaml::contract - Failed: DJANGO_SETTINGS_MODULE is 'settings', and setting Django up raised "
+        "RuntimeError: no database"
+    ) in done.stdout
+    assert "pytest_plugin.py" not in done.stdout
 
 
 def test_an_event_type_fails_with_its_own_findings(run_pytest: RunPytest, tmp_path: Path) -> None:
@@ -174,7 +228,7 @@ def test_a_contract_that_is_not_there_is_a_wrong_argument(run_pytest: RunPytest)
     assert "nowhere.yaml" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--channelmap=tests"], ["--channelmap", "channels.yaml::thumbnails-delete"]])
+@pytest.mark.parametrize("arguments", [["--channelmap=tests"], ["--channelmap=channels.yaml::thumbnails-delete"]])
 def test_what_is_no_file_is_not_taken_for_a_contract_in_which_all_is_well(
     run_pytest: RunPytest, arguments: list[str]
 ) -> None:

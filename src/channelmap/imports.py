@@ -70,6 +70,39 @@ def in_words(error: BaseException) -> str:
     return f"{reason} at {place}" if place else reason
 
 
+class DjangoUnusable(ChannelMapError):
+    """The Django project that DJANGO_SETTINGS_MODULE names cannot be set up; `settings` is that name."""
+
+    def __init__(self, settings: str, cause: BaseException) -> None:
+        self.settings = settings
+        super().__init__(
+            f"DJANGO_SETTINGS_MODULE is {quoted(settings)}, and setting Django up raised {in_words(cause)}"
+        )
+
+
+def prepare_imports(contract: str) -> None:
+    """Make consumers importable from the working directory and from the contract's, and set Django up if it is used.
+
+    Raises:
+        DjangoUnusable: settings or applications raised.
+
+    """
+    make_importable(Path.cwd(), Path(contract).absolute().parent)
+    settings = os.environ.get("DJANGO_SETTINGS_MODULE")
+    if settings:
+        _set_django_up(settings)
+
+
+def _set_django_up(settings: str) -> None:
+    try:
+        import django
+
+        django.setup()
+    except (Exception, SystemExit) as error:
+        # Settings and applications are the user's code, and may raise whatever they like.
+        raise DjangoUnusable(settings, error) from error
+
+
 def make_importable(*directories: Path) -> None:
     """Put directories on the path of imports, the first one first: behind Python's own modules, before installed ones.
 

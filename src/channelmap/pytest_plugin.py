@@ -4,7 +4,6 @@ pytest loads this in every run, so nothing but pytest is imported before it is n
 """
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -29,15 +28,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, parser: pytest.Parser, args: list[str]) -> None:
+    """Keep a bare `--channelmap` from taking the next word, be it of addopts or of the command line, for its FILE."""
+    if "--channelmap" in args:
+        args[:] = ["--channelmap=" if word == "--channelmap" else word for word in args]
+        # The directories whose conftest.py is loaded next.
+        early_config.known_args_namespace.file_or_dir = parser.parse_known_args(args).file_or_dir
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Add the contract to what is collected, unless some of it was asked for by name."""
     path = _contract_path(config)
     if path is not None and not path.is_file():
         # Nothing that is no file would be collected, and all would be well.
-        raise pytest.UsageError(
-            f"--channelmap: there is no file '{path}'; write --channelmap=FILE, or --channelmap last"
-        )
-    if path is not None and path not in {_absolute(config, argument.partition("::")[0]) for argument in config.args}:
+        raise pytest.UsageError(f"--channelmap: there is no file '{path}'; expected --channelmap=FILE")
+    # pytest before 9 leaves tests out where one argument is in another.
+    asked_for = {_absolute(config, argument.partition("::")[0]) for argument in config.args}
+    if path is not None and asked_for.isdisjoint([path, *path.parents]):
         config.args.append(str(path))
 
 
@@ -109,8 +117,12 @@ class ContractItem(pytest.Item):
     def runtest(self) -> None:
         """Fail with all findings when one of them is an error."""
         from channelmap.diagnostics import Severity
+        from channelmap.imports import DjangoUnusable
 
-        found = [finding for finding in self._find() if self._is_about(finding)]
+        try:
+            found = [finding for finding in self._find() if self._is_about(finding)]
+        except DjangoUnusable as error:
+            pytest.fail(str(error), pytrace=False)
         if any(finding.severity is Severity.ERROR for finding in found):
             pytest.fail("\n".join(map(str, found)), pytrace=False)
         for finding in found:
@@ -135,10 +147,9 @@ class ContractItem(pytest.Item):
 
 def _findings(contract: "Contract") -> "tuple[Diagnostic, ...]":
     from channelmap.checks import check
+    from channelmap.imports import prepare_imports
     from channelmap.selection import without_exempt
 
-    directory = str(contract.root)
-    if directory not in sys.path:
-        sys.path.insert(0, directory)
+    prepare_imports(contract.path)
     # An exemption that is of no use here may be for what is not looked for here.
     return without_exempt(contract, check(contract), frozenset(), datetime.now(UTC).date())

@@ -1,12 +1,8 @@
 """Options that several commands share, and what must be done before a consumer can be imported."""
 
-import os
-from pathlib import Path
-
 import click
 
-from channelmap.errors import quoted
-from channelmap.imports import in_words, make_importable
+from channelmap import imports
 
 CONFIG = click.option(
     "--config",
@@ -22,19 +18,8 @@ LAYER = click.option("--layer", metavar="URL", help="Use this layer instead of t
 
 
 def prepare_imports(config: str) -> None:
-    """Make consumers importable from the working directory and from the file's, and set Django up if it is used."""
-    make_importable(Path.cwd(), Path(config).absolute().parent)
-    settings = os.environ.get("DJANGO_SETTINGS_MODULE")
-    if settings:
-        _set_django_up(settings)
-
-
-def _set_django_up(settings: str) -> None:
+    """Make consumers importable, and set Django up if it is used."""
     try:
-        import django
-
-        django.setup()
-    except (Exception, SystemExit) as error:
-        # Settings and applications are the user's code, and may raise whatever they like.
-        message = f"DJANGO_SETTINGS_MODULE is {quoted(settings)}, and setting Django up raised {in_words(error)}"
-        raise click.UsageError(message) from error
+        imports.prepare_imports(config)
+    except imports.DjangoUnusable as error:
+        raise click.UsageError(str(error)) from error
