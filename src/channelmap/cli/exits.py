@@ -20,6 +20,7 @@ class Exit(IntEnum):
     FINDINGS = 1  # something is wrong with the file, or an event was refused
     USAGE = 2  # wrong arguments, a file or a layer that is not there
     INTERNAL = 3  # our own fault
+    BROKEN = 70  # a worker stopped because a task of its own ended
 
 
 def run(command: click.Command, name: str, argv: Sequence[str] | None) -> int:

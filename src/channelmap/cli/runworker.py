@@ -5,14 +5,16 @@ import atexit
 import logging
 import math
 import os
+import select
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import click
@@ -36,7 +38,7 @@ from channelmap.sending import ContractLayer, open_contract_layer
 from channelmap.startup import leave_on_signals
 from channelmap.supervisor import STOP_SIGNALS, Link, Supervisor, WorkerProcess, command_line, heeded, loaded_modules
 from channelmap.terms import Service
-from channelmap.worker import Worker
+from channelmap.worker import DRAIN_TIMEOUT, Worker
 from channelmap.worker.inbox import FIRST_DELAY, LONGEST_DELAY
 
 log = logging.getLogger("channelmap.worker")
@@ -58,6 +60,7 @@ T = TypeVar("T")
         Exit.FINE: "The worker was told to stop, or its burst is over.",
         Exit.FINDINGS: "The contract or a consumer is wrong.",
         Exit.USAGE: "Wrong arguments, a missing contract, or an unusable layer.",
+        Exit.BROKEN: "A task of the worker itself ended unexpectedly; the log says which.",
     },
 )
 @click.argument("channels", nargs=-1, metavar="[CHANNEL]...", shell_complete=channel_names)
@@ -70,7 +73,7 @@ T = TypeVar("T")
 @click.option(
     "--drain-timeout",
     type=click.FloatRange(min=0),
-    default=30.0,
+    default=DRAIN_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
     help="Let handlers go on for so long after a signal to stop.",
@@ -105,7 +108,7 @@ def command(ctx: click.Context, /, *, processes: int, reload: bool, **options: A
     with closing(Link.from_environment()) as link:
         worker = _work(link, options)
     leave_on_signals()
-    code = Exit.FINDINGS if worker.gave_up else Exit.FINE
+    code = Exit.BROKEN if worker.broken else Exit.FINDINGS if worker.gave_up else Exit.FINE
     if worker.cut_off:
         _leave_stuck_threads(code)
     return code
@@ -120,8 +123,27 @@ def _work(link: Link, options: Mapping[str, Any]) -> Worker:
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise ContractError(findings)
     router = load_router(contract, options["channels"])
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
+    runner = asyncio.Runner(loop_factory=loop_factory)
+    loop = runner.get_loop()
+    _refuse_stop(loop)
+    try:
         return runner.run(_serve(contract, router, link, options))
+    finally:
+        # A task that goes on when it is cancelled would be waited for.
+        if not asyncio.all_tasks(loop):
+            runner.close()
+
+
+def _refuse_stop(loop: asyncio.AbstractEventLoop) -> None:
+    """Let a handler that stops the event loop fail: the loop is the worker's."""
+    stop = loop.stop
+
+    def refuse() -> None:
+        if asyncio.current_task(loop) is not None:
+            raise RuntimeError("a handler must not stop the event loop of its worker")
+        stop()
+
+    loop.stop = refuse  # type: ignore[method-assign]
 
 
 def _supervise(ctx: click.Context, processes: int, *, reload: bool) -> int:
@@ -151,11 +173,11 @@ async def _serve(contract: Contract, router: ChannelNameRouter, link: Link, opti
     layer = open_contract_layer(contract, options["layer"])
     burst = options["burst"]
     services = {name: contract.channel(name).service for name in router.application_mapping}
-    worker = Worker(router, services, layer, burst=burst)
+    worker = Worker(router, services, layer, burst=burst, drain_timeout=options["drain_timeout"])
     judged = ContractLayer(contract, layer)
     current_layer.set(judged)
     lend_layer(judged, options["layer"])
-    stopper = _Stopper(worker, options["drain_timeout"])
+    stopper = _Stopper(worker)
     stopper.listen(link, partial(_source_files, contract))
     try:
         counts = await stopper.unless_stopped(_reach(layer, services, patience=_BURST_PATIENCE if burst else math.inf))
@@ -169,7 +191,7 @@ async def _serve(contract: Contract, router: ChannelNameRouter, link: Link, opti
             if burst:
                 await _tell_retries(layer, services)
     finally:
-        if burst and not stopper.stopped.is_set():
+        if burst and not (stopper.stopped.is_set() or worker.broken):
             link.report("finished")
         await layer.close()
     log.info("stopped")
@@ -215,17 +237,18 @@ def _source_files(contract: Contract) -> Iterable[str]:
 class _Stopper:
     """Stops a worker when its process is told to."""
 
-    def __init__(self, worker: Worker, drain_timeout: float) -> None:
+    def __init__(self, worker: Worker) -> None:
         self.stopped = asyncio.Event()
         self._worker = worker
-        self._drain_timeout = drain_timeout
         self._signalled_before = False
+        self._loop = asyncio.get_running_loop()
 
     def listen(self, link: Link, files: Callable[[], Iterable[str]]) -> None:
         """Listen to signals, and to a supervisor and its end."""
-        loop = asyncio.get_running_loop()
         for signum in heeded(STOP_SIGNALS):
-            loop.add_signal_handler(signum, self._signalled, signum)
+            # Not the event loop's own way: a second signal must be heard while a handler blocks the loop.
+            signal.signal(signum, self._signalled)
+        os.register_at_fork(after_in_child=_forget_signals)
         # No signal: if the whole process group is stopped, both ways reach us, in either order.
         link.listen(partial(self._stop, "told by the supervisor, or left by it"), files)
 
@@ -240,19 +263,30 @@ class _Stopper:
             stopped.cancel()
             await asyncio.gather(calling, stopped, return_exceptions=True)
 
-    def _signalled(self, signum: int) -> None:
-        if self._signalled_before:
-            log.warning("second signal: leaving at once")
-            logging.shutdown()
+    def _signalled(self, signum: int, _frame: FrameType | None) -> None:
+        if self._signalled_before or self._loop.is_closed():
+            # Whoever reads the log may have stopped reading: then nothing is written.
+            if select.select([], [2], [], 0)[1]:
+                log.warning("second signal: leaving at once")
+                logging.shutdown()
             os._exit(128 + signum)
         self._signalled_before = True
-        self._stop(signal.Signals(signum).name)
+        self._loop.call_soon_threadsafe(self._stop, signal.Signals(signum).name)
 
     def _stop(self, why: str) -> None:
         if not self.stopped.is_set():
             self.stopped.set()
             log.info("%s: finishing what was begun", why)
-            self._worker.stop(self._drain_timeout)
+            self._worker.stop()
+
+
+def _forget_signals() -> None:
+    """Let a process that a handler forks have the signal handlers of any program: it is no worker."""
+    for signum in STOP_SIGNALS:
+        if callable(signal.getsignal(signum)):
+            signal.signal(signum, signal.SIG_DFL)
+    with suppress(ValueError):  # forked from a thread
+        signal.set_wakeup_fd(-1)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

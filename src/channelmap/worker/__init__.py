@@ -5,18 +5,21 @@ import logging
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from channelmap.asgi import Application
-from channelmap.errors import ChannelUnsupported, LayerError, quoted
+from channelmap.errors import ChannelUnsupported, LayerError, quoted, text_of
 from channelmap.layer import ChannelLayer
 from channelmap.terms import Service
 from channelmap.worker.inbox import LEASE, Inbox
 from channelmap.worker.slot import Slot
 
-__all__ = ["Worker"]
+__all__ = ["DRAIN_TIMEOUT", "Worker"]
 
 log = logging.getLogger("channelmap.worker")
 
+#: Seconds for running handlers when a worker stops: Kubernetes kills 30 s after its signal to stop.
+DRAIN_TIMEOUT = 25.0
 #: Seconds that a stopping worker gives a lost layer, at least, to take back what is in hand.
 LAST_WORDS = 5.0
 #: Seconds until the next retry of this worker for which a burst still waits.
@@ -37,6 +40,7 @@ class Worker:
         channels: names, or names with how each is served.
         channel_layer: an open layer; it stays open.
         burst: end when everything that waits is handled.
+        drain_timeout: seconds for running handlers when the worker stops.
 
     Raises:
         ValueError: there is no layer.
@@ -51,6 +55,7 @@ class Worker:
         channel_layer: ChannelLayer,
         *,
         burst: bool = False,
+        drain_timeout: float = DRAIN_TIMEOUT,
     ) -> None:
         if channel_layer is None:
             raise ValueError("Channel layer is not valid")
@@ -64,6 +69,7 @@ class Worker:
                 raise LayerError(channel_layer.url, reason)
         self._services = dict(services)
         self._burst = burst
+        self._drain_timeout = drain_timeout
         self._inboxes: list[Inbox] = []
         self._slots: list[Slot] = []
         self._quiet = asyncio.Event()
@@ -74,6 +80,8 @@ class Worker:
         self.cut_off = False
         #: A burst ended before its time: the application fails before it takes an event, or no key fits the events.
         self.gave_up = False
+        #: A task of the worker itself ended although nobody asked for it: a fault of channelmap's own.
+        self.broken = False
 
     async def serve(self) -> None:
         """Serve until stopped, or, in burst mode, until nothing waits.
@@ -84,9 +92,9 @@ class Worker:
         """
         self._open()
         running = [asyncio.ensure_future(slot.run()) for slot in self._slots]
-        for task in running:
-            task.add_done_callback(lambda _: self._changed.set())
         renewing = asyncio.ensure_future(self._renew())
+        for task in (*running, renewing):
+            self._watch("a slot or the renewal of leases", task, endless=True)
         try:
             if self._burst:
                 await self._until_nothing_waits()
@@ -106,20 +114,39 @@ class Worker:
             inbox.quiet()
         self._quiet.set()
 
-    def stop(self, deadline: float) -> None:
-        """Be quiet, and end at the latest `deadline` seconds from now: a handler still running is then cut off."""
-        self._deadline = asyncio.get_running_loop().time() + deadline
+    def stop(self, deadline: float | None = None) -> None:
+        """Be quiet, and cut off the handlers that still run `deadline` seconds from now, or after the drain timeout."""
+        seconds = self._drain_timeout if deadline is None else deadline
+        self._deadline = asyncio.get_running_loop().time() + seconds
         self.quiet()
         self._changed.set()
 
     def _end_for(self, failure: ChannelUnsupported) -> None:
         self._failure = failure
-        self.quiet()
+        self.stop()
+
+    def _watch(self, what: str, task: "asyncio.Task[None]", *, endless: bool = False) -> None:
+        """Stop the worker, as a signal does, when a task of its own fails, or ends although it is endless."""
+        task.add_done_callback(partial(self._task_ended, what, endless))
+
+    def _task_ended(self, what: str, endless: bool, task: "asyncio.Task[None]") -> None:  # noqa: FBT001
         self._changed.set()
+        error = None if task.cancelled() else task.exception()
+        if error is None and (not endless or self._quiet.is_set()):
+            return
+        log.critical(
+            "%s ended unexpectedly (%s): stopping the worker",
+            what, "cancelled" if task.cancelled() else text_of(error) if error else "no error", exc_info=error,
+        )  # fmt: skip
+        self.broken = True
+        if not self._quiet.is_set():
+            self.stop()
 
     def _open(self) -> None:
         for name, service in self._services.items():
-            inbox = Inbox(self.channel_layer, name, service, burst=self._burst, unsupported=self._end_for)
+            inbox = Inbox(
+                self.channel_layer, name, service, burst=self._burst, unsupported=self._end_for, watch=self._watch
+            )
             inbox.closed = self._quiet.is_set()
             self._inboxes.append(inbox)
             self._slots += [Slot(inbox, self.application, self._changed.set) for _ in range(service.concurrency)]
@@ -198,11 +225,7 @@ class Worker:
         for slot in self._slots:
             if slot.inbox in slots_of:
                 slots_of[slot.inbox].append(slot)
-        while slots_of:
+        while True:
             await asyncio.sleep(LEASE / 3)
             for inbox, slots in slots_of.items():
-                in_hand = [slot.in_hand for slot in slots if slot.in_hand]
-                try:
-                    await inbox.renew(in_hand)
-                except LayerError as error:
-                    log.warning("channel %s: cannot renew its leases: %s", quoted(inbox.channel), error)
+                inbox.renew([slot.in_hand for slot in slots if slot.in_hand])

@@ -9,11 +9,11 @@ import logging
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from channelmap.errors import ChannelUnsupported, LayerError, LayerUnavailable, one_line, quoted, shortened
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery, letter_for
@@ -41,6 +41,7 @@ MOST_TRIES = 3
 _BARE_REASON = "its letter could not be written in full; the worker's log has the reason"
 
 T = TypeVar("T")
+Watch = Callable[[str, "asyncio.Task[None]"], None]
 
 
 class Pace:
@@ -70,10 +71,11 @@ class Inbox:
         service: how the channel is served.
         burst: never wait for events that are not there yet.
         unsupported: called when the layer cannot serve the channel; then nothing more is taken.
+        watch: is told of each task that the inbox starts.
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (what a channel needs, and who is told)
         self,
         layer: ChannelLayer,
         channel: str,
@@ -81,6 +83,7 @@ class Inbox:
         *,
         burst: bool,
         unsupported: Callable[[ChannelUnsupported], None] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.layer = layer
         self.channel = channel
@@ -102,11 +105,14 @@ class Inbox:
         self._refilling = asyncio.Lock()
         self._settled: list[Delivery] = []
         self._settling = asyncio.Lock()
+        self._settlement: asyncio.Task[None] | None = None
         #: Deliveries and their dead letters that are not written yet, oldest first.
         self._dead: list[tuple[Delivery, DeadLetter]] = []
         self._dead_since = 0.0
         self._burying = asyncio.Lock()
         self._burial: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
+        self._watch_task = watch
         self._watch: asyncio.TimerHandle | None = None
         self._going_back: asyncio.Task[None] | None = None
 
@@ -186,11 +192,30 @@ class Inbox:
                 )  # fmt: skip
             del self._settled[: len(settled)]
 
-    async def renew(self, in_hand: list[Delivery]) -> None:
-        """Hold on to the leased events that are at hand and in the slots' hands."""
+    def renew(self, in_hand: list[Delivery]) -> None:
+        """Begin to renew the leases of everything that the inbox and its slots hold; no other channel waits for it."""
+        if self._lease is None or (self._renewal is not None and not self._renewal.done()):
+            return
         dead = [delivery for delivery, _ in self._dead]
-        if self._lease is not None and (held := [*self._left, *self.at_hand, *in_hand, *dead]):
-            await self.layer.renew(held, self._lease)
+        if held := [*self._left, *self.at_hand, *in_hand, *dead, *self._settled]:
+            self._renewal = self._start("the renewal of leases", self._renew(held, self._lease))
+
+    async def _renew(self, held: list[Delivery], lease: float) -> None:
+        try:
+            async with asyncio.timeout(lease / 3):
+                await self.layer.renew(held, lease)
+        except Exception as error:
+            known = isinstance(error, LayerError | TimeoutError)
+            log.warning(
+                "channel %s: cannot renew its leases: %s",
+                quoted(self.channel), str(error) or "the layer does not answer", exc_info=None if known else error,
+            )  # fmt: skip
+
+    def _start(self, what: str, call: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.ensure_future(call)
+        if self._watch_task is not None:
+            self._watch_task(f"channel {quoted(self.channel)}: {what}", task)
+        return task
 
     def quiet(self) -> None:
         """Hand out nothing more; `stop` gives back what nobody has begun."""
@@ -207,7 +232,7 @@ class Inbox:
         if not self._dead:
             self._dead_since = time.monotonic()
         if self._burial is None or self._burial.done():
-            self._burial = asyncio.ensure_future(self._bury_soon())
+            self._burial = self._start("the writing of dead letters", self._bury_soon())
         self._dead.append((delivery, letter))
 
     async def flush_full_batch(self) -> None:
@@ -306,8 +331,9 @@ class Inbox:
             self._watch.cancel()
         await self._hoard_came_back()
         await self.flush_dead()
-        if self._burial is not None:
-            self._burial.cancel()
+        for task in (self._burial, self._renewal):
+            if task is not None:
+                task.cancel()
         await self.flush_settled()
         await self._return_left()
 
@@ -341,10 +367,12 @@ class Inbox:
             self._watch = asyncio.get_running_loop().call_later(PATIENCE, self._return_hoard)
 
     def _return_hoard(self) -> None:
-        """Give others what waits here: the handler has become slow."""
+        """Give others what waits here, and settle what is handled: the handler has become slow."""
+        if self._settled:
+            self._settlement = self._start("the settling of events", self.flush_settled())
         if self.at_hand and not self.closed:
             self.pace.note(PATIENCE, 1)
-            self._going_back = asyncio.ensure_future(self._give_back())
+            self._going_back = self._start("the return of prefetched events", self._give_back())
 
     async def _give_back(self) -> None:
         deliveries = self._all_at_hand()
@@ -367,7 +395,7 @@ class Inbox:
         if not await self._count_undecryptable():
             return False
         self._left += taken
-        self._going_back = asyncio.ensure_future(self._return_left())
+        self._going_back = self._start("the return of prefetched events", self._return_left())
         await self._hoard_came_back()
         while count := await self._count_undecryptable():
             self.has_wrong_key = True

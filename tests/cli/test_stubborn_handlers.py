@@ -1,0 +1,134 @@
+"""Handlers that will not end, that hold up the event loop or that fork: the worker still does what it is told."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from channelmap import get_channel_layer
+from channelmap.layer import DeadLetter
+
+CHANNELS = """\
+version: 1
+layer: sqlite:///events.db
+channels:
+  jobs:
+    consumer: work.Jobs
+    events: {job: true, deaf: true, block: true, halt: true, fork: true}
+"""
+WORK = """\
+import asyncio, os, time
+from pathlib import Path
+from channelmap import AsyncConsumer
+
+class Jobs(AsyncConsumer):
+    async def job(self, event):
+        Path("done").touch()
+
+    async def deaf(self, event):
+        Path("begun").touch()
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                pass
+
+    async def block(self, event):
+        Path("begun").touch()
+        time.sleep(60)
+
+    async def halt(self, event):
+        asyncio.get_running_loop().stop()
+
+    async def fork(self, event):
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(60)
+            os._exit(0)
+        Path("child.tmp").write_text(str(pid))
+        Path("child.tmp").rename("child")
+        while os.waitpid(pid, os.WNOHANG) == (0, 0):
+            await asyncio.sleep(0.005)
+"""
+
+Start = Callable[..., Any]
+WaitUntil = Callable[..., None]
+
+
+@pytest.fixture
+def served(project: Path) -> Path:
+    (project / "channels.yaml").write_text(CHANNELS)
+    (project / "work.py").write_text(WORK)
+    return project
+
+
+def send(project: Path, *event_types: str) -> None:
+    layer = get_channel_layer(project / "channels.yaml")
+    for event_type in event_types:
+        layer.send_sync("jobs", {"type": event_type})
+
+
+def dead_letters(project: Path) -> list[DeadLetter]:
+    async def main() -> list[DeadLetter]:
+        letters: list[DeadLetter] = await get_channel_layer(project / "channels.yaml").dead_letters()
+        return letters
+
+    return asyncio.run(main())
+
+
+def test_a_handler_that_swallows_its_cancellation_does_not_keep_the_process(
+    served: Path, start: Start, wait_until: WaitUntil
+) -> None:
+    send(served, "deaf")
+    worker = start("runworker", "--drain-timeout", "0.1")
+    wait_until((served / "begun").exists, "the handler")
+
+    worker.signal(signal.SIGTERM)
+
+    assert worker.wait() == 0, worker.errors
+    assert worker.errors.rstrip().endswith("stopped")
+    (letter,) = dead_letters(served)
+    assert letter.reason == "the worker stopped before the handler had finished"
+
+
+def test_a_second_signal_leaves_at_once_while_a_handler_blocks_the_event_loop(
+    served: Path, start: Start, wait_until: WaitUntil
+) -> None:
+    send(served, "block")
+    worker = start("runworker")
+    wait_until((served / "begun").exists, "the handler")
+
+    # Of several that come together the kernel may make one.
+    wait_until(lambda: worker.signal(signal.SIGTERM) or worker.popen.poll() is not None, "the end of the worker")
+
+    assert worker.wait() == 128 + signal.SIGTERM, worker.errors
+
+
+def test_a_handler_that_stops_the_event_loop_fails_and_the_next_event_is_handled(served: Path, start: Start) -> None:
+    send(served, "halt", "job")
+
+    worker = start("runworker", "--burst")
+
+    assert worker.wait() == 0, worker.errors
+    assert (served / "done").exists()
+    (letter,) = dead_letters(served)
+    assert letter.reason == "RuntimeError: a handler must not stop the event loop of its worker"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_to_a_process_that_a_handler_has_forked_ends_that_process_alone(
+    served: Path, start: Start, wait_until: WaitUntil, signum: signal.Signals
+) -> None:
+    send(served, "fork", "job")
+    worker = start("runworker", "--burst")
+    wait_until((served / "child").exists, "the child")
+
+    os.kill(int((served / "child").read_text()), signum)
+
+    assert worker.wait() == 0, worker.errors
+    assert (served / "done").exists()
+    assert signum.name not in worker.errors
