@@ -22,6 +22,10 @@ class TextFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
+        """Write local time with its zone: consumers may set another one, as Django's TIME_ZONE does."""
+        return datetime.fromtimestamp(record.created, UTC).astimezone().isoformat(" ", timespec="milliseconds")
+
     def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802  (logging's name)
         """Write a traceback, cut where it is longer than anybody reads."""
         return shortened(super().formatException(ei), LONGEST_TRACEBACK)
@@ -55,3 +59,27 @@ def configure(log_format: str, level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class Kept:
+    """The logging of channelmap as it was configured, which an imported module may undo.
+
+    `logging.config.dictConfig`, and so Django's LOGGING, disables all loggers that it does not name, and replaces the
+    handlers of the root.
+    """
+
+    def __init__(self) -> None:
+        self._handlers = list(logging.root.handlers)
+        self._level = logging.root.level
+
+    def restore(self) -> None:
+        """Let channelmap's log lines appear again as they were configured, unless the module has configured them."""
+        ours = logging.getLogger("channelmap")
+        for name, logger in logging.root.manager.loggerDict.items():
+            if isinstance(logger, logging.Logger) and name.partition(".")[0] == "channelmap":
+                logger.disabled = False
+        if logging.root.handlers != self._handlers and not ours.handlers:
+            ours.handlers = self._handlers
+            ours.setLevel(self._level)
+            # The root's new handlers would write each line once more.
+            ours.propagate = False

@@ -118,11 +118,13 @@ def _work(link: Link, options: Mapping[str, Any]) -> Worker:
     """Run one worker to its end, in this process."""
     contract = load(options["config"])
     loop_factory = _loop_factory()
+    logging_kept = logs.Kept()
     prepare_imports(options["config"])
     findings = check(contract, options["channels"], thorough=False)
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise ContractError(findings)
     router = load_router(contract, options["channels"])
+    logging_kept.restore()
     runner = asyncio.Runner(loop_factory=loop_factory)
     loop = runner.get_loop()
     _refuse_stop(loop)
