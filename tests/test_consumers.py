@@ -1,11 +1,13 @@
 """Consumers keep Channels' behaviour, word for word."""
 
 import asyncio
+import contextvars
 import threading
 from contextlib import suppress
 from typing import Any
 
 import pytest
+from asgiref.local import Local
 
 from channelmap import AsyncConsumer, StopConsumer, SyncConsumer
 from channelmap.asgi import Application, Event
@@ -171,3 +173,71 @@ def test_handlers_are_the_public_methods_that_the_users_classes_define() -> None
             await super().dispatch(event)
 
     assert handlers_of(Own) == {"from_mixin", "static", "own"}
+
+
+VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
+#: Keeps what Django's `translation.activate` and `timezone.activate` set.
+LANGUAGE = Local()
+
+
+class AsyncSetter(AsyncConsumer):
+    """Notes what it finds in the context, and then sets it, or does not."""
+
+    seen: list[str] = []
+
+    async def look(self, event: Event) -> None:
+        self.seen.append(note())
+
+    async def put(self, event: Event) -> None:
+        self.seen.append(note())
+        change()
+
+    async def put_and_fail(self, event: Event) -> None:
+        change()
+        raise Over
+
+    async def leave(self, event: Event) -> None:
+        raise SystemExit(3)
+
+
+class SyncSetter(SyncConsumer):
+    """The same, in a thread."""
+
+    seen: list[str] = []
+
+    def look(self, event: Event) -> None:
+        self.seen.append(note())
+
+    def put(self, event: Event) -> None:
+        self.seen.append(note())
+        change()
+
+
+def note() -> str:
+    return f"{VARIABLE.get()} {getattr(LANGUAGE, 'value', None)}"
+
+
+def change() -> None:
+    VARIABLE.set("set")
+    LANGUAGE.value = "de"
+
+
+@pytest.mark.parametrize("consumer", [AsyncSetter, SyncSetter])
+@pytest.mark.parametrize("at_hand", [False, True])
+def test_what_a_handler_sets_in_the_context_does_not_reach_the_next_event(consumer: Any, at_hand: bool) -> None:  # noqa: FBT001
+    own: Any = type("Own", (consumer,), {"seen": []})
+    events: list[Event] = [{"type": name} for name in ("look", "put", "look", "put", "put", "look")]
+    if at_hand:
+        serve(own.as_asgi(), events[0], at_hand=events[1:])
+    else:
+        serve(own.as_asgi(), *events)
+    fresh = "unset None"
+    expected = 1 if at_hand and consumer is AsyncSetter else len(events)
+    assert own.seen == [fresh] * expected
+
+
+def test_a_handler_in_a_context_of_its_own_may_fail_stop_or_leave_like_any_other() -> None:
+    own: Any = type("Own", (AsyncSetter,), {"seen": []})
+    with pytest.raises(RuntimeError, match="Own raised SystemExit"):
+        serve(own.as_asgi(), {"type": "put"}, {"type": "look"}, {"type": "leave"})
+    assert len(own.seen) == 2

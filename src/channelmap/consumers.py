@@ -6,6 +6,7 @@ asks again; so its next `receive()` says that the last event is done. Knows no s
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import inspect
 from collections.abc import Awaitable, Callable
@@ -103,6 +104,10 @@ class _Consumer:
         self.scope = scope
         self.base_send = send
         self._handlers: dict[str, Callable[[Event], Any]] = {}
+        #: The context that each handler begins with. Nearly all leave it as it is; from the first that changed it on,
+        #: each has a copy of its own.
+        self._context = contextvars.copy_context()
+        self._has_own_context = False
         self.channel_layer = current_layer.get()
         if self.channel_layer is not None:
             self._private_channel = await self.channel_layer.new_channel()
@@ -196,9 +201,24 @@ class AsyncConsumer(_Consumer):
     channel_layer_alias: ClassVar[str] = "default"
 
     async def _consume(self, receive: Receive) -> None:
+        dispatch, context, copied = self.dispatch, self._context, contextvars.copy_context
+        while not (self._listens_in_private or self._has_own_context):
+            await dispatch(await receive())
+            self._has_own_context = copied() != context
         while not self._listens_in_private:
-            await self.dispatch(await receive())
-        await self._consume_both(receive, self.dispatch)
+            await self._dispatch_alone(await receive())
+        await self._consume_both(receive, self._dispatch_alone)
+
+    async def _dispatch_alone(self, event: Event) -> None:
+        """Call the handler; what it sets in context variables does not reach the next event."""
+        await asyncio.create_task(self._dispatch_in_task(event), context=self._context.copy())
+
+    async def _dispatch_in_task(self, event: Event) -> None:
+        try:
+            await self.dispatch(event)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # A task passes these on to the event loop, which would end.
+            raise RuntimeError(f"{type(self).__name__} raised {type(error).__name__}") from error
 
     async def dispatch(self, event: Event) -> None:
         """Call the handler that the event's type names; ValueError when there is none."""
@@ -233,8 +253,14 @@ class SyncConsumer(_Consumer):
             executor.shutdown(wait=False)
 
     def _drain(self, event: Event | None, at_hand: Callable[[], Event | None] | None = None) -> None:
+        copied = contextvars.copy_context
+        before = copied()
         while event is not None:
-            self.dispatch(event)
+            if self._has_own_context:
+                self._context.copy().run(self.dispatch, event)
+            else:
+                self.dispatch(event)
+                self._has_own_context = copied() != before
             event = at_hand() if at_hand is not None and not self._listens_in_private else None
 
     def dispatch(self, event: Event) -> None:
