@@ -420,10 +420,27 @@ class Cluster:
     def _first_owner(slot: int) -> int:
         return next(number for number in range(3) if slot < SLOTS * (number + 1) // 3)
 
+    def begin_move(self, key: str, to: Server) -> None:
+        """Let the key's slot be on its way to another node, but not yet there."""
+        slot, old = key_slot(key.encode()), self.node_of(key)
+        names = {node: node.client.execute_command("CLUSTER MYID") for node in (old, to)}
+        to.client.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", names[old])
+        old.client.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", names[to])
+
+    def break_off_move(self, key: str, to: Server) -> None:
+        """Leave the key's slot where it is; what has been sent to the other node is lost."""
+        to.client.flushall()
+        for node in (self.node_of(key), to):
+            node.client.execute_command("CLUSTER SETSLOT", key_slot(key.encode()), "STABLE")
+
     def move(self, key: str, to: Server) -> None:
-        """Give the key's slot, which must be empty, to another node."""
-        slot, name = key_slot(key.encode()), to.client.execute_command("CLUSTER MYID")
-        for node in (to, self.node_of(key)):
+        """Give the key's slot, and all keys in it, to another node."""
+        slot, old = key_slot(key.encode()), self.node_of(key)
+        self.begin_move(key, to)
+        while keys := old.client.execute_command("CLUSTER GETKEYSINSLOT", slot, 100):
+            old.client.execute_command("MIGRATE", "127.0.0.1", to.port, "", 0, 5_000, "REPLACE", "KEYS", *keys)
+        name = to.client.execute_command("CLUSTER MYID")
+        for node in (to, old):
             node.client.execute_command("CLUSTER SETSLOT", slot, "NODE", name)
         self._moved[slot] = to
 

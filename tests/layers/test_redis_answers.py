@@ -118,17 +118,13 @@ def test_what_is_deleted_is_not_asked_for_all_at_once(server: Process, monkeypat
 @contextmanager
 def moving(cluster: Cluster, key: str) -> Iterator[Process]:
     """The slot of a key, which is empty, is on its way to another node, but not yet there."""
-    slot, old = key_slot(key.encode()), cluster.node_of(key)
+    old = cluster.node_of(key)
     new = next(node for node in cluster.nodes if node is not old)
-    names = {node: node.client.execute_command("CLUSTER MYID") for node in (old, new)}
-    new.client.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", names[old])
-    old.client.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", names[new])
+    cluster.begin_move(key, new)
     try:
         yield new
     finally:
-        new.client.flushall()
-        for node in (old, new):
-            node.client.execute_command("CLUSTER SETSLOT", slot, "STABLE")
+        cluster.break_off_move(key, new)
 
 
 def test_a_key_that_is_moving_is_asked_for_where_it_goes(cluster: Cluster) -> None:

@@ -50,8 +50,11 @@ def worth_another_try(place: Place, error: BaseException) -> bool:
     """Note that a server failed; whether nothing was done there, and another one may have the key by now."""
     refused = isinstance(error, hiredis.ReplyError)
     elsewhere = refused and str(error).startswith(_ASK_AGAIN)
+    if refused and str(error).startswith("MOVED "):
+        _, slot, node = str(error).split(" ")
+        place.moved(int(slot), *_host_and_port(node))
     # Until a slot has moved as a whole, it is where it was.
-    if (elsewhere or not refused) and not str(error).startswith("ASK "):
+    elif (elsewhere or not refused) and not str(error).startswith("ASK "):
         place.forget()
     return place.moves and (elsewhere or isinstance(error, Unreached))
 
@@ -60,10 +63,15 @@ def asked_instead(place: Place, key: str, error: BaseException) -> Address | Non
     """Return the node that is to be asked this once, ASKING first, where a Cluster is just moving the key to it."""
     if not (isinstance(error, hiredis.ReplyError) and str(error).startswith("ASK ")):
         return None
-    host, _, port = str(error).rpartition(" ")[2].rpartition(":")
+    host, port = _host_and_port(str(error).rpartition(" ")[2])
     known = place.known(key)
     # A node without a name is where the one is that names it.
-    return Address(host or (known.host if known else ""), int(port))
+    return Address(host or (known.host if known else ""), port)
+
+
+def _host_and_port(node: str) -> tuple[str, int]:
+    host, _, port = node.rpartition(":")
+    return host, int(port)
 
 
 def discreet(error: hiredis.ReplyError) -> hiredis.ReplyError:

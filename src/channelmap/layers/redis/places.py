@@ -78,6 +78,10 @@ class Place(ABC):
         """Whether it is known where the keys are, and none of them is at this address."""
         return False
 
+    def moved(self, slot: int, host: str, port: int) -> None:  # noqa: ARG002
+        """Note which node of a Cluster has a slot now, as another node says."""
+        self.forget()
+
     @abstractmethod
     def everywhere(self, ask: Ask) -> list[Address]:
         """Look up all servers that have keys; blocks."""
@@ -210,7 +214,9 @@ class Cluster(Place):
             return None
         from redis.crc import key_slot
 
-        slot = key_slot(key.encode())
+        return self._owner(key_slot(key.encode()))
+
+    def _owner(self, slot: int) -> Address | None:
         return next((address for first, last, address in self._ranges if first <= slot <= last), None)
 
     def find(self, key: str, ask: Ask) -> Address:  # noqa: D102
@@ -222,6 +228,12 @@ class Cluster(Place):
     def has_left(self, address: Address) -> bool:  # noqa: D102
         ranges = self._ranges
         return bool(ranges) and all(node != address for _, _, node in ranges)
+
+    def moved(self, slot: int, host: str, port: int) -> None:  # noqa: D102
+        # Other nodes may hear of it only later, so they are not asked.
+        if owner := self._owner(slot):
+            others = [one for one in self._ranges if one[:2] != (slot, slot)]
+            self._ranges = [(slot, slot, Address(host or owner.host, port)), *others]
 
     def everywhere(self, ask: Ask) -> list[Address]:  # noqa: D102
         self._look_around(ask, None)

@@ -95,7 +95,8 @@ class Wire(asyncio.Protocol):
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not _NOTHING:
-                if isinstance(reply, hiredis.PushNotification):
+                # That a subscription begins is pushed too, in its turn: it is the reply to the command.
+                if isinstance(reply, hiredis.PushNotification) and reply[0] != b"ssubscribe":
                     if self._told is not None:
                         self._told(reply)
                     continue
