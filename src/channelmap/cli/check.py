@@ -50,7 +50,12 @@ class _Codes(click.ParamType[frozenset[str]]):
             self.fail(f"there is no code {quoted(code)}; {hint}", param, ctx)
         return codes
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:  # noqa: ARG002
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,
+        incomplete: str,  # noqa: ARG002
+    ) -> "list[CompletionItem[str]]":
         """Complete the last code."""
         before, comma, last = incomplete.rpartition(",")
         return [CompletionItem(f"{before}{comma}{code}") for code in sorted(_ALL) if code.startswith(last)]

@@ -23,7 +23,7 @@ def channel_names(ctx: click.Context, param: click.Parameter, incomplete: str) -
     return _safe([channel.name for channel in _channels(ctx).values() if channel.name not in named], incomplete)
 
 
-def events(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+def events(ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem[str]]":
     """Complete the type of an event that begins with a brace, otherwise the name of a file."""
     if not incomplete.startswith("{"):
         return click.Path(allow_dash=True).shell_complete(ctx, param, incomplete)

@@ -25,7 +25,12 @@ class OutputType(click.ParamType[Output]):
 
     name = "FORMAT[:FILE]"
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:  # noqa: ARG002
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,
+        incomplete: str,  # noqa: ARG002
+    ) -> "list[CompletionItem[str]]":
         """Complete the name of a format."""
         return [CompletionItem(name) for name in FORMATS if name.startswith(incomplete)]
 
