@@ -52,9 +52,9 @@ class _Codes(click.ParamType[frozenset[str]]):
 
     def shell_complete(
         self,
-        ctx: click.Context,
-        param: click.Parameter,
-        incomplete: str,  # noqa: ARG002
+        ctx: click.Context,  # noqa: ARG002
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
     ) -> "list[CompletionItem[str]]":
         """Complete the last code."""
         before, comma, last = incomplete.rpartition(",")

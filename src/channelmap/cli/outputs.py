@@ -27,9 +27,9 @@ class OutputType(click.ParamType[Output]):
 
     def shell_complete(
         self,
-        ctx: click.Context,
-        param: click.Parameter,
-        incomplete: str,  # noqa: ARG002
+        ctx: click.Context,  # noqa: ARG002
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
     ) -> "list[CompletionItem[str]]":
         """Complete the name of a format."""
         return [CompletionItem(name) for name in FORMATS if name.startswith(incomplete)]
