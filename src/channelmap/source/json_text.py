@@ -28,18 +28,22 @@ def read_json(path: str, data: bytes) -> Document:
     builder = Builder(text)
     if not text.text.strip():
         return builder.document()
-    try:
-        if _is_simple(text.text):
+    if _is_simple(text.text):
+        try:
             value = json.loads(text.text, object_pairs_hook=_mapping, parse_float=_finite, parse_constant=_finite)
+        except (ValueError, RecursionError):
+            pass  # which of its errors is the first to be told is decided below
+        else:
             # Most files have no finding: their places are never asked for.
             return Document(path, value, text, lambda: _scanned(Builder(text)).root)
-        # Only for the syntax: `_scan` says where a number is that cannot be read.
+    try:
+        # Only for the syntax, to the end of the text: `_scan` says what else is wrong, and relies on it.
         json.loads(text.text, parse_int=str, parse_float=str, parse_constant=str)
     except json.JSONDecodeError as error:
         place, words = _in_words(error)
         raise builder.stop(place, "json-syntax", words) from None
-    except (ValueError, RecursionError):
-        pass  # `_scan` says where
+    except RecursionError:
+        pass  # `_scan` stops sooner
     return _scanned(builder)
 
 
