@@ -148,6 +148,31 @@ def test_a_worker_that_served_and_ends_unasked_is_replaced_and_its_end_is_logged
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("ready", [True, False])
+def test_a_worker_whose_output_has_lost_its_reader_ends_all(*, ready: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with workers(2, ready=ready) as them:
+            ended, other = them.children
+            await ended.end(128 + signal.SIGPIPE)
+            assert other.draining.is_set()
+            assert await them.end() == 128 + signal.SIGPIPE
+            assert len(them.children) == 2
+        assert f"stdout or stderr of worker 1 (pid {ended.pid}) no longer has a reader: stopping" in caplog.text
+
+    asyncio.run(main())
+
+
+def test_a_reader_that_is_lost_while_the_workers_finish_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with workers(2) as them:
+            them.supervisor.stop()
+            them.supervisor.finish("stdout no longer has a reader")
+            assert await them.end() == 0
+        assert "reader" not in caplog.text
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("code", [1, 2])
 def test_a_wrong_file_ends_all_before_any_worker_was_ready(code: int, caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:

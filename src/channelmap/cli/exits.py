@@ -1,7 +1,6 @@
 """How a command ends: what is raised becomes a clear message and a named exit code, never a traceback."""
 
 import io
-import os
 import signal
 import sys
 import traceback
@@ -10,6 +9,7 @@ from enum import IntEnum
 
 import click
 
+from channelmap.cli import readers
 from channelmap.errors import ChannelMapError, ContractError, EventRejected, quoted
 
 
@@ -21,6 +21,7 @@ class Exit(IntEnum):
     USAGE = 2  # wrong arguments, a file or a layer that is not there
     INTERNAL = 3  # our own fault
     BROKEN = 70  # a worker stopped because a task of its own ended
+    READER_GONE = 128 + signal.SIGPIPE  # stdout or stderr has no reader: as if the system had ended the command
 
 
 def run(command: click.Command, name: str, argv: Sequence[str] | None) -> int:
@@ -28,19 +29,34 @@ def run(command: click.Command, name: str, argv: Sequence[str] | None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal or a pipe of another encoding shows what it can.
         sys.stdout.reconfigure(errors="backslashreplace")
+    streams = sys.stdout, sys.stderr
     try:
-        code = command.main(args=list(sys.argv[1:] if argv is None else argv), prog_name=name, standalone_mode=False)
+        code = _run(command, name, sys.argv[1:] if argv is None else argv)
         if sys.stdout:
             sys.stdout.flush()
+    except BrokenPipeError:
+        pass
+    except SystemExit:
+        if sys.stdout is streams[0]:
+            raise
+        # click exits with 1 after a BrokenPipeError, and leaves other streams behind.
+        sys.stdout, sys.stderr = streams
+    else:
+        return code
+    # What Python flushes at exit must not fail.
+    readers.discard()
+    return Exit.READER_GONE
+
+
+def _run(command: click.Command, name: str, arguments: Sequence[str]) -> int:
+    try:
+        return int(command.main(args=list(arguments), prog_name=name, standalone_mode=False) or 0)
     except (click.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # Whoever read our output has gone; what Python would flush at exit has nowhere to go either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.FINE
+        raise
     except Exception as error:  # noqa: BLE001  (the last line of defence)
         return _explain(error, name)
-    return int(code or 0)
 
 
 def _explain(error: Exception, name: str) -> Exit:

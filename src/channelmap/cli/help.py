@@ -9,6 +9,7 @@ from channelmap.cli.exits import Exit
 
 _EVERY_COMMAND = {
     str(int(Exit.INTERNAL)): "An internal error of channelmap.",
+    str(int(Exit.READER_GONE)): "Stdout or stderr no longer has a reader.",
     "128 + N": "Ended by signal N.",
 }
 

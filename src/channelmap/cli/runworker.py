@@ -26,6 +26,7 @@ from channelmap.cli.completion import channel_names
 from channelmap.cli.exits import Exit
 from channelmap.cli.help import Command
 from channelmap.cli.options import CONFIG, LAYER, VERSION, prepare_imports
+from channelmap.cli.readers import ReaderWatch
 from channelmap.contract import Contract
 from channelmap.diagnostics import Severity
 from channelmap.environment import shown
@@ -100,21 +101,24 @@ def command(ctx: click.Context, /, *, processes: int, reload: bool, **options: A
 
     CHANNEL is the name of a channel to serve; without one, all channels are served. SIGTERM, SIGINT and SIGHUP stop
     the worker: running handlers may finish, and unstarted events are returned to their channels. A second signal
-    ends the worker at once.
+    ends the worker at once. It also stops, as after a signal, when stdout or stderr no longer has a reader.
     """
     logs.configure(options["log_format"], options["log_level"])
     if processes > 1 or reload:
         return _supervise(ctx, processes, reload=reload)
+    watch = ReaderWatch()
     with closing(Link.from_environment()) as link:
-        worker = _work(link, options)
+        worker = _work(link, watch, options)
     leave_on_signals()
     code = Exit.BROKEN if worker.broken else Exit.FINDINGS if worker.gave_up else Exit.FINE
+    if watch.lost:
+        code = Exit.READER_GONE
     if worker.cut_off:
         _leave_stuck_threads(code)
     return code
 
 
-def _work(link: Link, options: Mapping[str, Any]) -> Worker:
+def _work(link: Link, watch: ReaderWatch, options: Mapping[str, Any]) -> Worker:
     """Run one worker to its end, in this process."""
     contract = load(options["config"])
     loop_factory = _loop_factory()
@@ -129,7 +133,7 @@ def _work(link: Link, options: Mapping[str, Any]) -> Worker:
     loop = runner.get_loop()
     _refuse_stop(loop)
     try:
-        return runner.run(_serve(contract, router, link, options))
+        return runner.run(_serve(contract, router, link, watch, options))
     finally:
         # A task that goes on when it is cancelled would be waited for.
         if not asyncio.all_tasks(loop):
@@ -166,21 +170,33 @@ def _supervise(ctx: click.Context, processes: int, *, reload: bool) -> int:
         grace=ctx.params["drain_timeout"] + _KILL_AFTER,
         watched=sorted({Path.cwd(), contract.root}) if reload else None,
     )
-    code = asyncio.run(supervisor.run())
+    watch = ReaderWatch()
+
+    async def main() -> int:
+        watch.start(supervisor.finish)
+        try:
+            return await supervisor.run()
+        finally:
+            watch.close()
+
+    code = asyncio.run(main())
     leave_on_signals()
-    return code
+    return Exit.READER_GONE if watch.lost else code
 
 
-async def _serve(contract: Contract, router: ChannelNameRouter, link: Link, options: Mapping[str, Any]) -> Worker:
+async def _serve(
+    contract: Contract, router: ChannelNameRouter, link: Link, watch: ReaderWatch, options: Mapping[str, Any]
+) -> Worker:
     layer = open_contract_layer(contract, options["layer"])
     burst = options["burst"]
     services = {name: contract.channel(name).service for name in router.application_mapping}
-    worker = Worker(router, services, layer, burst=burst, drain_timeout=options["drain_timeout"])
+    worker = Worker(watch.around(router), services, layer, burst=burst, drain_timeout=options["drain_timeout"])
     judged = ContractLayer(contract, layer)
     current_layer.set(judged)
     lend_layer(judged, options["layer"])
     stopper = _Stopper(worker)
     stopper.listen(link, partial(_source_files, contract))
+    watch.start(stopper.reader_gone)
     try:
         counts = await stopper.unless_stopped(_reach(layer, services, patience=_BURST_PATIENCE if burst else math.inf))
         if counts is not None:
@@ -196,6 +212,7 @@ async def _serve(contract: Contract, router: ChannelNameRouter, link: Link, opti
         if burst and not (stopper.stopped.is_set() or worker.broken):
             link.report("finished")
         await layer.close()
+        watch.close()
     log.info("stopped")
     return worker
 
@@ -265,6 +282,10 @@ class _Stopper:
             stopped.cancel()
             await asyncio.gather(calling, stopped, return_exceptions=True)
 
+    def reader_gone(self, why: str) -> None:
+        """Stop, because a stream has lost its reader."""
+        self._stop(why, logging.WARNING)
+
     def _signalled(self, signum: int, _frame: FrameType | None) -> None:
         if self._signalled_before or self._loop.is_closed():
             # Whoever reads the log may have stopped reading: then nothing is written.
@@ -275,10 +296,10 @@ class _Stopper:
         self._signalled_before = True
         self._loop.call_soon_threadsafe(self._stop, signal.Signals(signum).name)
 
-    def _stop(self, why: str) -> None:
+    def _stop(self, why: str, level: int = logging.INFO) -> None:
         if not self.stopped.is_set():
             self.stopped.set()
-            log.info("%s: finishing what was begun", why)
+            log.log(level, "%s: finishing what was begun", why)
             self._worker.stop()
 
 

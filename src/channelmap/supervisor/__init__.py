@@ -25,6 +25,8 @@ log = logging.getLogger("channelmap.supervisor")
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: Exit codes that mean a wrong file or a wrong command line: the next process would end with the same.
 _HOPELESS = (1, 2)
+#: Exit code of a worker whose stdout or stderr has lost its reader: those of the supervisor are the same streams.
+_READER_GONE = 128 + signal.SIGPIPE
 #: Seconds between a crash and the next start: the first, and the upper bound of their growth.
 _FIRST_DELAY, _LONGEST_DELAY = 0.5, 30.0
 #: Seconds after which a worker counts as healthy: its next crash is its first.
@@ -135,6 +137,12 @@ class Supervisor:
         for child in self._children:
             self._tell(child)
 
+    def finish(self, why: str) -> None:
+        """Let the workers finish, unless they are finishing already."""
+        if not self._stopping.is_set():
+            log.warning("%s: stopping %d workers", why, len(self._children))
+            self.stop()
+
     def _signalled(self, signum: int) -> None:
         name = signal.Signals(signum).name
         if self._stopping.is_set():
@@ -163,6 +171,9 @@ class Supervisor:
                 if child.finished or self._stopping.is_set():
                     # One that was still starting had nothing to finish. A killed one ends as shells say it.
                     return 0 if code == -signal.SIGTERM else code if code >= 0 else 128 - code
+                if code == _READER_GONE:
+                    self.finish(f"stdout or stderr of worker {number} (pid {child.pid}) no longer has a reader")
+                    return code
                 if change.is_set():
                     continue
                 end = f"worker {number} (pid {child.pid}) {_in_words(code)}"
