@@ -339,3 +339,31 @@ def test_a_type_checker_sees_a_misspelt_method_and_a_wrong_argument(tmp_path: Pa
         'sample.py:17: error: Argument 2 to "group_add" of "ContractLayer" has incompatible type "int"  [arg-type]',
         'sample.py:20: error: Module "channelmap" has no attribute "get_chanel_layer"  [attr-defined]',
     ]
+
+
+@pytest.fixture
+def deleted_directory(tmp_path_factory: pytest.TempPathFactory, project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory that was deleted, as that of the last release is; the project is elsewhere."""
+    directory = tmp_path_factory.mktemp("release")
+    monkeypatch.chdir(directory)
+    directory.rmdir()
+    return directory
+
+
+@pytest.mark.usefixtures("deleted_directory")
+def test_a_contract_with_an_absolute_path_needs_no_working_directory(contract_file: Callable[..., Path]) -> None:
+    layer = get_channel_layer(contract_file())
+    layer.send_sync("jobs", GOOD)
+    assert asyncio.run(layer.receive("jobs")) == GOOD
+
+
+@pytest.mark.usefixtures("deleted_directory")
+@pytest.mark.parametrize("call", [get_channel_layer, load, load_router])
+def test_a_relative_path_below_a_deleted_working_directory_is_explained(call: Callable[[str], object]) -> None:
+    with pytest.raises(ContractError) as caught:
+        call("app/channels.yaml")
+    (finding,) = caught.value.diagnostics
+    assert str(finding) == (
+        "app/channels.yaml: error[file-missing] the working directory no longer exists; "
+        "name the file by its absolute path, or change to a directory that exists"
+    )

@@ -15,6 +15,7 @@ from channelmap.errors import ContractError
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery, current_layer
 from channelmap.layers import open_backend, open_layer
 from channelmap.loader import load
+from channelmap.loader.files import absolute
 from channelmap.terms import Limits
 from channelmap.validation import plain
 
@@ -34,7 +35,7 @@ def get_channel_layer(config: str | Path | None = None) -> "ContractLayer":
             the file named by ``$CHANNELMAP_CONFIG``, and ``channels.yaml`` in the working directory.
 
     Raises:
-        ContractError: the file exists and is wrong.
+        ContractError: the file exists and is wrong, or its path is relative and the working directory was deleted.
         LayerUnavailable: the layer's URL is none, or its driver is not installed.
 
     """
@@ -42,7 +43,7 @@ def get_channel_layer(config: str | Path | None = None) -> "ContractLayer":
     if config is None and isinstance(current, ContractLayer):
         return current
     # A symbolic link is not followed, as by the commands: its directory is the root, and has the database.
-    path = Path(config or os.environ.get("CHANNELMAP_CONFIG") or "channels.yaml").absolute()
+    path = absolute(Path(config or os.environ.get("CHANNELMAP_CONFIG") or "channels.yaml"))
     key = (os.getpid(), path.parent.resolve() / path.name)
     layer = _layers.get(key)
     if layer is None:

@@ -16,6 +16,7 @@ import pytest
 from channelmap import get_channel_layer, load
 from channelmap.cli import channelmap
 from channelmap.cli.dead import as_json
+from channelmap.cli.exits import Exit
 from channelmap.cli.exits import run as cli_run
 from channelmap.layer import DeadLetter
 from channelmap.validation import Validator
@@ -549,3 +550,13 @@ def test_a_channel_that_is_not_a_string_is_named_as_such(served: Path, name: Any
 
     with pytest.raises(TypeError, match=expected):
         get_channel_layer(served / "channels.yaml").send_sync(name, {"type": "job", "id": 1})
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["runworker"], ["dead", "list"], ["init"]])
+def test_a_command_says_that_the_working_directory_was_deleted(project: Path, arguments: list[str]) -> None:
+    (project / "release").mkdir()
+    command = f"cd release; rmdir ../release; exec {sys.executable} -m channelmap {' '.join(arguments)}"
+    process = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert process.returncode == Exit.USAGE
+    assert "the working directory no longer exists" in process.stdout + process.stderr
+    assert "Traceback" not in process.stderr

@@ -62,15 +62,21 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     """What the commands of the examples find: this Python, a committer, and nobody who wants another format."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
-    known = set(sys.modules)
+    # Other tests may have left modules of the same names.
+    forget_modules(tmp_path.parent)
     for name, value in GIT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     for name in ("GITHUB_ACTIONS", "CHANNELMAP_CONFIG", "DJANGO_SETTINGS_MODULE"):
         monkeypatch.delenv(name, raising=False)
     yield
-    for name in set(sys.modules) - known:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+    forget_modules(tmp_path)
+
+
+def forget_modules(directory: Path) -> None:
+    """Let what was imported from there be imported anew."""
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(str(directory)):
             del sys.modules[name]
 
 

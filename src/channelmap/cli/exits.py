@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from enum import IntEnum
+from pathlib import Path
 
 import click
 
@@ -83,5 +84,15 @@ def _explain(error: Exception, name: str) -> Exit:
 
 
 def _of_the_system(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError) and not _has_working_directory():
+        return "the working directory no longer exists; change to a directory that does"
     reason = error.strerror or str(error) or type(error).__name__
     return f"{quoted(error.filename, 200)}: {reason}" if error.filename else reason
+
+
+def _has_working_directory() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True

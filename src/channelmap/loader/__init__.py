@@ -12,7 +12,7 @@ from channelmap.diagnostics import Diagnostic, Location
 from channelmap.errors import ContractError
 from channelmap.loader.build import build
 from channelmap.loader.examples import read_examples
-from channelmap.loader.files import Fetch, Files, label_of
+from channelmap.loader.files import Fetch, Files, absolute, label_of
 from channelmap.loader.schemas import Schemas
 from channelmap.loader.shape import check_shape, misplaced_variables
 from channelmap.source import Document, read_document
@@ -36,13 +36,13 @@ def load(
         ContractError: with everything that is wrong, in this file and in those that it names.
 
     """
-    path = Path(path)
+    path = absolute(Path(path))
     document = _read(path, os.environ if env is None else env)
     misplaced = [*misplaced_variables(document)]
     if misplaced:
         # No schema and no example is looked at that holds a value of the environment.
         raise ContractError([*misplaced, *check_shape(document)])
-    files = Files(path.absolute().parent, fetch)
+    files = Files(path.parent, fetch)
     schemas = Schemas(document, files)
     examples = read_examples(document, files)
     found = [*check_shape(document), *schemas.found, *files.found]
@@ -60,5 +60,5 @@ def _read(path: Path, env: Mapping[str, str]) -> Document:
             raise
         (missing,) = error.diagnostics
         hint = f"{missing.hint} If not, {_HINT}" if missing.hint.endswith("?") else _HINT
-        location = Location(str(path.absolute()))
+        location = Location(str(path))
         raise ContractError([Diagnostic(location, missing.code, missing.message, hint)]) from None

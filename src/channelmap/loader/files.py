@@ -21,14 +21,29 @@ _MOST_LOOKED_AT = 200
 _SYNTAX: dict[Kind, Code] = {"schema": "schema-syntax", "examples": "examples-syntax"}
 
 
+def absolute(path: Path) -> Path:
+    """Make a path absolute; symbolic links stay.
+
+    Raises:
+        ContractError: the path is relative, and the working directory was deleted.
+
+    """
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        hint = "name the file by its absolute path, or change to a directory that exists"
+        problem = "the working directory no longer exists"
+        raise ContractError([Diagnostic(Location(str(path)), "file-missing", problem, hint)]) from None
+
+
 def label_of(path: Path) -> str:
     """Name a file for messages: relative to the working directory where it is below it."""
     # Not resolved: a symbolic link is called as its user calls it.
-    absolute = Path(os.path.normpath(path.absolute())) if "\0" not in str(path) else path
+    file = Path(os.path.normpath(absolute(path))) if "\0" not in str(path) else path
     try:
-        return str(absolute.relative_to(Path.cwd()))
-    except ValueError:
-        return str(absolute)
+        return str(file.relative_to(Path.cwd()))
+    except (ValueError, FileNotFoundError):  # it lies elsewhere, or the working directory was deleted
+        return str(file)
 
 
 class Files:
