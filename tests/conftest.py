@@ -29,6 +29,13 @@ ID_SCHEMA = {
 }
 
 
+def pytest_configure() -> None:
+    """Undo what `nohup` and the `&` of a shell do: processes that tests start would ignore these signals, too."""
+    for signum, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, handler)
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty directory that is the working directory and on the path of imports."""

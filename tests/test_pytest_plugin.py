@@ -45,11 +45,13 @@ def run_pytest(tmp_path: Path) -> RunPytest:
     (tmp_path / "channels.yaml").write_text(CONTRACT)
     (tmp_path / "consumers.py").write_text(CONSUMERS)
     (tmp_path / "pytest.ini").write_text("[pytest]\ntestpaths = tests\naddopts = -p no:cacheprovider --color=no\n")
+    # Hypothesis is imported by its plugin, which takes longer than all the rest.
+    without = ["-p", "no:hypothesispytest"]
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_own.py").write_text("def test_own(): pass\n")
 
     def run(*arguments: str, directory: str = ".") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-P", "-m", "pytest", "-q", *arguments]
+        command = [sys.executable, "-P", "-m", "pytest", "-q", *without, *arguments]
         done = subprocess.run(
             command,
             cwd=tmp_path / directory,
