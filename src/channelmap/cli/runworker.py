@@ -40,7 +40,7 @@ from channelmap.startup import leave_on_signals
 from channelmap.supervisor import STOP_SIGNALS, Link, Supervisor, WorkerProcess, command_line, heeded, loaded_modules
 from channelmap.terms import Service
 from channelmap.worker import DRAIN_TIMEOUT, Worker
-from channelmap.worker.inbox import FIRST_DELAY, LONGEST_DELAY
+from channelmap.worker.insistence import FIRST_DELAY, LONGEST_DELAY
 
 log = logging.getLogger("channelmap.worker")
 

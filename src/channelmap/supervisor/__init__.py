@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from channelmap.clock import Clock
 from channelmap.supervisor.link import Link
 from channelmap.supervisor.process import WorkerProcess, command_line
 from channelmap.supervisor.sources import Watch, loaded_modules, source_files
@@ -63,18 +64,6 @@ class Child(Protocol):
 
     def ask_files(self) -> None:
         """Ask it to report in `files` what it has loaded."""
-
-
-class Clock:
-    """The time of a supervisor, in seconds; a test hands in its own."""
-
-    def time(self) -> float:
-        """Return the time since some fixed moment."""
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await asyncio.sleep(seconds)
 
 
 class Supervisor:
