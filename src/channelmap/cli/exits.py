@@ -22,6 +22,7 @@ class Exit(IntEnum):
     USAGE = 2  # wrong arguments, a file or a layer that is not there
     INTERNAL = 3  # our own fault
     BROKEN = 70  # a worker stopped because a task of its own ended
+    STALLED = 71  # a worker's event loop did not turn any more
     READER_GONE = 128 + signal.SIGPIPE  # stdout or stderr has no reader: as if the system had ended the command
 
 

@@ -62,6 +62,7 @@ T = TypeVar("T")
         Exit.FINDINGS: "The contract or a consumer is wrong.",
         Exit.USAGE: "Wrong arguments, a missing contract, or an unusable layer.",
         Exit.BROKEN: "A task of the worker itself ended unexpectedly; the log says which.",
+        Exit.STALLED: "The event loop was blocked for five minutes; the stacks are on stderr.",
     },
 )
 @click.argument("channels", nargs=-1, metavar="[CHANNEL]...", shell_complete=channel_names)
