@@ -57,11 +57,13 @@ def _run(command: click.Command, name: str, arguments: Sequence[str]) -> int:
         return 128 + signal.SIGINT
     except BrokenPipeError:
         raise
-    except Exception as error:  # noqa: BLE001  (the last line of defence)
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001  (the last line of defence, for panics of native libraries too)
         return _explain(error, name)
 
 
-def _explain(error: Exception, name: str) -> Exit:
+def _explain(error: BaseException, name: str) -> Exit:
     if isinstance(error, click.NoSuchCommand | click.NoSuchOption) and error.possibilities:
         # The nearest name alone, as in every other message.
         del error.possibilities[1:]
