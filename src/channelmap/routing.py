@@ -4,6 +4,7 @@ Everything here is an ASGI application around others, so it runs under any worke
 """
 
 import logging
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +14,7 @@ from channelmap.contract import Channel, Contract
 from channelmap.errors import EventRejected
 from channelmap.imports import import_dotted
 from channelmap.loader import load
+from channelmap.threads import in_own_thread
 
 log = logging.getLogger("channelmap.gate")
 
@@ -80,9 +82,11 @@ def load_router(config: str | Path | Contract = "channels.yaml", channels: Itera
 def application_of(consumer: str) -> Application:
     """Import a consumer by its dotted path; a class becomes an application by its `as_asgi()`."""
     found = import_dotted(consumer)
-    if isinstance(found, type) and hasattr(found, "as_asgi"):
-        found = found.as_asgi()
-    return cast("Application", found)
+    if not (isinstance(found, type) and hasattr(found, "as_asgi")):
+        return cast("Application", found)
+    application: Application = found.as_asgi()
+    channels: Any = sys.modules.get("channels.consumer")
+    return in_own_thread(application) if channels and issubclass(found, channels.SyncConsumer) else application
 
 
 class Gate:
