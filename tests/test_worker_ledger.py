@@ -241,3 +241,31 @@ def test_what_is_prefetched_goes_back_at_once_when_the_worker_is_to_stop(service
         assert [d.event["n"] for d in await layer.take("a", 200, wait=False) if d.event] == list(range(101, 200))
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("consumer", [Async, Sync])
+@pytest.mark.parametrize(("channels", "concurrency", "limit"), [(1, 1, 200), (4, 3, 500), (1, 1, 1)])
+def test_a_worker_stops_when_it_has_handled_as_many_events_as_it_may(
+    consumer: Any, channels: int, concurrency: int, limit: int
+) -> None:
+    layer = MemoryChannelLayer()
+    names = [f"channel-{number}" for number in range(channels)]
+    seen: Counter[str] = Counter()
+
+    class Counted(consumer):  # type: ignore[misc]
+        def handle(self, event: Event) -> None:
+            seen["events"] += 1
+            super().handle(event)
+
+    async def main() -> int:
+        for name in names:
+            await layer.send_many(name, [{"type": "fail" if n % 10 == 3 else "job", "n": n} for n in range(1_000)])
+        services = dict.fromkeys(names, Service(concurrency=concurrency))
+        worker = Worker(Counted.as_asgi(), services, layer, max_events=limit)
+        await asyncio.wait_for(worker.serve(), 30)
+        assert worker.is_spent
+        return sum([await layer.waiting(name) for name in names])
+
+    left = asyncio.run(main())
+    assert seen["events"] == channels * 1_000 - left
+    assert limit <= seen["events"] <= limit * 1.1 + channels * concurrency - 1

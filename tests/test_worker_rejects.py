@@ -90,7 +90,9 @@ def test_a_full_batch_is_written_and_others_have_their_turn() -> None:
     layer = Burying()
 
     async def main() -> None:
-        inbox = Inbox(layer, "a", Service(), Timing(), burst=False, unsupported=lambda _: None, watch=lambda *_: None)
+        inbox = Inbox(
+            layer, "a", Service(), Timing(), most=64, burst=False, unsupported=lambda _: None, watch=lambda *_: None
+        )
         place = inbox.ledger.open_place()
         await layer.send_many("a", [bad(n) for n in range(LARGEST_BATCH)])
         for delivery in await layer.take("a", LARGEST_BATCH):

@@ -11,7 +11,7 @@ from channelmap.asgi import Application
 from channelmap.errors import ChannelUnsupported, LayerError, quoted, text_of
 from channelmap.layer import ChannelLayer
 from channelmap.terms import Service
-from channelmap.worker.inbox import Inbox
+from channelmap.worker.inbox import LARGEST_REFILL, Inbox
 from channelmap.worker.renewal import Renewal
 from channelmap.worker.slot import Slot
 from channelmap.worker.timing import Timing
@@ -42,6 +42,7 @@ class Worker:
         burst: end when everything that waits is handled.
         drain_timeout: seconds for running handlers when the worker stops.
         timing: how long to wait for what else.
+        max_events: stop when about so many events were handled, 10 % more at most; `None` for any number.
 
     Raises:
         ValueError: there is no layer.
@@ -58,6 +59,7 @@ class Worker:
         burst: bool = False,
         drain_timeout: float = DRAIN_TIMEOUT,
         timing: Timing | None = None,
+        max_events: int | None = None,
     ) -> None:
         if channel_layer is None:
             raise ValueError("Channel layer is not valid")
@@ -74,6 +76,8 @@ class Worker:
         self._drain_timeout = drain_timeout
         self._timing = timing or Timing()
         self._clock = self._timing.clock
+        self._max_events = max_events
+        self._handled = 0
         self._inboxes: list[Inbox] = []
         self._slots: list[Slot] = []
         self._quiet = asyncio.Event()
@@ -84,6 +88,8 @@ class Worker:
         self.cut_off = False
         #: A burst ended before its time: the application fails before it takes an event, or no key fits the events.
         self.gave_up = False
+        #: It stopped because it had handled `max_events`.
+        self.is_spent = False
         #: A task of the worker itself ended although nobody asked for it: a fault of channelmap's own.
         self.broken = False
 
@@ -146,15 +152,29 @@ class Worker:
         if not self._quiet.is_set():
             self.stop()
 
+    def _count(self, events: int) -> None:
+        """Take in that so many events were handled."""
+        self._handled += events
+        if self._max_events is not None and self._handled >= self._max_events and not self._quiet.is_set():
+            log.info("%d events handled, as many as it may: finishing what was begun", self._handled)
+            self.is_spent = True
+            self.stop()
+
     def _open(self) -> None:
+        most = LARGEST_REFILL
+        if self._max_events is not None:
+            # What all slots together take in hand at once is a tenth of the events, if there are so many.
+            most = max(1, min(most, self._max_events // (10 * max(1, len(self._services)))))
         for name, service in self._services.items():
             inbox = Inbox(
                 self.channel_layer, name, service, self._timing,
-                burst=self._burst, unsupported=self._end_for, watch=self._watch,
+                most=most, burst=self._burst, unsupported=self._end_for, watch=self._watch,
             )  # fmt: skip
             inbox.ledger.closed = self._quiet.is_set()
             self._inboxes.append(inbox)
-            self._slots += [Slot(inbox, self.application, self._changed.set) for _ in range(service.concurrency)]
+            self._slots += [
+                Slot(inbox, self.application, self._changed.set, self._count) for _ in range(service.concurrency)
+            ]
 
     def _start_renewal(self) -> list["asyncio.Task[None]"]:
         ledgers = {inbox.channel: inbox.ledger for inbox in self._inboxes if inbox.service.retry}

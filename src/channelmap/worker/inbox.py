@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("channelmap.worker")
 
-#: Events that one refill takes at most.
+#: Events that one refill takes at most, as long as the worker may handle any number of them.
 LARGEST_REFILL = 1_000
 #: Seconds of rejections, and how many of them, after which their dead letters are written and others have their turn.
 LONGEST_BATCH, LARGEST_BATCH = 0.001, 64
@@ -41,9 +41,10 @@ Watch = Callable[[str, "asyncio.Task[None]"], None]
 class Pace:
     """How long a handler takes, and so how many events a refill may take."""
 
-    def __init__(self, concurrency: int, work: float) -> None:
+    def __init__(self, concurrency: int, work: float, most: int) -> None:
         self._concurrency = concurrency
         self._work = work
+        self._most = most
         self._mean = work
 
     def note(self, seconds: float, events: int) -> None:
@@ -54,7 +55,7 @@ class Pace:
     @property
     def limit(self) -> int:
         """Events that the next refill may take."""
-        return max(1, min(int(self._work * self._concurrency / (self._mean or 1e-9)), LARGEST_REFILL))
+        return max(1, min(int(self._work * self._concurrency / (self._mean or 1e-9)), self._most))
 
 
 class Inbox:
@@ -65,6 +66,7 @@ class Inbox:
         channel: the channel's name.
         service: how the channel is served.
         timing: how long to wait for what.
+        most: events that one refill takes at most.
         burst: never wait for events that are not there yet.
         unsupported: called when the layer cannot serve the channel; then nothing more is taken.
         watch: is told of each task that the inbox starts.
@@ -78,6 +80,7 @@ class Inbox:
         service: Service,
         timing: Timing,
         *,
+        most: int,
         burst: bool,
         unsupported: Callable[[ChannelUnsupported], None],
         watch: Watch,
@@ -91,7 +94,7 @@ class Inbox:
         self.retries: list[float] = []
         #: No key of the layer fits any waiting event.
         self.has_wrong_key = False
-        self.pace = Pace(service.concurrency, timing.prefetch_work)
+        self.pace = Pace(service.concurrency, timing.prefetch_work, most)
         self._timing = timing
         self._decryption = Decryption(layer, channel)
         self._lease = timing.lease if service.retry else None

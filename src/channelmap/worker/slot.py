@@ -33,10 +33,13 @@ class Slot:
         inbox: where its events come from.
         application: any ASGI application.
         changed: called whenever the slot comes to rest.
+        count: called with the number of events that were handled since it was called last.
 
     """
 
-    def __init__(self, inbox: Inbox, application: Application, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, inbox: Inbox, application: Application, changed: Callable[[], None], count: Callable[[int], None]
+    ) -> None:
         self.inbox = inbox
         self._place = inbox.ledger.open_place()
         #: Its instance waits for an event, or there is none: to stop it now costs nothing.
@@ -50,9 +53,13 @@ class Slot:
         self._wake = asyncio.Event()
         self._application = application
         self._changed = changed
+        self._count = count
         self._instance: asyncio.Task[Any] | None = None
         self._since = 0.0
+        #: What the instance has had since it had to wait for an event.
         self._events = 0
+        #: It has had events before those.
+        self._has_begun = False
         self._alarm: Timer | None = None
         self._clock = inbox.clock
         self._timed_out = False
@@ -61,14 +68,15 @@ class Slot:
         """Keep an instance running until cancelled; one that ends without having had an event starts again slowly."""
         delay = FIRST_DELAY
         while True:
-            self._events, self._since = 0, self._clock.time()
+            self._events, self._has_begun, self._since = 0, False, self._clock.time()
             self._instance = asyncio.ensure_future(self._run_instance())
             try:
                 await asyncio.wait({self._instance})
             finally:
                 self._instance.cancel()
             await self._ended(self._instance)
-            if self._events:
+            self._count(self._events)
+            if self._events or self._has_begun:
                 delay, self.failed_starts = FIRST_DELAY, 0
                 continue
             self.failed_starts += 1
@@ -153,6 +161,8 @@ class Slot:
         self.inbox.settle(self._place)
         if self._events:
             self.inbox.pace.note(self._clock.time() - self._since, self._events)
+            self._count(self._events)
+            self._events, self._has_begun = 0, True
         self.idle = True
         try:
             while (delivery := await self.inbox.next(self._place)) is None:
