@@ -7,6 +7,10 @@ The life of an event: it is *sent*; it is *taken* as a `Delivery`; the delivery 
 *given back* (it was not begun: to the front again), *retried* (later, as a further attempt) or *buried* (kept
 as a dead letter). Taken without a lease, an event has left the layer at once: at-most-once. Taken with one, it
 stays until it is settled and comes again when the lease runs out: at-least-once.
+
+An event whose lease has run out is a *suspect*: it may be what ended its worker, or its worker had only prefetched it.
+So the attempt does not rise, and the event is delivered alone. The worker then calls `begin` before it handles the
+event. When a lease that was begun runs out, the worker ended while it handled this event: that counts as an attempt.
 """
 
 import fnmatch
@@ -58,6 +62,8 @@ class Delivery:
         problem: why it cannot be read; empty when it can.
         encrypted: no key of the layer fits: `body` is still encrypted.
         ticket: what the layer needs to find it again; nobody else's business.
+        suspect: a lease of this event ran out, and the event has not failed since; only for what is taken with a lease.
+        crashes: how often in a row its last leases ran out after `begin`; 0 unless it is a suspect.
 
     """
 
@@ -69,6 +75,8 @@ class Delivery:
     problem: str = ""
     ticket: Any = None
     encrypted: bool = False
+    suspect: bool = False
+    crashes: int = 0
 
 
 #: Why an event is dead: refused by its schema; no such event type; not an event at all; its handler failed.
@@ -242,6 +250,8 @@ class ChannelLayer(ABC):
     async def take(self, channel: str, limit: int, *, lease: float | None = None, wait: bool = True) -> list[Delivery]:
         """Take up to `limit` events from the front, oldest first; wait for the first one.
 
+        What comes again comes before the rest. Under a lease a suspect is taken alone: the list holds nothing else.
+
         A call that is cancelled has taken nothing, or what it took is back at the front.
 
         Args:
@@ -258,11 +268,26 @@ class ChannelLayer(ABC):
 
     @abstractmethod
     async def give_back(self, deliveries: Sequence[Delivery]) -> None:
-        """Put deliveries that were not begun to the front again, in their order, whatever the capacity."""
+        """Put deliveries that were not begun to the front again, in their order, whatever the capacity.
+
+        Each comes again with the same attempt, and a suspect as a suspect.
+        """
+
+    @abstractmethod
+    async def begin(self, delivery: Delivery) -> bool:
+        """Note that the handler of a leased suspect starts now: when this lease runs out, that counts as an attempt.
+
+        Returns:
+            Whether the lease is still there. Without it the event belongs to another worker.
+
+        """
 
     @abstractmethod
     async def retry(self, delivery: Delivery, delay: float) -> None:
-        """Let a leased delivery come again after `delay` seconds, as its next attempt."""
+        """Let a leased delivery come again after `delay` seconds, as its next attempt and not as a suspect.
+
+        This ends the lease: a later call for the same delivery changes nothing.
+        """
 
     @abstractmethod
     async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:

@@ -4,17 +4,15 @@ Everything here is an ASGI application around others, so it runs under any worke
 """
 
 import logging
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from channelmap.asgi import Application, Event, Receive, Scope, Send, forward
+from channelmap.asgi import Application, Event, Receive, Scope, Send
 from channelmap.contract import Channel, Contract
 from channelmap.errors import EventRejected
 from channelmap.imports import import_dotted
 from channelmap.loader import load
-from channelmap.threads import in_own_thread
 
 log = logging.getLogger("channelmap.gate")
 
@@ -82,11 +80,9 @@ def load_router(config: str | Path | Contract = "channels.yaml", channels: Itera
 def application_of(consumer: str) -> Application:
     """Import a consumer by its dotted path; a class becomes an application by its `as_asgi()`."""
     found = import_dotted(consumer)
-    if not (isinstance(found, type) and hasattr(found, "as_asgi")):
-        return cast("Application", found)
-    application: Application = found.as_asgi()
-    channels: Any = sys.modules.get("channels.consumer")
-    return in_own_thread(application) if channels and issubclass(found, channels.SyncConsumer) else application
+    if isinstance(found, type) and hasattr(found, "as_asgi"):
+        found = found.as_asgi()
+    return cast("Application", found)
 
 
 class Gate:
@@ -131,27 +127,31 @@ def _gated(channel: Channel, receive: Receive, refuse: Send) -> Receive:
                 return event
             refused.append((event, rejected))
 
-    def admitted_at_hand(event: Event) -> Event | None:
-        event, rejected = admit(event)
-        if rejected is None:
-            return event
-        refused.append((event, rejected))
-        return None
+    at_hand: Callable[[], Event | None] | None = getattr(receive, "at_hand", None)
+    if at_hand is not None:
 
-    return forward(receive, admitted, admitted_at_hand)
+        def admitted_at_hand() -> Event | None:
+            event = at_hand()
+            if event is None:
+                return None
+            event, rejected = admit(event)
+            if rejected is None:
+                return event
+            refused.append((event, rejected))
+            return None
+
+        admitted.at_hand = admitted_at_hand  # type: ignore[attr-defined]
+    return admitted
 
 
 def _watched(channel: Channel, receive: Receive) -> Receive:
-    def look(event: Event) -> Event:
-        event, rejected = channel.admit(event)
+    async def watched() -> Event:
+        event, rejected = channel.admit(await receive())
         if rejected is not None:
             log.warning("%s; delivered all the same (validate: warn)", rejected)
         return event
 
-    async def watched() -> Event:
-        return look(await receive())
-
-    return forward(receive, watched, look)
+    return watched
 
 
 def _rejection(event: Event, rejected: EventRejected) -> Event:

@@ -245,6 +245,10 @@ class ContractLayer:
         """Deliver a leased event again after `delay` seconds."""
         await self.layer.retry(delivery, delay)
 
+    async def begin(self, delivery: Delivery) -> bool:
+        """See `ChannelLayer`."""
+        return await self.layer.begin(delivery)
+
     async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
         """Extend leases to `lease` seconds from now."""
         await self.layer.renew(deliveries, lease)

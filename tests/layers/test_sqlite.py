@@ -104,6 +104,86 @@ class TestFile(OnAFile):
         assert self.run(count) == [0, 1]
 
 
+class TestOlderFile(OnAFile):
+    def make(self) -> sqlite3.Connection:
+        """Make a file as version 0.1 did: two events, of which one is leased, and a dead letter."""
+        db = sqlite3.connect(self.file, isolation_level=None)
+        db.executescript("""
+            CREATE TABLE events (
+                channel TEXT, id INTEGER, sent REAL, attempt INTEGER, body BLOB, PRIMARY KEY (channel, id)
+            ) WITHOUT ROWID;
+            CREATE TABLE leases (
+                id INTEGER PRIMARY KEY AUTOINCREMENT,
+                channel TEXT, until REAL, sent REAL, attempt INTEGER, body BLOB
+            );
+            CREATE INDEX leases_by_channel ON leases (channel, until);
+            CREATE TABLE members (name TEXT, channel TEXT, added REAL, PRIMARY KEY (name, channel)) WITHOUT ROWID;
+            CREATE TABLE dead_letters (
+                id INTEGER PRIMARY KEY AUTOINCREMENT,
+                channel TEXT, code TEXT, reason TEXT, violations TEXT, traceback TEXT,
+                attempts INTEGER, sent REAL, died REAL, body BLOB
+            );
+            CREATE INDEX dead_letters_by_channel ON dead_letters (channel, id);
+            PRAGMA journal_mode = WAL;
+            PRAGMA user_version = 1;
+        """)
+        lease = "INSERT INTO leases (channel, until, sent, attempt, body) VALUES ('jobs', 1.0, 1.0, 2, ?)"
+        db.execute(lease, (pack("jobs", event(1)),))
+        db.execute("INSERT INTO events VALUES ('jobs', 1, 2.0, 1, ?)", (pack("jobs", event(2)),))
+        letter = "INSERT INTO dead_letters VALUES (1, 'jobs', 'failed', 'it broke', '[]', '', 1, 1.0, 1.0, ?)"
+        db.execute(letter, (pack("jobs", event(3)),))
+        return db
+
+    def test_what_lies_in_a_file_of_version_0_1_is_taken_over(self) -> None:
+        self.make().close()
+
+        async def scenario(layer: ChannelLayer) -> list[tuple[list[int], int, bool]]:
+            (dead,) = await layer.dead_letters()
+            assert dead.event == event(3)
+            taken = [await layer.take("jobs", 9, lease=60) for _ in range(2)]
+            return [(numbers(some), some[0].attempt, some[0].suspect) for some in taken]
+
+        assert self.run(scenario, expiry=None) == [([1], 2, True), ([2], 1, False)]
+
+    def test_a_file_of_version_0_1_can_be_looked_at_and_stays_as_it_is(self) -> None:
+        self.make().close()
+
+        async def scenario(layer: ChannelLayer) -> tuple[int, int | None, int]:
+            shown = [delivery async for delivery in layer.look("jobs")]
+            return len(shown), await layer.waiting("jobs"), len(await layer.dead_letters())
+
+        assert self.run(scenario, expiry=None) == (2, 1, 1)
+        db = sqlite3.connect(self.file)
+        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+        db.close()
+
+    def test_a_process_of_version_0_1_that_has_the_file_open_goes_on(self) -> None:
+        older = self.make()
+        self.run(lambda layer: layer.take("jobs", 1, lease=60))
+        older.execute("INSERT INTO events VALUES ('jobs', 5, 2.0, 1, x'')")
+        older.execute("INSERT INTO leases (channel, until, sent, attempt, body) VALUES ('jobs', 1.0, 1.0, 1, x'')")
+        assert older.execute("SELECT sent, attempt + 1 FROM leases WHERE until <= 2").fetchall() == [(1.0, 2)]
+        older.close()
+
+    def test_several_processes_may_open_a_file_of_version_0_1_at_once(self) -> None:
+        older = self.make()
+        older.execute("BEGIN IMMEDIATE")
+        layers = [self.open() for _ in range(4)]
+
+        async def main() -> list[int | None]:
+            sending = [asyncio.create_task(layer.send("jobs", event(9))) for layer in layers]
+            await until_blocked()
+            older.execute("COMMIT")
+            await asyncio.gather(*sending)
+            counts = [await layer.waiting("jobs") for layer in layers]
+            for layer in layers:
+                await layer.close()
+            return counts
+
+        assert asyncio.run(main()) == [5, 5, 5, 5]
+        older.close()
+
+
 class TestLook(OnAFile):
     def dump(self) -> list[str]:
         db = sqlite3.connect(self.file)
@@ -114,11 +194,11 @@ class TestLook(OnAFile):
     def test_a_look_leaves_the_file_as_it_is(self) -> None:
         async def scenario(layer: ChannelLayer) -> None:
             await layer.send_many("jobs", [event(number) for number in range(5)])
-            await layer.take("jobs", 1, lease=0)
+            await layer.take("jobs", 2, lease=0)
             await layer.take("jobs", 2, lease=0)
             layer._known["jobs"] = Limits(expiry=0)
             before = self.dump()
-            assert numbers([delivery async for delivery in layer.look("jobs")]) == [0, 1]
+            assert numbers([delivery async for delivery in layer.look("jobs")]) == [1, 0]
             assert self.dump() == before
 
         self.run(scenario)

@@ -160,6 +160,9 @@ class ForeignChannelLayer(ChannelLayer):
         for delivery in deliveries:
             await self.send(delivery.channel, delivery.event or {})
 
+    async def begin(self, delivery: Delivery) -> bool:
+        raise self._cannot("lease events", "serve its channels at-most-once")
+
     async def retry(self, delivery: Delivery, delay: float) -> None:
         raise self._cannot("retry events", "serve its channels at-most-once")
 

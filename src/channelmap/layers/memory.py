@@ -28,12 +28,18 @@ class _Item:
     sent: float
     body: bytes
     attempt: int = 1
+    suspect: bool = False
+    crashes: int = 0
 
 
 @dataclass(slots=True)
 class _Lease:
+    """A worker's lease, or, when it is `over`, an event that comes again at that time."""
+
     until: float
     item: _Item
+    begun: bool = False
+    over: bool = False
 
 
 class MemoryChannelLayer(ChannelLayer):
@@ -133,10 +139,10 @@ class MemoryChannelLayer(ChannelLayer):
         self.require_valid_channel_name(channel)
         while True:
             with self._lock:
-                due = self._return_overdue(channel)
                 deliveries = self._remove_front(channel, limit, lease)
                 if deliveries or not wait:
                     return deliveries
+                due = min((held.until for held in self._leases.get(channel, {}).values()), default=None)
                 waiter: _Waiter = asyncio.get_running_loop().create_future()
                 self._waiters.setdefault(channel, set()).add(waiter)
             await self._woken(channel, waiter, due)
@@ -154,24 +160,30 @@ class MemoryChannelLayer(ChannelLayer):
                 if not self._waiters[channel]:
                     del self._waiters[channel]
 
-    def _return_overdue(self, channel: str) -> float | None:
-        """Put back what was not settled in time; when the next lease runs out."""
+    def _remove_front(self, channel: str, limit: int, lease: float | None) -> list[Delivery]:
+        items, is_alone = self._remove_overdue(channel, limit, alone=lease is not None)
+        if not is_alone:
+            self._expire(channel)
+            queue = self._queues.get(channel, deque())
+            items += [queue.popleft() for _ in range(min(limit - len(items), len(queue)))]
+            if not queue:
+                self._queues.pop(channel, None)
+        return [self._delivery(channel, item, lease) for item in items]
+
+    def _remove_overdue(self, channel: str, limit: int, *, alone: bool) -> tuple[list[_Item], bool]:
+        """Remove what comes again now, in its order, and say whether a suspect keeps the rest from being taken."""
         leases = self._leases.get(channel, {})
         now = time.time()
-        overdue = [ticket for ticket, lease in leases.items() if lease.until <= now]
-        items = [leases.pop(ticket).item for ticket in overdue]
-        for item in reversed(items):
-            item.attempt += 1
-            self._queues.setdefault(channel, deque()).appendleft(item)
-        return min((lease.until for lease in leases.values()), default=None)
-
-    def _remove_front(self, channel: str, limit: int, lease: float | None) -> list[Delivery]:
-        self._expire(channel)
-        queue = self._queues.get(channel, deque())
-        items = [queue.popleft() for _ in range(min(limit, len(queue)))]
-        if not queue:
-            self._queues.pop(channel, None)
-        return [self._delivery(channel, item, lease) for item in items]
+        overdue = sorted((lease.until, ticket) for ticket, lease in leases.items() if lease.until <= now)
+        items: list[_Item] = []
+        for _, ticket in overdue[:limit]:
+            is_suspect = leases[ticket].item.suspect or not leases[ticket].over
+            if alone and is_suspect and items:
+                return items, True
+            items.append(_ended(leases.pop(ticket)))
+            if alone and is_suspect:
+                return items, True
+        return items, False
 
     def _delivery(self, channel: str, item: _Item, lease: float | None) -> Delivery:
         ticket = None
@@ -187,27 +199,50 @@ class MemoryChannelLayer(ChannelLayer):
 
     async def give_back(self, deliveries: Sequence[Delivery]) -> None:
         with self._lock:
-            for delivery in reversed(deliveries):
+            returned: dict[str, list[_Item]] = {}
+            for delivery in deliveries:
                 held = self._leases.get(delivery.channel, {}).pop(delivery.ticket, None)
-                if held is not None or delivery.ticket is None:
+                if held is not None and held.item.suspect:
+                    self._come_again(delivery.channel, held.item, -math.inf)
+                elif held is not None:
+                    returned.setdefault(delivery.channel, []).append(held.item)
+                elif delivery.ticket is None:
                     item = _Item(delivery.sent, delivery.body, delivery.attempt)
-                    self._queues.setdefault(delivery.channel, deque()).appendleft(item)
+                    returned.setdefault(delivery.channel, []).append(item)
+            for channel, items in returned.items():
+                self._queues.setdefault(channel, deque()).extendleft(reversed(items))
             self._wake({delivery.channel for delivery in deliveries})
 
+    def _come_again(self, channel: str, item: _Item, at: float) -> None:
+        self._leases.setdefault(channel, {})[next(self._numbers)] = _Lease(at, item, over=True)
+
+    async def begin(self, delivery: Delivery) -> bool:
+        with self._lock:
+            held = self._leases.get(delivery.channel, {}).get(self._ticket(delivery))
+            if held is not None:
+                held.begun = True
+            return held is not None
+
     async def retry(self, delivery: Delivery, delay: float) -> None:
-        await self.renew([delivery], delay)
-        # Those who wait for the end of the lease are to wait for this.
-        self._wake([delivery.channel])
+        with self._lock:
+            held = self._leases.get(delivery.channel, {}).pop(self._ticket(delivery), None)
+            if held is not None:
+                item = _Item(held.item.sent, held.item.body, held.item.attempt + 1)
+                self._come_again(delivery.channel, item, time.time() + delay)
+                # A waiting take has to wait for this now, not for the end of the lease.
+                self._wake([delivery.channel])
 
     async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
         with self._lock:
             for delivery in deliveries:
-                if delivery.ticket is None:
-                    reason = "only what was taken with a lease can come again by itself"
-                    raise LayerError(self.url, reason)
-                held = self._leases.get(delivery.channel, {}).get(delivery.ticket)
+                held = self._leases.get(delivery.channel, {}).get(self._ticket(delivery))
                 if held is not None:
                     held.until = time.time() + lease
+
+    def _ticket(self, delivery: Delivery) -> int:
+        if delivery.ticket is None:
+            raise LayerError(self.url, "only what was taken with a lease can come again by itself")
+        return int(delivery.ticket)
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         body = letter.body or delivery.body or pack(letter.channel, letter.event or {})
@@ -258,9 +293,20 @@ class MemoryChannelLayer(ChannelLayer):
                         waiter.get_loop().call_soon_threadsafe(_resolve, waiter)
 
 
+def _ended(lease: _Lease) -> _Item:
+    """Return the event of a lease that has run out."""
+    item = lease.item
+    if lease.over:
+        return item
+    return replace(item, attempt=item.attempt + lease.begun, suspect=True, crashes=item.crashes + lease.begun)
+
+
 def _shown(channel: str, item: _Item, ticket: int | None = None) -> Delivery:
     event, problem = unpack(item.body)
-    return Delivery(channel, event, item.body, item.sent, item.attempt, problem, ticket)
+    delivery = Delivery(channel, event, item.body, item.sent, item.attempt, problem, ticket)
+    if ticket is not None and item.suspect:
+        delivery.suspect, delivery.crashes = True, item.crashes
+    return delivery
 
 
 def _resolve(waiter: _Waiter) -> None:

@@ -8,22 +8,29 @@ from channelmap.errors import LayerError
 from channelmap.layer import ChannelLayer, Delivery
 from channelmap.terms import Limits
 
-from .suite import Suite, event, numbers, until_blocked
+from .suite import Suite, event, letter, numbers, until_blocked
+
+
+def facts(deliveries: list[Delivery]) -> list[tuple[int, int, bool]]:
+    """Number, attempt and whether it is a suspect, of each."""
+    return [(number, one.attempt, one.suspect) for one, number in zip(deliveries, numbers(deliveries), strict=True)]
 
 
 class Leases(Suite):
     """Taken with a lease, an event stays until it is settled."""
 
-    def test_what_is_not_settled_comes_again_as_the_second_attempt(self) -> None:
-        async def scenario(layer: ChannelLayer) -> list[Delivery]:
+    def test_what_is_not_settled_comes_again_alone_as_the_same_attempt_and_is_a_suspect(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[list[tuple[int, int, bool]]]:
             await layer.send_many("jobs", [event(1), event(2), event(3)])
             taken = await layer.take("jobs", 3, lease=0.02)
             await layer.settle(taken[1:2])
-            return taken + await layer.take("jobs", 3, lease=60)
+            first = await layer.take("jobs", 3, lease=60)
+            await layer.send("jobs", event(4))
+            again = [await layer.take("jobs", 3, lease=60) for _ in range(2)]
+            return [facts(taken), facts(first), *map(facts, again)]
 
-        deliveries = self.run(scenario)
-        assert [(d.event["id"], d.attempt) for d in deliveries if d.event] == [
-            (1, 1), (2, 1), (3, 1), (1, 2), (3, 2)
+        assert self.run(scenario) == [
+            [(1, 1, False), (2, 1, False), (3, 1, False)], [(1, 1, True)], [(3, 1, True)], [(4, 1, False)]
         ]  # fmt: skip
 
     def test_a_leased_event_is_nobody_elses(self) -> None:
@@ -42,6 +49,15 @@ class Leases(Suite):
             return numbers(await layer.take("jobs", 9))
 
         assert self.run(scenario) == [1, 2, 3]
+
+    def test_a_taker_for_good_may_take_fewer_than_come_again(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[list[tuple[int, int, bool]]]:
+            await layer.send_many("jobs", [event(1), event(2), event(3)])
+            await layer.take("jobs", 3, lease=0)
+            first = await layer.take("jobs", 1)
+            return [facts(first), facts(await layer.take("jobs", 9, lease=60)), facts(await layer.take("jobs", 9))]
+
+        assert self.run(scenario) == [[(1, 1, False)], [(2, 1, True)], [(3, 1, False)]]
 
     def test_retrying_is_a_further_attempt(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
@@ -85,8 +101,115 @@ class Leases(Suite):
             (delivery,) = await layer.take("jobs", 1, lease=60)
             return delivery
 
-        delivery = self.run(scenario)
-        assert (numbers([delivery]), delivery.attempt) == ([1], 2)
+        assert facts([self.run(scenario)]) == [(1, 1, True)]
+
+    def test_given_back_suspects_come_first_in_their_order_and_alone(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[tuple[int, int, bool]]:
+            await layer.send_many("jobs", [event(number) for number in range(1, 5)])
+            await layer.take("jobs", 3, lease=0)
+            suspects = [*await layer.take("jobs", 9, lease=60), *await layer.take("jobs", 9, lease=60)]
+            await layer.give_back(suspects)
+            await layer.settle(suspects)
+            return facts([one for _ in range(4) for one in await layer.take("jobs", 1, lease=60)])
+
+        assert self.run(scenario) == [(1, 1, True), (2, 1, True), (3, 1, True), (4, 1, False)]
+
+    def test_a_given_back_suspect_wakes_one_who_waits(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[Delivery]:
+            await layer.send("jobs", event(1))
+            await layer.take("jobs", 1, lease=0)
+            taken = await layer.take("jobs", 1, lease=60)
+            taking = asyncio.create_task(layer.take("jobs", 1, lease=60))
+            await until_blocked()
+            await layer.give_back(taken)
+            return await taking
+
+        assert facts(self.run(scenario)) == [(1, 1, True)]
+
+    def test_only_a_begun_lease_that_runs_out_is_an_attempt(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[tuple[int, bool, int]]:
+            await layer.send("jobs", event(1))
+            deliveries = await layer.take("jobs", 1, lease=0)
+            for begins in (False, True, False, True):
+                (suspect,) = await layer.take("jobs", 9, lease=60)
+                if begins:
+                    assert await layer.begin(suspect)
+                await layer.renew([suspect], 0)
+                deliveries.append(suspect)
+            deliveries += await layer.take("jobs", 9, lease=60)
+            return [(one.attempt, one.suspect, one.crashes) for one in deliveries]
+
+        assert self.run(scenario) == [
+            (1, False, 0), (1, True, 0), (1, True, 0), (2, True, 1), (2, True, 1), (3, True, 2)
+        ]  # fmt: skip
+
+    def test_a_suspect_that_was_begun_may_be_renewed_settled_and_buried(self) -> None:
+        async def scenario(layer: ChannelLayer) -> None:
+            await layer.send_many("jobs", [event(1), event(2)])
+            await layer.take("jobs", 2, lease=0)
+            for number in (1, 2):
+                (suspect,) = await layer.take("jobs", 1, lease=60)
+                assert await layer.begin(suspect)
+                await layer.renew([suspect], 90)
+                if number == 1:
+                    await layer.settle([suspect])
+                else:
+                    await layer.bury(suspect, letter("jobs", 2))
+            assert [one async for one in layer.look("jobs")] == []
+
+        self.run(scenario)
+
+    def test_a_retried_suspect_is_none_any_more_and_has_no_crashes(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[tuple[int, bool, int]]:
+            await layer.send_many("jobs", [event(1), event(2)])
+            await layer.take("jobs", 1, lease=0)
+            (suspect,) = await layer.take("jobs", 1, lease=60)
+            await layer.begin(suspect)
+            await layer.renew([suspect], 0)
+            (suspect,) = await layer.take("jobs", 1, lease=60)
+            assert suspect.crashes == 1
+            await layer.begin(suspect)
+            await layer.retry(suspect, 0)
+            retried, _ = await layer.take("jobs", 9, lease=0)
+            (again,) = await layer.take("jobs", 1, lease=60)
+            return [(one.attempt, one.suspect, one.crashes) for one in (retried, again)]
+
+        assert self.run(scenario) == [(3, False, 0), (3, True, 0)]
+
+    def test_retries_that_are_due_are_never_taken_together_with_a_suspect(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[list[tuple[int, int, bool]]]:
+            await layer.send_many("jobs", [event(number) for number in range(1, 6)])
+            first, second, third, _ = await layer.take("jobs", 4, lease=60)
+            await layer.retry(first, 0)
+            await layer.retry(second, 0)
+            await layer.renew([third], 0)
+            return [facts(await layer.take("jobs", 9, lease=60)) for _ in range(3)]
+
+        assert self.run(scenario) == [[(1, 2, False), (2, 2, False)], [(3, 1, True)], [(5, 1, False)]]
+
+    @pytest.mark.parametrize("call", ["settle", "give_back", "renew", "begin", "retry", "bury"])
+    def test_after_a_retry_its_delivery_changes_nothing(self, call: str) -> None:
+        async def scenario(layer: ChannelLayer) -> list[tuple[int, int, bool]]:
+            await layer.send("jobs", event(1))
+            (delivery,) = await layer.take("jobs", 1, lease=60)
+            await layer.retry(delivery, 0.05)
+            match call:
+                case "settle":
+                    await layer.settle([delivery])
+                case "give_back":
+                    await layer.give_back([delivery])
+                case "renew":
+                    await layer.renew([delivery], 60)
+                case "begin":
+                    assert not await layer.begin(delivery)
+                case "retry":
+                    await layer.retry(delivery, 60)
+                case "bury":
+                    await layer.bury(delivery, letter("jobs", 1))
+            assert await layer.waiting("jobs") == 0
+            return facts(await layer.take("jobs", 9, lease=60))
+
+        assert self.run(scenario) == [(1, 2, False)]
 
     def test_who_comes_too_late_touches_nobody_elses(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Delivery]:
@@ -96,11 +219,20 @@ class Leases(Suite):
             await layer.settle(late)
             await layer.give_back(late)
             await layer.renew(late, 60)
+            assert not await layer.begin(late[0])
+            await layer.retry(late[0], 60)
             assert await layer.waiting("jobs") == 0
-            return await layer.take("jobs", 9)
+            return await layer.take("jobs", 9, lease=60)
 
-        (delivery,) = self.run(scenario)
-        assert delivery.attempt == 3
+        assert facts(self.run(scenario)) == [(1, 1, True)]
+
+    def test_what_was_taken_for_good_cannot_be_begun(self) -> None:
+        async def scenario(layer: ChannelLayer) -> None:
+            await layer.send("jobs", event(1))
+            await layer.begin(*await layer.take("jobs", 1))
+
+        with pytest.raises(LayerError, match="only what was taken with a lease"):
+            self.run(scenario)
 
     def test_what_was_taken_for_good_cannot_be_retried(self) -> None:
         async def scenario(layer: ChannelLayer) -> None:
@@ -119,5 +251,21 @@ class Leases(Suite):
             layer._known["jobs"] = Limits(expiry=0)
             return await layer.take("jobs", 9)
 
-        (delivery,) = self.run(scenario)
-        assert (numbers([delivery]), delivery.attempt) == ([1], 2)
+        assert numbers(self.run(scenario)) == [1]
+
+    @pytest.mark.parametrize("attempt", [1, 2])
+    def test_a_suspect_or_a_further_attempt_that_is_given_back_does_not_expire(self, attempt: int) -> None:
+        async def scenario(layer: ChannelLayer) -> list[tuple[int, int, bool]]:
+            await layer.send_many("jobs", [event(1), event(2)])
+            (delivery,) = await layer.take("jobs", 1, lease=60)
+            if attempt == 1:
+                await layer.renew([delivery], 0)
+            else:
+                await layer.retry(delivery, 0)
+            again = await layer.take("jobs", 1, lease=60)
+            layer._known["jobs"] = Limits(expiry=0)
+            await layer.give_back(again)
+            assert numbers([one async for one in layer.look("jobs")]) == [1]
+            return facts(await layer.take("jobs", 9, lease=60))
+
+        assert self.run(scenario) == [(1, attempt, attempt == 1)]

@@ -56,7 +56,16 @@ class Looks(Suite):
             return await looked(layer)
 
         shown = self.run(scenario)
-        assert [(d.event, d.attempt) for d in shown] == [(event(1), 2), (event(2), 2), (event(3), 1)]
+        assert [(d.event, d.attempt) for d in shown] == [(event(2), 1), (event(1), 1), (event(3), 1)]
+
+    def test_an_event_that_waits_for_its_retry_is_shown_as_its_next_attempt(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[Delivery]:
+            await layer.send("jobs", event(1))
+            (delivery,) = await layer.take("jobs", 1, lease=60)
+            await layer.retry(delivery, 60)
+            return await looked(layer)
+
+        assert [(d.event, d.attempt) for d in self.run(scenario)] == [(event(1), 2)]
 
     def test_what_is_shown_cannot_be_settled(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:

@@ -223,7 +223,10 @@ class RedisChannelLayer(ChannelLayer):
 
     def _leased(self, channel: str, taken: leases.Taken) -> Delivery:
         body, event, problem, encrypted = self._codec.open(taken.member)
-        return Delivery(channel, event, body, taken.sent, taken.attempt, problem, taken.lease, encrypted)
+        delivery = Delivery(channel, event, body, taken.sent, taken.attempt, problem, taken.lease, encrypted)
+        if taken.crashes is not None:
+            delivery.suspect, delivery.crashes = True, taken.crashes
+        return delivery
 
     # What becomes of deliveries.
 
@@ -276,7 +279,10 @@ class RedisChannelLayer(ChannelLayer):
                 returning.done = True
 
     async def retry(self, delivery: Delivery, delay: float) -> None:
-        await self.renew([delivery], delay)
+        await leases.retry((await self._here()).links, self.url, delivery, delay)
+
+    async def begin(self, delivery: Delivery) -> bool:
+        return await leases.begin((await self._here()).links, self.url, delivery)
 
     async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
         await leases.postpone((await self._here()).links, self.url, deliveries, lease)

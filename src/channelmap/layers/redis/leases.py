@@ -10,7 +10,7 @@ from channelmap.layer import Delivery
 from channelmap.layers.redis.links import Links
 from channelmap.layers.redis.loops import InLoop, Spots
 from channelmap.layers.redis.places import Place
-from channelmap.layers.redis.scripts import POSTPONE, RELEASE, SETTLE, TAKE, Script
+from channelmap.layers.redis.scripts import BEGIN, POSTPONE, RELEASE, RETRY, SETTLE, TAKE, Script
 
 
 class Lease(NamedTuple):
@@ -23,12 +23,16 @@ class Lease(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """An event, when it was sent, which attempt this is, and its lease; None when it was taken for good."""
+    """An event, when it was sent, which attempt this is, its lease, and the crashes of a suspect.
+
+    `lease` is None when it was taken for good, `crashes` is None when it is not a suspect.
+    """
 
     member: bytes
     sent: float
     attempt: int
     lease: Lease | None
+    crashes: int | None = None
 
 
 class Wish(NamedTuple):
@@ -88,8 +92,8 @@ async def _take_at_once(here: InLoop, place: Place, key: str, wish: Wish) -> tup
 
     def read(reply: Any) -> list[Taken]:
         return [
-            Taken(member, float(sent), attempt, Lease(place, key, member, ticket) if lease else None)
-            for member, sent, attempt in reply[0]
+            Taken(member, float(sent), attempt, Lease(place, key, member, ticket) if lease else None, *crashes)
+            for member, sent, attempt, *crashes in reply[0]
         ]
 
     async def back(reply: Any) -> None:
@@ -117,9 +121,26 @@ async def postpone(links: Links, url: str, deliveries: Sequence[Delivery], delay
         LayerUnavailable: a server is away, or refuses.
 
     """
+    _require_leases(url, deliveries)
+    await _each(links, POSTPONE, slice(1, 3), deliveries, repr(float(delay)))
+
+
+async def begin(links: Links, url: str, delivery: Delivery) -> bool:
+    """Note that the handler of a leased suspect starts; False when its lease is gone. As `postpone` raises."""
+    _require_leases(url, [delivery])
+    lease: Lease = delivery.ticket
+    return bool(await links.run(lease.place, BEGIN, keys_of(lease.key)[2:], lease.member, lease.ticket))
+
+
+async def retry(links: Links, url: str, delivery: Delivery, delay: float) -> None:
+    """End a lease; its event comes again `delay` seconds from now. As `postpone` raises."""
+    _require_leases(url, [delivery])
+    await _each(links, RETRY, slice(1, 3), [delivery], repr(float(delay)))
+
+
+def _require_leases(url: str, deliveries: Sequence[Delivery]) -> None:
     if any(delivery.ticket is None for delivery in deliveries):
         raise LayerError(url, "only what was taken with a lease can come again by itself")
-    await _each(links, POSTPONE, slice(1, 3), deliveries, repr(float(delay)))
 
 
 async def release(links: Links, deliveries: Sequence[Delivery], ttl: int | str) -> None:

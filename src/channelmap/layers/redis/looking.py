@@ -33,8 +33,8 @@ async def _leased(links: Links, place: Place, key: str) -> AsyncIterator[Taken]:
         for (member, _), note in zip(rows, notes, strict=True):
             # Without a note it was settled between the two commands.
             if note is not None:
-                attempt, _, sent = note.split()
-                yield Taken(member, float(sent), int(attempt), None)
+                attempt, holder, sent = note.split()
+                yield Taken(member, float(sent), int(attempt) + (holder == b"-"), None)
 
 
 async def _merged(streams: Sequence[AsyncIterator[tuple[bytes, float]]]) -> AsyncIterator[tuple[bytes, float]]:

@@ -4,8 +4,18 @@ The keys of a channel, all from its queue's key K, to which `$` adds what no cha
 
 - K: the waiting events, sorted by the time at which they were sent. This and `K$inflight` are channels_redis'.
 - `K$leases`: the events under a lease, sorted by its end; never expires.
-- `K$leased`: for each of them `attempt ticket sent`: the number of this attempt, whose lease it is, when it was sent.
+- `K$leased`: for each of them `attempt holder sent`: the number of this attempt, whose lease it is, when it was sent.
 - `K$dead`: the dead letters, a stream.
+
+The holder of a lease is:
+
+- `TICKET`: the event is not a suspect.
+- `TICKET+CRASHES`: the event is a suspect, and so many of its last leases ran out after they were begun.
+- `TICKET+CRASHES+begun`: the same, and its handler has started.
+- `+CRASHES`: nobody; a suspect that comes again.
+- `-`: nobody; the event comes again as its next attempt, and is not a suspect.
+
+Version 0.1 writes `TICKET` and `-`, and reads all of them: as another holder's ticket.
 
 Who comes too late has a ticket that is no longer there: it changes nothing. What was delivered before never goes
 back to K, where it would expire and lose count of its attempts: its lease ends at once instead.
@@ -56,17 +66,31 @@ return redis.call('EXISTS', KEYS[3])
 """)
 
 #: K, K$leases, K$leased; limit, oldest score to keep or '', seconds of the lease or '' for good, ticket.
-#: What was taken as member, score and attempt each, and in how many seconds the next lease ends, or ''.
+#: What was taken as member, score and attempt each, and in how many seconds the next lease ends, or ''. Under a lease
+#: a suspect is taken alone, and has its crashes as a fourth value.
 TAKE = Script("""#!lua flags=allow-oom
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
 local taken = {}
 local late = redis.call('ZRANGE', KEYS[2], '-inf', string.format('%.17g', now), 'BYSCORE', 'LIMIT', 0, ARGV[1])
+local alone = false
 for _, member in ipairs(late) do
-    local attempt, sent = string.match(redis.call('HGET', KEYS[3], member), '^(%d+) %S+ (%S+)$')
-    taken[#taken + 1] = {member, sent, attempt + 1}
+    local attempt, holder, sent = string.match(redis.call('HGET', KEYS[3], member), '^(%d+) (%S+) (%S+)$')
+    if holder == '-' then
+        taken[#taken + 1] = {member, sent, attempt + 1}
+    else
+        local crashes, begun = string.match(holder, '%+(%d+)(%+?)')
+        local counted = begun == '+' and 1 or 0
+        if ARGV[3] == '' then
+            taken[#taken + 1] = {member, sent, attempt + counted}
+        else
+            if #taken == 0 then taken[1] = {member, sent, attempt + counted, (crashes or 0) + counted} end
+            alone = true
+            break
+        end
+    end
 end
-if #taken < tonumber(ARGV[1]) then
+if not alone and #taken < tonumber(ARGV[1]) then
     if ARGV[2] ~= '' then redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[2]) end
     local fresh = redis.call('ZPOPMIN', KEYS[1], ARGV[1] - #taken)
     for i = 1, #fresh, 2 do taken[#taken + 1] = {fresh[i], fresh[i + 1], 1} end
@@ -78,7 +102,8 @@ for i, event in ipairs(taken) do
     else
         -- A little later each, so that what runs out together comes again in its order.
         redis.call('ZADD', KEYS[2], string.format('%.17g', now + ARGV[3] + i * 1e-6), event[1])
-        redis.call('HSET', KEYS[3], event[1], event[3] .. ' ' .. ARGV[4] .. ' ' .. event[2])
+        local holder = event[4] and ARGV[4] .. '+' .. event[4] or ARGV[4]
+        redis.call('HSET', KEYS[3], event[1], event[3] .. ' ' .. holder .. ' ' .. event[2])
     end
 end
 local next = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
@@ -102,7 +127,7 @@ return found
 SETTLE = Script("""#!lua flags=allow-oom
 for i = 1, #ARGV, 2 do
     local lease = redis.call('HGET', KEYS[2], ARGV[i])
-    if lease and string.match(lease, '^%d+ (%S+)') == ARGV[i + 1] then
+    if lease and string.match(lease, '^%d+ ([^ +]*)') == ARGV[i + 1] then
         redis.call('HDEL', KEYS[2], ARGV[i])
         redis.call('ZREM', KEYS[1], ARGV[i])
     end
@@ -114,10 +139,31 @@ POSTPONE = Script("""#!lua flags=allow-oom
 local time = redis.call('TIME')
 for i = 2, #ARGV, 2 do
     local lease = redis.call('HGET', KEYS[2], ARGV[i])
-    if lease and string.match(lease, '^%d+ (%S+)') == ARGV[i + 1] then
+    if lease and string.match(lease, '^%d+ ([^ +]*)') == ARGV[i + 1] then
         local ends = time[1] + time[2] / 1e6 + ARGV[1] + i * 1e-6
         redis.call('ZADD', KEYS[1], string.format('%.17g', ends), ARGV[i])
     end
+end
+""")
+
+#: K$leased; member and ticket: whether its lease is there; the handler of its event starts.
+BEGIN = Script("""#!lua flags=allow-oom
+local lease = redis.call('HGET', KEYS[1], ARGV[1])
+local attempt, ticket, crashes, sent = string.match(lease or '', '^(%d+) ([^ +]*)%+?(%d*)%S* (%S+)$')
+if ticket ~= ARGV[2] then return 0 end
+local holder = ticket .. '+' .. (crashes ~= '' and crashes or '0') .. '+begun'
+redis.call('HSET', KEYS[1], ARGV[1], attempt .. ' ' .. holder .. ' ' .. sent)
+return 1
+""")
+
+#: K$leases, K$leased; seconds from now at which the event comes again, member and ticket.
+RETRY = Script("""#!lua flags=allow-oom
+local lease = redis.call('HGET', KEYS[2], ARGV[2])
+local attempt, ticket, sent = string.match(lease or '', '^(%d+) ([^ +]*)%S* (%S+)$')
+if ticket == ARGV[3] then
+    local time = redis.call('TIME')
+    redis.call('ZADD', KEYS[1], string.format('%.17g', time[1] + time[2] / 1e6 + ARGV[1]), ARGV[2])
+    redis.call('HSET', KEYS[2], ARGV[2], attempt .. ' - ' .. sent)
 end
 """)
 
@@ -126,9 +172,13 @@ RELEASE = Script("""#!lua flags=allow-oom
 for i = 2, #ARGV, 2 do
     local member = ARGV[i]
     local lease = redis.call('HGET', KEYS[3], member)
-    local attempt, ticket, sent = string.match(lease or '', '^(%d+) (%S+) (%S+)$')
+    local attempt, ticket, crashes, sent = string.match(lease or '', '^(%d+) ([^ +]*)%+?(%d*)%S* (%S+)$')
     if ticket == ARGV[i + 1] then
-        if attempt == '1' then
+        if crashes ~= '' then
+            -- As below; a suspect stays one.
+            redis.call('ZADD', KEYS[2], sent, member)
+            redis.call('HSET', KEYS[3], member, attempt .. ' +' .. crashes .. ' ' .. sent)
+        elseif attempt == '1' then
             redis.call('HDEL', KEYS[3], member)
             redis.call('ZREM', KEYS[2], member)
             redis.call('ZADD', KEYS[1], sent, member)
@@ -149,7 +199,7 @@ local before, added = redis.call('XLEN', KEYS[1]), 0
 for first = 3, #ARGV, 3 do
     local letter, member, ticket = ARGV[first], ARGV[first + 1], ARGV[first + 2]
     local lease = redis.call('HGET', KEYS[3], member)
-    if lease and string.match(lease, '^%d+ (%S+)') == ticket then
+    if lease and string.match(lease, '^%d+ ([^ +]*)') == ticket then
         redis.call('HDEL', KEYS[3], member)
         redis.call('ZREM', KEYS[2], member)
     end

@@ -128,19 +128,24 @@ class SQLiteChannelLayer(ChannelLayer):
         for channel in {delivery.channel for delivery in deliveries}:
             self._ringer.ring(channel)
 
+    async def begin(self, delivery: Delivery) -> bool:
+        (lease,) = self._tickets([delivery])
+        return await self._connections.run(queue.begin, lease)
+
     async def retry(self, delivery: Delivery, delay: float) -> None:
-        await self._postpone([delivery], delay)
-        # Those who wait for the end of the lease are to wait for this.
+        (lease,) = self._tickets([delivery])
+        await self._connections.run(queue.retry, lease, delay)
+        # A waiting take has to wait for this now, not for the end of the lease.
         self._ringer.ring(delivery.channel)
 
     async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
-        await self._postpone(deliveries, lease)
+        await self._connections.run(queue.postpone, self._tickets(deliveries), lease)
 
-    async def _postpone(self, deliveries: Sequence[Delivery], delay: float) -> None:
+    def _tickets(self, deliveries: Sequence[Delivery]) -> list[int]:
         leases = [delivery.ticket for delivery in deliveries]
         if None in leases:
             raise LayerError(self.url, "only what was taken with a lease can come again by itself")
-        await self._connections.run(queue.postpone, leases, delay)
+        return leases
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         await self.bury_many([(delivery, letter)])
@@ -205,4 +210,6 @@ def _deliveries(channel: str, taken: queue.Taken) -> list[Delivery]:
     if taken.first_lease is not None:
         for ticket, delivery in enumerate(deliveries, taken.first_lease):
             delivery.ticket = ticket
+    if taken.crashes is not None:
+        deliveries[0].suspect, deliveries[0].crashes = True, taken.crashes
     return deliveries

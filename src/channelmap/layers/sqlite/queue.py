@@ -4,6 +4,12 @@ The law of the table `events`: the ids of a channel are dense. Sending appends a
 prefix, giving back prepends at first - 1. So a channel is full when the id `capacity - 1` below its last one
 exists, and everything costs the same at whatever depth.
 
+A row of `leases` is a lease, or an event that comes again at the time `until`. Its `state` says which:
+
+- NULL: the lease of an event that is not a suspect. `suspect`: the lease of a suspect, or a suspect that comes again.
+- `begun`: the lease of a suspect whose handler has started.
+- `due`: an event that comes again and is not a suspect.
+
 When another process holds the file, a function raises `sqlite3.OperationalError` and has changed nothing: it
 can be called again.
 """
@@ -38,6 +44,20 @@ _LOOK = """
 SELECT EXISTS (SELECT 1 FROM events WHERE channel = ?), (SELECT min(until) FROM leases WHERE channel = ?)
 """
 
+_OVERDUE = """
+SELECT id, sent, attempt, body, state, crashes FROM leases WHERE channel = ? AND until <= ? ORDER BY until, id LIMIT ?
+"""
+_LEASE_AGAIN = "INSERT INTO leases (channel, until, sent, attempt, body, state, crashes) VALUES (?, ?, ?, ?, ?, ?, ?)"
+# A new id, and so a new ticket.
+_RETRY = """
+INSERT INTO leases (channel, until, sent, attempt, body, state)
+SELECT channel, ?, sent, attempt + 1, body, 'due' FROM leases WHERE id = ?
+"""
+_RETURN_SUSPECT = """
+INSERT INTO leases (channel, until, sent, attempt, body, state, crashes)
+SELECT channel, 0, sent, attempt, body, 'suspect', crashes FROM leases WHERE id = ?
+"""
+
 # By their ids, in which they were leased: those of a channel would have to be sorted for each batch (hence the plus).
 _READ_LEASED = """
 SELECT id, sent, attempt, body FROM leases WHERE +channel = ? AND id > ? ORDER BY id LIMIT ?
@@ -62,12 +82,13 @@ class Taken(NamedTuple):
     """What was taken from a channel, oldest first.
 
     `first_lease` is the lease of the first row, the others follow by one; `due`, when there are no rows, is
-    when the next lease of the channel runs out.
+    when the next lease of the channel runs out. `crashes` is a number when the only row is a suspect.
     """
 
     rows: list[Row]
     first_lease: int | None = None
     due: float | None = None
+    crashes: int | None = None
 
 
 class transaction:  # noqa: N801  (reads as the statement that it is; a generator would cost 1 us more)
@@ -136,9 +157,8 @@ def take(db: sqlite3.Connection, channel: str, limit: int, lease: float | None, 
         if not (waiting or overdue):
             return Taken([], due=due)
         with transaction(db):
-            if overdue:
-                _return_overdue(db, channel, time.time())
-            taken = _take_front(db, channel, limit, lease, limits)
+            take_now = _take_overdue if overdue else _take_front
+            taken = take_now(db, channel, limit, lease, limits)
         if taken.rows:
             return taken
 
@@ -159,13 +179,32 @@ def _take_front(db: sqlite3.Connection, channel: str, limit: int, lease: float |
     return Taken(rows, _lease(db, channel, rows, time.time() + lease))
 
 
-def _return_overdue(db: sqlite3.Connection, channel: str, now: float) -> None:
-    overdue = db.execute(
-        "SELECT sent, attempt + 1, body FROM leases WHERE channel = ? AND until <= ? ORDER BY id DESC",
-        (channel, now),
+def _take_overdue(db: sqlite3.Connection, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
+    """Take what comes again, and then from the front; under a lease a suspect is taken alone."""
+    now = time.time()
+    again: list[Row] = []
+    crashes: int | None = None
+    for id_, sent, attempt, body, state, crashed in db.execute(_OVERDUE, (channel, now, limit)).fetchall():
+        is_begun = state == "begun"
+        is_alone = lease is not None and state != "due"
+        if is_alone and again:
+            limit = 0
+            break
+        again.append((id_, sent, attempt + is_begun, body))
+        if is_alone:
+            limit, crashes = 0, crashed + is_begun
+            break
+    db.executemany("DELETE FROM leases WHERE id = ?", [(row[0],) for row in again])
+    rows = _remove_front(db, channel, limit - len(again), limits) if limit > len(again) else []
+    if lease is None:
+        return Taken(again + rows)
+    state = None if crashes is None else "suspect"
+    db.executemany(
+        _LEASE_AGAIN,
+        [(channel, now + lease, sent, attempt, body, state, crashes or 0) for _, sent, attempt, body in again],
     )
-    db.executemany(_PREPEND, [(channel, channel, *row) for row in overdue.fetchall()])
-    db.execute("DELETE FROM leases WHERE channel = ? AND until <= ?", (channel, now))
+    first_lease = _lease(db, channel, rows, now + lease) - len(again)
+    return Taken(again + rows, first_lease, crashes=crashes)
 
 
 def _remove_front(db: sqlite3.Connection, channel: str, limit: int, limits: Limits) -> list[Row]:
@@ -206,10 +245,28 @@ def postpone(db: sqlite3.Connection, leases: Sequence[int], delay: float) -> Non
         db.executemany("UPDATE leases SET until = ? WHERE id = ?", [(until, lease) for lease in leases])
 
 
+def begin(db: sqlite3.Connection, lease: int) -> bool:
+    """Note that the handler of a leased suspect starts; False when the lease is gone."""
+    return db.execute("UPDATE leases SET state = 'begun' WHERE id = ?", (lease,)).rowcount > 0
+
+
+def retry(db: sqlite3.Connection, lease: int, delay: float) -> None:
+    """End a lease; its event comes again `delay` seconds from now."""
+    with transaction(db):
+        db.execute(_RETRY, (time.time() + delay, lease))
+        db.execute("DELETE FROM leases WHERE id = ?", (lease,))
+
+
 def give_back(db: sqlite3.Connection, deliveries: Sequence[Delivery]) -> None:
     """Put deliveries to the front in their order; a leased one only while it is still leased."""
     with transaction(db):
+        for delivery in deliveries:
+            if delivery.suspect:
+                db.execute(_RETURN_SUSPECT, (delivery.ticket,))
+                db.execute("DELETE FROM leases WHERE id = ?", (delivery.ticket,))
         for delivery in reversed(deliveries):
+            if delivery.suspect:
+                continue
             if delivery.ticket is not None:
                 held = db.execute("DELETE FROM leases WHERE id = ?", (delivery.ticket,)).rowcount
                 if not held:

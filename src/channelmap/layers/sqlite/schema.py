@@ -2,7 +2,7 @@
 
 import sqlite3
 
-VERSION = 1
+VERSION = 2
 
 _TABLES = f"""
 BEGIN IMMEDIATE;
@@ -11,7 +11,8 @@ CREATE TABLE events (
 ) WITHOUT ROWID;
 CREATE TABLE leases (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    channel TEXT, until REAL, sent REAL, attempt INTEGER, body BLOB
+    channel TEXT, until REAL, sent REAL, attempt INTEGER, body BLOB,
+    state TEXT, crashes INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX leases_by_channel ON leases (channel, until);
 CREATE TABLE members (name TEXT, channel TEXT, added REAL, PRIMARY KEY (name, channel)) WITHOUT ROWID;
@@ -25,13 +26,22 @@ PRAGMA user_version = {VERSION};
 COMMIT;
 """
 
+# The leases of version 1 were not begun.
+_FROM_VERSION_1 = f"""
+BEGIN IMMEDIATE;
+ALTER TABLE leases ADD COLUMN state TEXT;
+ALTER TABLE leases ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
+PRAGMA user_version = {VERSION};
+COMMIT;
+"""
+
 
 class AlienFile(Exception):
     """The file is a database, but not one that this version can use."""
 
 
 def prepare(db: sqlite3.Connection) -> None:
-    """Make a new connection fast, and a new file ours.
+    """Make a new connection fast, a new file ours, and an older file one of this version.
 
     Raises:
         AlienFile: the file belongs to another program, or to a newer channelmap.
@@ -44,6 +54,8 @@ def prepare(db: sqlite3.Connection) -> None:
     db.execute("PRAGMA wal_autocheckpoint = 4000")
     if is_new:
         make_tables(db)
+    elif _version(db) < VERSION:
+        _run(db, _FROM_VERSION_1)
 
 
 def has_tables(db: sqlite3.Connection) -> bool:
@@ -58,9 +70,14 @@ def has_tables(db: sqlite3.Connection) -> bool:
 
 
 def make_tables(db: sqlite3.Connection) -> None:
-    """Make the tables in a new file; another process may do so at the same time."""
+    """Make the tables in a new file."""
+    _run(db, _TABLES)
+
+
+def _run(db: sqlite3.Connection, script: str) -> None:
+    """Bring a file to this version; another process may do so at the same time."""
     try:
-        db.executescript(_TABLES)
+        db.executescript(script)
     except sqlite3.OperationalError:
         if db.in_transaction:
             db.execute("ROLLBACK")
