@@ -3,12 +3,13 @@
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from channelmap.diagnostics import Diagnostic, Location
@@ -230,3 +231,79 @@ def test_a_character_that_ends_a_line_only_in_yaml_1_1_is_refused_and_its_escape
     assert finding.startswith(f"f:{line}:{column}: error[yaml-syntax] U+{ord(char):04X} ends a line for some readers")
     assert finding.endswith(f"; write \\{escape} in double quotes")
     assert read_yaml("f", f'a: "b\\{escape}c"'.encode()).data == {"a": f"b{char}c"}
+
+
+def read_with(loader: object, text: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, object, list[Location]]:
+    """Read a YAML text with one of PyYAML's scanners: what was found, the data, and the place of each value."""
+    with monkeypatch.context() as patch:
+        patch.setattr(yaml_text, "_Loader", loader)
+        try:
+            document = read_yaml("f", text.encode())
+        except ContractError:
+            return "refused", None, []
+    return "accepted", repr(document.data), [document.locate(pointer) for pointer in pointers(document.data)]
+
+
+def pointers(value: object, pointer: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    yield pointer
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, part in inner:
+        yield from pointers(part, (*pointer, step))
+
+
+@pytest.mark.parametrize(
+    ("text", "finding"),
+    [
+        ("a\t", "f:1:2: error[yaml-syntax] a tab where only spaces may stand; use spaces"),
+        ("a:\tb", "f:1:3: error[yaml-syntax] a tab where only spaces may stand; use spaces"),
+        (">+\n  \t", "f:2:3: error[yaml-syntax] a tab where only spaces may stand; use spaces"),
+        ("a: |#", "f:1:5: error[yaml-syntax] a comment directly behind '|'; put a space before '#'"),
+        (
+            "a: [b?c]",
+            "f:1:6: error[yaml-syntax] '?' in a text without quotes, within [ ] or { }; put the text in quotes",
+        ),
+        ("{? : a}", "f:1:4: error[yaml-syntax] a key is missing here; write '' for an empty key"),
+        ("[a:,b]", "f:1:3: error[yaml-syntax] ':' directly before one of , [ ] { }; put a space behind ':'"),
+        ("%YAML 1.1\n---\na", "f:1:1: error[yaml-unsupported] no directive is supported but '%YAML 1.2'; leave it out"),
+    ],
+)
+def test_what_only_one_scanner_accepts_is_refused_by_both(
+    text: str, finding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ContractError) as caught:
+        read_yaml("f", text.encode())
+    assert str(caught.value.diagnostics[0]) == finding
+    assert read_with(yaml.SafeLoader, text, monkeypatch)[0] == "refused"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: 'b\tc' # d\te\n",
+        'a: "b\tc"\n',
+        "a: |\n  b\tc\n   \td\n",
+        "#\ta comment\na: b\n",
+        "a: b #\tc\n",
+        "%YAML 1.2\n---\na: b\n",
+        "a: b?c\n",
+        "a: [b:c, 'd?', {e: , f: }]\n",
+        "pattern: ^https?://\n",
+    ],
+)
+def test_what_both_scanners_accept_is_the_same_to_both(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = read_with(yaml.CSafeLoader, text, monkeypatch)
+    assert read[0] == "accepted"
+    assert read == read_with(yaml.SafeLoader, text, monkeypatch)
+
+
+#: Pieces of YAML whose neighbours decide what they mean.
+PIECES = [*"ab:-?,[]{}#|>+12 \n\t'\"%&*!\\", "a: ", "- ", "\n  ", "? ", " #", "---\n", "%YAML 1.2\n", "|\n "]
+
+
+@settings(
+    derandomize=True, max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(pieces=st.lists(st.sampled_from(PIECES), max_size=14))
+def test_both_scanners_read_the_same_from_any_text(pieces: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "".join(pieces)
+    assert read_with(yaml.CSafeLoader, text, monkeypatch) == read_with(yaml.SafeLoader, text, monkeypatch)

@@ -23,6 +23,17 @@ _CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\
 #: They end a line in YAML 1.1, as PyYAML has it, and not in YAML 1.2, as editors have it: by their escapes.
 _LINE_ENDS = {"\x85": "\\N", "\u2028": "\\L", "\u2029": "\\P"}
 _LINE_END = re.compile("[\x85\u2028\u2029]")
+#: PyYAML has two scanners, libyaml and one in Python. What only one of them accepts, the reader refuses: tabs outside
+#: of quotes, block scalars and comments, and the following.
+_TAB_OR_COMMENT = re.compile(r"(?<![^ \t\r\n])#[^\r\n]*|\t")
+_TAB_IN_BLOCK = re.compile(r"[|>](?:[-+0-9]* *|[-+]?(?: +#[^\r\n]*| *)(?:[\r\n] *)+)\t")
+_COMMENT_AT_BLOCK = re.compile(r"[|>][-+0-9]*#")
+_BLOCK_OR_QUOTED = frozenset("|>'\"")
+_COLON_BEFORE = re.compile(r":[,\[\]{}]")
+_DIRECTIVE = re.compile(r"(?<![^\r\n])%")
+_TAB = ("a tab where only spaces may stand", "use spaces")
+_COLON = ("':' directly before one of , [ ] { }", "put a space behind ':'")
+_QUESTION_MARK = ("'?' in a text without quotes, within [ ] or { }", "put the text in quotes")
 _WORDS = {"": None, "~": None} | {
     spelled: value
     for word, value in {"null": None, "true": True, "false": False}.items()
@@ -35,6 +46,7 @@ _NO_NUMBER = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 #: What is part of PyYAML's words, in both of its scanners, and what is said instead: message and hint.
 _AT_THE_PROBLEM = {
+    "unexpected ':'": _COLON,
     "mapping values": ("': ' where no key may stand", "put a text that contains ': ' in quotes"),
     "sequence entries": ("'- ' where no list item may stand", "begin the list on a line of its own"),
     "cannot start any token": ("no value can begin with this character", "put the value in quotes"),
@@ -87,6 +99,7 @@ def _read(text: Text, env: Mapping[str, str] | None, filled_keys: Pointer | None
     try:
         for event in yaml.parse(text.text, Loader=loader):
             reader.feed(event)
+        reader.refuse_tabs(len(text.text))
     except yaml.MarkedYAMLError as error:
         if "nesting depth" in (error.problem or "") and loader is not yaml.SafeLoader:
             # libyaml has a nesting limit too, and reads ahead: it may raise before the event that exceeds ours.
@@ -104,11 +117,22 @@ class _Reader:
         self._env = env
         self._filled_keys = filled_keys
         self._documents = 0
+        self._flow_depth = 0
+        self._has_tabs = "\t" in text.text
+        self._may_be_disputed = "?" in text.text or _COLON_BEFORE.search(text.text) is not None
+        #: Where the last key within [ ] or { } ends.
+        self._key_end = 0
+        #: Up to where there is no tab that is in dispute.
+        self._checked = 0
 
     def feed(self, event: Any) -> None:
         offset = event.start_mark.index
         match event:
             case yaml.ScalarEvent():
+                if event.style in _BLOCK_OR_QUOTED:
+                    self._refuse_disputed(event, offset)
+                elif self._flow_depth:
+                    offset = self._place_in_flow(event, offset)
                 self._refuse_properties(event, offset)
                 self._scalar(event, offset)
             case yaml.AliasEvent():
@@ -117,13 +141,62 @@ class _Reader:
                 self._refuse_properties(event, offset)
                 if self.build.expects_key:
                     raise self.build.stop(offset, "yaml-unsupported", "a key must be text")
+                self._flow_depth += bool(self._flow_depth or event.flow_style)
                 self.build.open({} if isinstance(event, yaml.MappingStartEvent) else [], offset)
             case yaml.CollectionEndEvent():
+                self._flow_depth -= bool(self._flow_depth)
                 self.build.close()
             case yaml.DocumentStartEvent():
                 self._documents += 1
                 if self._documents > 1:
                     raise self.build.stop(offset, "yaml-syntax", "more than one document in one file")
+                self._refuse_directives(event, offset)
+
+    def _refuse_directives(self, event: Any, offset: int) -> None:
+        lines = _DIRECTIVE.findall(self.build.text.text, offset, event.end_mark.index)
+        if lines and (len(lines) > 1 or event.version != (1, 2)):
+            message = "no directive is supported but '%YAML 1.2'"
+            raise self.build.stop(offset, "yaml-unsupported", message, "leave it out")
+
+    def _refuse_disputed(self, event: Any, offset: int) -> None:
+        """Refuse what is a scalar for one of PyYAML's scanners and an error for the other."""
+        self.refuse_tabs(offset)
+        self._checked = event.end_mark.index
+        if event.style in {"|", ">"}:
+            text = self.build.text.text
+            if tab := _TAB_IN_BLOCK.match(text, offset):
+                raise self.build.stop(tab.end() - 1, "yaml-syntax", *_TAB)
+            if comment := _COMMENT_AT_BLOCK.match(text, offset):
+                message = f"a comment directly behind '{event.style}'"
+                raise self.build.stop(comment.end() - 1, "yaml-syntax", message, "put a space before '#'")
+
+    def _place_in_flow(self, event: Any, offset: int) -> int:
+        """Return where a plain scalar within [ ] or { } begins, or refuse it as above.
+
+        For an empty value that is behind its colon, whatever a scanner says.
+        """
+        text, is_key = self.build.text.text, self.build.expects_key
+        if is_key:
+            self._key_end = event.end_mark.index
+        if not event.value:
+            if is_key:
+                raise self.build.stop(offset, "yaml-syntax", "a key is missing here", "write '' for an empty key")
+            colon = text.find(":", self._key_end, offset)
+            return offset if colon < 0 else colon + 1
+        if self._may_be_disputed:
+            if "?" in event.value:
+                raise self.build.stop(text.index("?", offset), "yaml-syntax", *_QUESTION_MARK)
+            if _COLON_BEFORE.match(text, event.end_mark.index):
+                raise self.build.stop(event.end_mark.index, "yaml-syntax", *_COLON)
+        return offset
+
+    def refuse_tabs(self, end: int) -> None:
+        """Refuse tabs between the last quoted or block scalar and this offset, except in comments."""
+        if not self._has_tabs:
+            return
+        for found in _TAB_OR_COMMENT.finditer(self.build.text.text, self._checked, end):
+            if found.group() == "\t":
+                raise self.build.stop(found.start(), "yaml-syntax", *_TAB)
 
     def _alias(self, event: yaml.AliasEvent, offset: int) -> None:
         message = f"alias '*{event.anchor}' is not supported"
@@ -179,7 +252,9 @@ def _in_words(error: Any, text: Text) -> tuple[int, Code, str, str]:
     end = error.problem_mark.index if error.problem_mark is not None else len(text.text)
     begin = error.context_mark.index if error.context_mark is not None else end
     if text.text[end : end + 1] == "\t":
-        return end, "yaml-syntax", "a tab where only spaces may stand", "use spaces"
+        return end, "yaml-syntax", *_TAB
+    if "got '?'" in problem:
+        return end, "yaml-syntax", *_QUESTION_MARK
     for offset, table in ((end, _AT_THE_PROBLEM), (begin, _AT_THE_BEGINNING)):
         for part, words in table.items():
             if part in problem:
