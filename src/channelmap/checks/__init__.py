@@ -103,7 +103,7 @@ def _consumers(
 def _schemas(contract: Contract, channels: list[Channel]) -> Iterator[Diagnostic]:
     for document in schema_documents(contract, channels):
         found = [diagnostic for rule in _DOCUMENTS for diagnostic in rule(document)]
-        for part in document.parts():
+        for part in document.parts:
             found += [diagnostic for rule in _PARTS for diagnostic in rule(part)]
         yield from _about(found, document.channel, document.event_type.name)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag
@@ -12,10 +13,10 @@ from channelmap.loader.files import label_of
 from channelmap.source import Pointer, read_document
 from channelmap.validation import DIALECTS, Schema
 from channelmap.validation.structure import children
-from channelmap.validation.walk import IN_PLACE, subschemas
+from channelmap.validation.walk import IN_PLACE
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SchemaDocument:
     """A schema as it was written: a whole file, or a mapping in the contract's own document.
 
@@ -34,19 +35,24 @@ class SchemaDocument:
     event_type: EventType
     is_event: bool = True
 
-    @property
+    @cached_property
     def dialect(self) -> str:
         """The URI of its dialect, one of `DIALECTS`."""
         named = self.schema.get("$schema", DIALECTS[0]) if isinstance(self.schema, dict) else DIALECTS[0]
         return str(named).removesuffix("#")
 
-    def parts(self) -> Iterator["Part"]:
-        """Go through the schema and those in it, except those that are `true` or `false`."""
-        in_place: set[Pointer] = set()
-        for pointer, schema in subschemas(self.schema):
+    @cached_property
+    def parts(self) -> tuple["Part", ...]:
+        """The schema and those in it, in the order in which they were written, except `true` and `false`."""
+        found: list[Part] = []
+        waiting: list[tuple[Pointer, Schema, bool]] = [((), self.schema, False)]
+        while waiting:
+            pointer, schema, in_place = waiting.pop()
             if isinstance(schema, dict):
-                yield Part(self, pointer, schema, in_place=pointer in in_place)
-                in_place |= {(*pointer, *steps) for steps, _ in children(schema) if steps[0] in IN_PLACE}
+                found.append(Part(self, pointer, schema, in_place=in_place))
+                inside = reversed(children(schema))
+                waiting += [(pointer + steps, child, steps[0] in IN_PLACE) for steps, child in inside]
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +102,7 @@ def schema_documents(contract: Contract, channels: Iterable[Channel]) -> tuple[S
 def _referred(contract: Contract, document: SchemaDocument) -> Iterator[Path]:
     inline = document.written.document is contract.document
     directory = contract.root if inline else Path(document.written.document.path).absolute().parent
-    names = {urldefrag(part.schema["$ref"])[0] for part in document.parts() if isinstance(part.schema.get("$ref"), str)}
+    names = {urldefrag(part.schema["$ref"])[0] for part in document.parts if isinstance(part.schema.get("$ref"), str)}
     for name in sorted(names - {""}):
         path = directory / unquote(name)
         if path.resolve() in contract.files:

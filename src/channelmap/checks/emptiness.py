@@ -45,7 +45,7 @@ def _whole(event_type: EventType) -> Schema:
 def schema_dead_part(document: SchemaDocument) -> Iterator[Diagnostic]:
     """Find what can have no valid value, and does not say so by being `false`."""
     # The engine gives up on a reference to another file.
-    refers_far = any(not part.schema.get("$ref", "#").startswith("#") for part in document.parts())
+    refers_far = any(not part.schema.get("$ref", "#").startswith("#") for part in document.parts)
     found = dead_parts(_whole(document.event_type) if refers_far and document.is_event else document.schema)
     written = {_json_pointer(pointer): (pointer, schema) for pointer, schema in subschemas(document.schema)}
     dead = {text: written[text] for text in found if text in written and _is_at_fault(written[text][1])}

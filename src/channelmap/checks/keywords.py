@@ -24,11 +24,11 @@ def keyword_unknown(document: SchemaDocument) -> Iterator[Diagnostic]:
     """Find keywords that JSON Schema does not know, so that they do nothing; each is told once, at its first place."""
     known = KEYWORDS[document.dialect]
     first: dict[str, Part] = {}
-    for part in document.parts():
+    for part in document.parts:
         if not _is_shelf(part):
             for keyword in part.schema.keys() - known - OF_OTHER_DIALECT[document.dialect].keys() - OF_TOOLS:
                 first.setdefault(keyword, part)
-    references = [str(part.schema["$ref"]) for part in document.parts() if "$ref" in part.schema]
+    references = [str(part.schema["$ref"]) for part in document.parts if "$ref" in part.schema]
     for keyword, part in first.items():
         # What others refer into is a place for definitions, whatever it is called.
         is_referred = any(reference.startswith(f"#/{keyword}/") for reference in references)
@@ -76,7 +76,7 @@ def _lonely(part: Part) -> dict[str, str]:
 
 def _is_looked_back_at(document: SchemaDocument) -> bool:
     """Whether what an `if` alone has matched counts as evaluated."""
-    return any({"unevaluatedItems", "unevaluatedProperties"} & part.schema.keys() for part in document.parts())
+    return any({"unevaluatedItems", "unevaluatedProperties"} & part.schema.keys() for part in document.parts)
 
 
 def _of_other_type(part: Part) -> dict[str, str]:

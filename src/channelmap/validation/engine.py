@@ -74,7 +74,7 @@ class Validator:
 
     """
 
-    __slots__ = ("_engine", "_engine_accepts", "_others", "_parts", "_registry", "_schema", "_uri")
+    __slots__ = ("_engine", "_engine_accepts", "_others", "_parts", "_registry", "_schema", "_uri", "bundle")
 
     def __init__(self, schema: Schema, uri: str = BASE_URI, others: SchemaSet | None = None) -> None:
         self._schema = schema
@@ -82,6 +82,8 @@ class Validator:
         self._others = others.schemas if others is not None else {}
         self._registry = others.registry if others is not None else None
         self._parts: Parts | None = None
+        #: What `structure.standalone` made of the schema, once it was asked.
+        self.bundle: Schema | None = None
         try:
             self._engine = jsonschema_rs.validator_for(
                 schema,

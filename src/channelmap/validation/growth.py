@@ -56,6 +56,9 @@ class _Visits:
         return max(self.here, anything + max((count for step, count in self.inside.items() if step != _ANY), default=0))
 
 
+_ONE_VISIT = _Visits()
+
+
 class _Counted:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -64,7 +67,7 @@ class _Counted:
     def below(self, part: Part) -> _Visits:
         """Count the visits that holding a part against a value brings about."""
         if not isinstance(part.schema, dict):
-            return _Visits()
+            return _ONE_VISIT
         if id(part.schema) not in self._known:
             # The engine remembers its verdict where a schema leads back to itself.
             self._known[id(part.schema)] = _Visits()

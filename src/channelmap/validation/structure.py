@@ -15,12 +15,12 @@ from channelmap.validation.engine import DIALECTS, Schema, Validator
 
 Pointer = tuple[str | int, ...]
 
-_MAPS = ("properties", "patternProperties", "dependentSchemas", "dependencies", "$defs", "definitions")
-_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
-_SINGLES = (
+_MAPS = frozenset({"properties", "patternProperties", "dependentSchemas", "dependencies", "$defs", "definitions"})
+_LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems", "items"})
+_SINGLES = frozenset((
     *("items", "additionalItems", "unevaluatedItems", "contains", "not", "if", "then", "else"),
     *("additionalProperties", "unevaluatedProperties", "propertyNames"),
-)
+))  # fmt: skip
 #: What makes a reference depend on more than its text and its file.
 _ENTANGLING = frozenset({"$dynamicRef", "$recursiveRef"})
 _LEFT_OUT = frozenset({"$ref", "$defs", "definitions", "$id", "$anchor"})
@@ -33,30 +33,37 @@ class Entangled(Exception):
     """A schema cannot be written without its references."""
 
 
-def children(schema: Mapping[str, Any]) -> Iterator[tuple[Pointer, Schema]]:
+def children(schema: Mapping[str, Any]) -> list[tuple[Pointer, Schema]]:
     """Find the schemas right inside a schema, and the way to each."""
+    found: list[tuple[Pointer, Schema]] = []
     for keyword, value in schema.items():
-        if keyword in _MAPS and isinstance(value, dict):
-            yield from (((keyword, name), child) for name, child in value.items() if isinstance(child, (dict, bool)))
-        elif keyword in _LISTS and isinstance(value, list):
-            yield from (
-                ((keyword, index), child) for index, child in enumerate(value) if isinstance(child, (dict, bool))
-            )
-        elif keyword in _SINGLES and isinstance(value, (dict, bool)):
-            yield (keyword,), value
+        if isinstance(value, (dict, bool)) and keyword in _SINGLES:
+            found.append(((keyword,), value))
+        elif isinstance(value, dict) and keyword in _MAPS:
+            found += [((keyword, name), child) for name, child in value.items() if isinstance(child, (dict, bool))]
+        elif isinstance(value, list) and keyword in _LISTS:
+            found += [((keyword, index), child) for index, child in enumerate(value) if isinstance(child, (dict, bool))]
+    return found
 
 
 def rebuilt(schema: Mapping[str, Any], change: Callable[[Pointer, Schema], Schema]) -> dict[str, Any]:
     """Return a schema with each schema right inside it changed."""
-    result: dict[str, Any] = {
-        keyword: dict(value) if isinstance(value, dict) else list(value) if isinstance(value, list) else value
-        for keyword, value in schema.items()
-    }
-    for pointer, child in children(schema):
-        if len(pointer) == 1:
-            result[str(pointer[0])] = change(pointer, child)
+    result: dict[str, Any] = {}
+    for keyword, value in schema.items():
+        if isinstance(value, (dict, bool)) and keyword in _SINGLES:
+            result[keyword] = change((keyword,), value)
+        elif isinstance(value, dict) and keyword in _MAPS:
+            result[keyword] = {
+                name: change((keyword, name), child) if isinstance(child, (dict, bool)) else child
+                for name, child in value.items()
+            }
+        elif isinstance(value, list) and keyword in _LISTS:
+            result[keyword] = [
+                change((keyword, index), child) if isinstance(child, (dict, bool)) else child
+                for index, child in enumerate(value)
+            ]
         else:
-            result[str(pointer[0])][pointer[1]] = change(pointer, child)
+            result[keyword] = value.copy() if isinstance(value, (dict, list)) else value
     return result
 
 
@@ -79,15 +86,18 @@ def documents(validator: Validator) -> dict[str, Any]:
 
 
 def standalone(validator: Validator) -> Schema:
-    """Return the schema of a validator so that it means the same anywhere.
+    """Return the schema of a validator so that it means the same anywhere; the caller must not change it.
 
-    What refers to itself keeps its `$ref`, to an entry of `$defs`.
+    What refers to itself keeps its `$ref`, to an entry of `$defs`. The validator keeps the result: a check asks for it
+    several times.
 
     Raises:
         Entangled: it refers by anchors or `$dynamicRef`, mixes dialects, or would grow without measure.
 
     """
-    return _Alone(validator._schema, validator._uri, validator._others).result  # noqa: SLF001  (the same room)
+    if validator.bundle is None:
+        validator.bundle = _Alone(validator._schema, validator._uri, validator._others).result  # noqa: SLF001  (the same room)
+    return validator.bundle
 
 
 class _Alone:

@@ -16,4 +16,4 @@ def subschemas(schema: Schema) -> Iterator[tuple[Pointer, Schema]]:
         pointer, found = waiting.pop()
         yield pointer, found
         if isinstance(found, dict):
-            waiting.extend(reversed([((*pointer, *steps), child) for steps, child in children(found)]))
+            waiting += [(pointer + steps, child) for steps, child in reversed(children(found))]
