@@ -1,6 +1,6 @@
 """The documents in which the schemas of a contract were written, each once, and the schemas in them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -87,8 +87,15 @@ def schema_documents(contract: Contract, channels: Iterable[Channel]) -> tuple[S
                 document = SchemaDocument(event_type.schema, written, channel.name, event_type)
                 found.setdefault((written.document.path, written.pointer), document)
     waiting = list(found.values())
+    #: Many schemas refer to the same file: each is looked up once.
+    followed: set[Path] = set()
     for document in waiting:
-        for path in _referred(contract, document):
+        named = _named_files(contract, document)
+        new = sorted(named - followed)
+        followed |= named
+        for path in new:
+            if path.resolve() not in contract.files:
+                continue
             label = label_of(path)
             if (label, ()) not in found:
                 # The loader has refused what cannot be read.
@@ -99,11 +106,10 @@ def schema_documents(contract: Contract, channels: Iterable[Channel]) -> tuple[S
     return tuple(found.values())
 
 
-def _referred(contract: Contract, document: SchemaDocument) -> Iterator[Path]:
+def _named_files(contract: Contract, document: SchemaDocument) -> set[Path]:
+    """Return the files that the references of a document name, whether they were read or not."""
     inline = document.written.document is contract.document
     directory = contract.root if inline else Path(document.written.document.path).absolute().parent
-    names = {urldefrag(part.schema["$ref"])[0] for part in document.parts if isinstance(part.schema.get("$ref"), str)}
-    for name in sorted(names - {""}):
-        path = directory / unquote(name)
-        if path.resolve() in contract.files:
-            yield path
+    references = (part.schema.get("$ref") for part in document.parts)
+    names = {urldefrag(reference)[0] for reference in references if isinstance(reference, str)}
+    return {directory / unquote(name) for name in names - {""}}

@@ -47,6 +47,8 @@ def schema_dead_part(document: SchemaDocument) -> Iterator[Diagnostic]:
     # The engine gives up on a reference to another file.
     refers_far = any(not part.schema.get("$ref", "#").startswith("#") for part in document.parts)
     found = dead_parts(_whole(document.event_type) if refers_far and document.is_event else document.schema)
+    if not found:
+        return
     written = {_json_pointer(pointer): (pointer, schema) for pointer, schema in subschemas(document.schema)}
     dead = {text: written[text] for text in found if text in written and _is_at_fault(written[text][1])}
     if dead and document.is_event and refuses_all(_whole(document.event_type), document.event_type.name):

@@ -20,7 +20,7 @@ def file_unused(contract: Contract, beside: Iterable[Contract]) -> Iterator[Diag
     # Whatever else a project keeps lies beside its contract.
     directories = {path.parent for path in contract.files} - {root}
     for path in sorted({path for directory in directories for path in _files(directory)}):
-        if path.resolve() not in named:
+        if path not in named and path.resolve() not in named:
             label = label_of(contract.root / path.relative_to(root))
             hint = "name it in the contract, or delete it"
             yield Diagnostic(Location(label), "file-unused", "nothing names this file", hint, severity=Severity.WARNING)

@@ -43,8 +43,9 @@ def handler_unreached(
         for event_type in channel.events
     }
     for channel in channels:
-        for owner, name in _handlers_by_owner(consumers.get(channel.consumer)):
-            if (owner, name) not in reached:
+        consumer = consumers.get(channel.consumer)
+        for owner, name in _methods_by_owner(consumer):
+            if (owner, name) not in reached and consumer is not None and _looks_like_handler(consumer, owner, name):
                 # Which is told once, whichever channels use the class.
                 reached.add((owner, name))
                 subject = f"{owner.__name__}.{name}"
@@ -62,8 +63,8 @@ def handler_unreached(
                 )
 
 
-def _handlers_by_owner(consumer: type | None) -> Iterator[tuple[type, str]]:
-    """Go through the methods of a consumer that can be nothing but handlers, each with the class that defines it."""
+def _methods_by_owner(consumer: type | None) -> Iterator[tuple[type, str]]:
+    """Go through the public methods that a consumer's own classes do not use, each with the class that defines it."""
     if consumer is None or not framework_bases(consumer):
         return
     own = set(consumer.__mro__) - set(framework_bases(consumer))
@@ -74,7 +75,7 @@ def _handlers_by_owner(consumer: type | None) -> Iterator[tuple[type, str]]:
         owners = [owner for owner in consumer.__mro__ if name in vars(owner)]
         # What a library's class defines may be called by that library.
         is_own = all(_package(owner) == _package(consumer) for owner in owners)
-        if is_own and not name.startswith(_OF_SERVERS) and _looks_like_handler(consumer, owners[0], name):
+        if is_own and not name.startswith(_OF_SERVERS):
             yield owners[0], name
 
 

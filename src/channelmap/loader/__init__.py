@@ -10,6 +10,7 @@ from pathlib import Path
 from channelmap.contract import Contract
 from channelmap.diagnostics import Diagnostic, Location
 from channelmap.errors import ContractError
+from channelmap.garbage import collection_paused
 from channelmap.loader.build import build
 from channelmap.loader.examples import read_examples
 from channelmap.loader.files import Fetch, Files, absolute, label_of
@@ -36,8 +37,12 @@ def load(
         ContractError: with everything that is wrong, in this file and in those that it names.
 
     """
-    path = absolute(Path(path))
-    document = _read(path, os.environ if env is None else env)
+    with collection_paused():
+        return _load(absolute(Path(path)), os.environ if env is None else env, fetch)
+
+
+def _load(path: Path, env: Mapping[str, str], fetch: Fetch | None) -> Contract:
+    document = _read(path, env)
     misplaced = [*misplaced_variables(document)]
     if misplaced:
         # No schema and no example is looked at that holds a value of the environment.

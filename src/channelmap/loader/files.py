@@ -39,11 +39,12 @@ def absolute(path: Path) -> Path:
 def label_of(path: Path) -> str:
     """Name a file for messages: relative to the working directory where it is below it."""
     # Not resolved: a symbolic link is called as its user calls it.
-    file = Path(os.path.normpath(absolute(path))) if "\0" not in str(path) else path
+    file = os.path.normpath(absolute(path)) if "\0" not in str(path) else str(path)
     try:
-        return str(file.relative_to(Path.cwd()))
-    except (ValueError, FileNotFoundError):  # it lies elsewhere, or the working directory was deleted
-        return str(file)
+        directory = os.getcwd()  # noqa: PTH109  (a contract may have 10,000 files, and pathlib is slow)
+    except FileNotFoundError:  # it was deleted
+        return file
+    return "." if file == directory else file.removeprefix(f"{directory.rstrip('/')}/")
 
 
 class Files:

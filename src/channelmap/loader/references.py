@@ -76,11 +76,13 @@ def outline(schema: Any, uri: str) -> Outline:
     while waiting:
         value, pointer, bases = waiting.pop()
         if isinstance(value, list):
-            waiting.extend((item, (*pointer, index), bases) for index, item in enumerate(value))
+            waiting += [
+                (item, (*pointer, index), bases) for index, item in enumerate(value) if isinstance(item, (dict, list))
+            ]
         elif isinstance(value, dict):
             bases = _note(result, value, pointer, bases)
             here[bases.by_id] = bases.by_place
-            waiting.extend((child, (*pointer, *steps), bases) for steps, child in _subschemas(value))
+            waiting += [(child, pointer + steps, bases) for steps, child in _subschemas(value)]
     result.references = [
         replace(found, uri=here[found.by_id]) if found.uri not in result.resources and found.by_id in here else found
         for found in result.references
@@ -114,8 +116,8 @@ class _Bases(NamedTuple):
 def _subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[Pointer, Any]]:
     for keyword, value in schema.items():
         if keyword in _MAPS and isinstance(value, dict):
-            yield from (((keyword, name), child) for name, child in value.items())
-        elif keyword not in _DATA:
+            yield from (((keyword, name), child) for name, child in value.items() if isinstance(child, (dict, list)))
+        elif isinstance(value, (dict, list)) and keyword not in _DATA:
             yield (keyword,), value
 
 
@@ -136,7 +138,7 @@ def _note(result: Outline, schema: dict[str, Any], pointer: Pointer, bases: _Bas
         text = schema.get(keyword)
         if isinstance(text, str):
             uri, fragment = _joined(bases.by_place, text)
-            by_id, _ = _joined(bases.by_id, text)
+            by_id = uri if bases.by_id == bases.by_place else _joined(bases.by_id, text)[0]
             result.references.append(Reference((*pointer, keyword), text, bases.by_place, uri, fragment, by_id))
     return bases
 

@@ -1,6 +1,7 @@
 """Bytes from the disk: a file that cannot be read says why, in plain words."""
 
 import difflib
+import stat
 from pathlib import Path
 
 from channelmap.diagnostics import Code, Diagnostic, Location
@@ -17,8 +18,8 @@ def read_bytes(path: Path, label: str) -> bytes:
     """
     try:
         # Opening a pipe would wait for its writer for ever.
-        if path.exists() and not path.is_file():
-            raise _error(label, "file-unreadable", "is a directory" if path.is_dir() else "is not a file")
+        if not stat.S_ISREG(mode := path.stat().st_mode):
+            raise _error(label, "file-unreadable", "is a directory" if stat.S_ISDIR(mode) else "is not a file")
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
     except FileNotFoundError:

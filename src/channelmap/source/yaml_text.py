@@ -225,7 +225,7 @@ class _Reader:
             str(value) if isinstance(value, Filled) else value,
             offset,
             text.written if isinstance(text, Filled) else "",
-            has_variable=self._env is not None and has_variable(event.value),
+            has_variable=self._env is not None and "${" in event.value and has_variable(event.value),
         )
 
     def _fill(self, text: str, offset: int) -> str:
