@@ -117,10 +117,12 @@ class _Findings:
 
     def _dropped(self, found: TypeComparison) -> Iterator[Diagnostic]:
         old, new = (
-            release.channels[found.channel].events[found.event_type].schema
+            release.channels[found.channel].events[found.event_type]
             for release in (self._comparison.old, self._comparison.new)
         )
-        for drop in dropped(old, new):
+        if old.digest == new.digest:
+            return
+        for drop in dropped(old.schema, new.schema):
             message = f"property {quoted(drop.name)} of {self._release} is gone: handlers may still read it"
             hint = renamed(str(drop.pointer[-1]), drop.instead)
             yield self._about(found, drop.pointer, "property-dropped", message, Severity.WARNING, hint=hint)

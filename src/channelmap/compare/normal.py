@@ -91,8 +91,8 @@ def _reduced(schema: Schema, known: AbstractSet[str], rewritten: Callable[[dict[
     # From the inside out: what is rewritten is of another draft than what is left to do.
     result = rewritten(rebuilt(kept, lambda _, child: _reduced(child, known, rewritten)))
     for keyword in ("required", "type", "enum"):
-        if isinstance(result.get(keyword), list):
-            result[keyword] = sorted(result[keyword], key=canonical)
+        if isinstance(result.get(keyword), list) and len(result[keyword]) > 1:
+            result[keyword].sort(key=canonical)
     return dict(sorted(result.items())) or True
 
 

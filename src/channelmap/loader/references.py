@@ -26,6 +26,7 @@ class Reference:
         uri: the URI that it comes to, without fragment.
         fragment: the fragment.
         by_id: what `uri` would be if the `$id` of the whole schema counted.
+        is_by_id: whether `uri` was found by that `$id`.
 
     """
 
@@ -35,6 +36,7 @@ class Reference:
     uri: str
     fragment: str
     by_id: str
+    is_by_id: bool = False
 
 
 @dataclass(slots=True)
@@ -84,7 +86,9 @@ def outline(schema: Any, uri: str) -> Outline:
             here[bases.by_id] = bases.by_place
             waiting += [(child, pointer + steps, bases) for steps, child in _subschemas(value)]
     result.references = [
-        replace(found, uri=here[found.by_id]) if found.uri not in result.resources and found.by_id in here else found
+        replace(found, uri=here[found.by_id], is_by_id=True)
+        if found.uri not in result.resources and found.by_id in here
+        else found
         for found in result.references
     ]
     return result
@@ -95,7 +99,7 @@ def placed(schema: Any, found: Outline) -> Any:
     if not isinstance(schema, dict):
         return schema
     schema = {key: value for key, value in schema.items() if key != "$id"}
-    moved = [reference for reference in found.references if reference.uri != _joined(reference.base, reference.text)[0]]
+    moved = [reference for reference in found.references if reference.is_by_id]
     if moved:
         schema = deepcopy(schema)
     for reference in moved:

@@ -42,6 +42,7 @@ _WORDS = {"": None, "~": None} | {
 _DECIMAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _OCTAL = re.compile(r"0o[0-7]+")
 _HEX = re.compile(r"0x[0-9a-fA-F]+")
+_BEGINS_NUMBER = frozenset("+-.0123456789")
 _NO_NUMBER = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 #: What is part of PyYAML's words, in both of its scanners, and what is said instead: message and hint.
@@ -237,6 +238,8 @@ class _Reader:
         """Find a plain scalar's value by the core schema."""
         if text in _WORDS:
             return _WORDS[text]
+        if text[0] not in _BEGINS_NUMBER:
+            return text
         if _DECIMAL.fullmatch(text) or _NO_NUMBER.fullmatch(text):
             return number(self.build, text, offset)
         if _OCTAL.fullmatch(text):

@@ -52,6 +52,8 @@ class _Visits:
     @property
     def most(self) -> int:
         """How often any of them is looked at."""
+        if not self.inside:
+            return self.here
         anything = self.inside.get(_ANY, 0)
         return max(self.here, anything + max((count for step, count in self.inside.items() if step != _ANY), default=0))
 
@@ -70,9 +72,10 @@ class _Counted:
             return _ONE_VISIT
         if id(part.schema) not in self._known:
             # The engine remembers its verdict where a schema leads back to itself.
-            self._known[id(part.schema)] = _Visits()
-            found = _Visits()
-            for keyword, step, child in self._children(part):
+            self._known[id(part.schema)] = _ONE_VISIT
+            children = list(self._children(part))
+            found = _Visits() if children else _ONE_VISIT
+            for keyword, step, child in children:
                 visits = self.below(child)
                 if keyword in _OF_SAME_VALUE:
                     found.here += visits.here

@@ -21,6 +21,7 @@ _SINGLES = frozenset((
     *("items", "additionalItems", "unevaluatedItems", "contains", "not", "if", "then", "else"),
     *("additionalProperties", "unevaluatedProperties", "propertyNames"),
 ))  # fmt: skip
+_HOLDERS = _MAPS | _LISTS | _SINGLES
 #: What makes a reference depend on more than its text and its file.
 _ENTANGLING = frozenset({"$dynamicRef", "$recursiveRef"})
 _LEFT_OUT = frozenset({"$ref", "$defs", "definitions", "$id", "$anchor"})
@@ -37,6 +38,8 @@ def children(schema: Mapping[str, Any]) -> list[tuple[Pointer, Schema]]:
     """Find the schemas right inside a schema, and the way to each."""
     found: list[tuple[Pointer, Schema]] = []
     for keyword, value in schema.items():
+        if keyword not in _HOLDERS:
+            continue
         if isinstance(value, (dict, bool)) and keyword in _SINGLES:
             found.append(((keyword,), value))
         elif isinstance(value, dict) and keyword in _MAPS:
@@ -50,7 +53,9 @@ def rebuilt(schema: Mapping[str, Any], change: Callable[[Pointer, Schema], Schem
     """Return a schema with each schema right inside it changed."""
     result: dict[str, Any] = {}
     for keyword, value in schema.items():
-        if isinstance(value, (dict, bool)) and keyword in _SINGLES:
+        if keyword not in _HOLDERS:
+            result[keyword] = value.copy() if isinstance(value, (dict, list)) else value
+        elif isinstance(value, (dict, bool)) and keyword in _SINGLES:
             result[keyword] = change((keyword,), value)
         elif isinstance(value, dict) and keyword in _MAPS:
             result[keyword] = {
@@ -186,7 +191,7 @@ def _references(schema: Schema, base: str) -> Iterator[str]:
         if isinstance(value, bool):
             continue
         own = _base(value, around)
-        if _ENTANGLING & value.keys():
+        if not _ENTANGLING.isdisjoint(value):
             raise Entangled(own)
         if "$ref" in value:
             yield urljoin(own, value["$ref"])
