@@ -10,7 +10,7 @@ import pytest
 from asgiref.local import Local
 
 from channelmap import AsyncConsumer, StopConsumer, SyncConsumer
-from channelmap.asgi import Application, Event
+from channelmap.asgi import Application, Event, Receive, Scope, Send, at_hand_of, forward, offer
 from channelmap.consumers import get_handler_name, handlers_of
 
 SCOPE = {"type": "channel", "channel": "a"}
@@ -33,7 +33,7 @@ def serve(application: Application, *events: Event, at_hand: list[Event] | None 
         raise NotImplementedError("You must implement application_send()")
 
     if at_hand is not None:
-        receive.at_hand = lambda: at_hand.pop(0) if at_hand else None  # type: ignore[attr-defined]
+        offer(receive, lambda: at_hand.pop(0) if at_hand else None)
 
     async def main() -> None:
         with suppress(Over):
@@ -241,3 +241,43 @@ def test_a_handler_in_a_context_of_its_own_may_fail_stop_or_leave_like_any_other
     with pytest.raises(RuntimeError, match="Own raised SystemExit"):
         serve(own.as_asgi(), {"type": "put"}, {"type": "look"}, {"type": "leave"})
     assert len(own.seen) == 2
+
+
+@pytest.mark.parametrize("has_at_hand", [True, False])
+def test_a_middleware_keeps_with_one_line_what_the_servers_receive_offers(*, has_at_hand: bool) -> None:
+    threads: list[int] = []
+
+    class Threaded(SyncConsumer):
+        def note(self, event: Event) -> None:
+            threads.append(event["n"])
+
+    inner = Threaded.as_asgi()
+
+    async def middleware(scope: Scope, receive: Receive, send: Send) -> None:
+        async def numbered() -> Event:
+            return number(await receive())
+
+        def number(event: Event) -> Event:
+            return event | {"n": event["n"] + 10}
+
+        await inner(scope, forward(receive, numbered, number), send)
+
+    at_hand: list[Event] | None = [{"type": "note", "n": 2}] if has_at_hand else None
+    serve(middleware, {"type": "note", "n": 1}, {"type": "note", "n": 3}, at_hand=at_hand)
+    assert threads == ([11, 12, 13] if has_at_hand else [11, 13])
+    assert not at_hand
+
+
+def test_a_forwarded_receive_without_a_step_of_its_own_hands_on_what_is_at_hand() -> None:
+    events: list[Event] = [{"type": "note"}]
+
+    async def receive() -> Event:
+        return {}
+
+    async def own() -> Event:
+        return await receive()
+
+    offer(receive, lambda: events.pop() if events else None)
+    at_hand = at_hand_of(forward(receive, own))
+    assert at_hand is not None
+    assert [at_hand(), at_hand()] == [{"type": "note"}, None]

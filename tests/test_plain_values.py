@@ -19,7 +19,7 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.safestring import mark_safe
 from django.utils.translation import gettext_lazy
 
-from channelmap.asgi import Event, Scope, Send
+from channelmap.asgi import Event, Scope, Send, offer
 from channelmap.contract import Channel, EventType
 from channelmap.errors import EventRejected, Violation
 from channelmap.routing import Gate
@@ -344,7 +344,7 @@ def test_the_gate_hands_on_plain_values_from_a_server_that_has_further_events_at
     async def receive() -> Event:
         return events[0]
 
-    receive.at_hand = lambda: events[1]  # type: ignore[attr-defined]
+    offer(receive, lambda: events[1])
 
     async def application(scope: Scope, receive: Any, send: Send) -> None:
         seen.extend([await receive(), receive.at_hand()])

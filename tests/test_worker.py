@@ -19,6 +19,7 @@ from channelmap.errors import LayerUnavailable
 from channelmap.layer import Delivery, current_layer
 from channelmap.layers.memory import MemoryChannelLayer
 from channelmap.terms import Retry, Service
+from channelmap.worker import Timing
 
 Until = Callable[..., Awaitable[None]]
 Services = Mapping[str, Service] | Sequence[str]
@@ -665,35 +666,22 @@ def test_a_consumer_that_tells_its_channel_name_is_reached_by_it_and_by_its_grou
     asyncio.run(main())
 
 
-class CountedSlots(list[Any]):
-    """A worker's slots; counts how often one of them is looked at."""
-
-    looks = 0
-
-    def __iter__(self) -> Iterator[Any]:
-        for slot in super().__iter__():
-            self.looks += 1
-            yield slot
-
-
 class RenewedLayer(MemoryChannelLayer):
     """Notes which events have their leases renewed."""
 
     def __init__(self) -> None:
         super().__init__()
         self.renewed: Counter[int] = Counter()
+        self.sizes: set[int] = set()
 
     async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
         await super().renew(deliveries, lease)
+        self.sizes.add(len(deliveries))
         self.renewed.update(delivery.event["n"] for delivery in deliveries if delivery.event)
 
 
-def test_the_leases_of_a_workers_events_are_renewed_and_idle_channels_cost_next_to_nothing(
-    monkeypatch: pytest.MonkeyPatch, until: Until
-) -> None:
-    monkeypatch.setattr("channelmap.worker.LEASE", 0.03)
+def test_the_leases_of_a_workers_events_are_renewed_in_one_call_and_idle_channels_need_none(until: Until) -> None:
     layer = RenewedLayer()
-    slots = CountedSlots()
 
     async def handle_for_ever(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
@@ -702,11 +690,11 @@ def test_the_leases_of_a_workers_events_are_renewed_and_idle_channels_cost_next_
     async def main() -> None:
         await layer.send_many("channel-7", [job(0), job(1)])
         services = {f"channel-{number}": Service(retry=Retry(), concurrency=2) for number in range(50)}
-        worker = Worker(handle_for_ever, services, layer)
-        worker._slots = slots
+        worker = Worker(handle_for_ever, services, layer, timing=Timing(lease=0.03))
         serving = asyncio.ensure_future(worker.serve())
         await until(lambda: set(layer.renewed) == {0, 1} and min(layer.renewed.values()) >= 10)
-        assert slots.looks <= 5 * len(slots)
+        assert max(layer.sizes) == 2
+        assert 0 not in layer.sizes
         worker.stop(0)
         await asyncio.wait_for(serving, 20)
 

@@ -14,7 +14,9 @@ from channelmap.layer import DeadLetter, Delivery, letter_for
 from channelmap.layers.memory import MemoryChannelLayer
 from channelmap.routing import Gate
 from channelmap.terms import Retry, Service
+from channelmap.worker import Timing
 from channelmap.worker.inbox import LARGEST_BATCH, Inbox
+from channelmap.worker.suspects import SuspectTurn
 
 Until = Callable[..., Awaitable[None]]
 
@@ -89,10 +91,22 @@ def test_a_full_batch_is_written_and_others_have_their_turn() -> None:
     layer = Burying()
 
     async def main() -> None:
-        inbox = Inbox(layer, "a", Service(), burst=False)
+        inbox = Inbox(
+            layer,
+            "a",
+            Service(),
+            Timing(),
+            most=64,
+            burst=False,
+            unsupported=lambda _: None,
+            watch=lambda *_: None,
+            turn=SuspectTurn(),
+        )
+        place = inbox.ledger.open_place()
         await layer.send_many("a", [bad(n) for n in range(LARGEST_BATCH)])
         for delivery in await layer.take("a", LARGEST_BATCH):
-            inbox.reject(delivery, letter_for(delivery, "unroutable", "no such type"))
+            place.current = delivery
+            inbox.reject(place, letter_for(delivery, "unroutable", "no such type"))
         others: list[int] = []
         asyncio.get_running_loop().call_soon(others.append, 1)
         await inbox.flush_full_batch()

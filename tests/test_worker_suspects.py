@@ -14,6 +14,7 @@ from channelmap.layer import DeadLetter, Delivery
 from channelmap.layers.memory import MemoryChannelLayer
 from channelmap.routing import Gate
 from channelmap.terms import Retry, Service
+from channelmap.worker import Timing
 
 Until = Callable[..., Awaitable[None]]
 
@@ -185,7 +186,7 @@ def test_suspects_that_wait_for_their_turn_when_the_worker_stops_come_again_as_t
         await layer.send_suspects("a", [event(n, "hold") for n in range(1, 5)])
         worker = Worker(consumer.as_asgi(), {"a": service(concurrency=3)}, layer)
         serving = asyncio.ensure_future(worker.serve())
-        await until(lambda: consumer.begun and len(worker._inboxes[0]._beginning) == 2)
+        await until(lambda: consumer.begun and len(worker._inboxes[0].ledger.beginning) == 2)
         worker.quiet()
         consumer.release.set()
         await end(worker, serving)
@@ -254,9 +255,9 @@ def test_an_application_that_no_longer_waits_for_an_event_loses_no_suspect(until
         await layer.send_suspects("a", [event(1), event(2)])
         worker = Worker(impatient, {"a": service(concurrency=2)}, layer)
         serving = asyncio.ensure_future(worker.serve())
-        await until(lambda: any(one.done() for one in instances) and worker._inboxes[0]._beginning)
+        await until(lambda: any(one.done() for one in instances) and worker._inboxes[0].ledger.beginning)
         next(one for one in instances if not one.done()).cancel()
-        await until(lambda: worker._inboxes[0]._suspects)
+        await until(lambda: worker._inboxes[0].ledger.suspects)
         await end(worker, serving, 0)
         return [(one.event["n"], one.suspect) for one in await layer.take("a", 9, lease=60, wait=False) if one.event]
 
@@ -280,7 +281,7 @@ def test_a_suspect_whose_lease_has_ended_is_left_to_another_worker(
 def test_a_layer_that_cannot_note_that_a_suspect_begins_blocks_no_channel(
     consumer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("channelmap.worker.inbox.FIRST_DELAY", 0.001)
+    monkeypatch.setattr("channelmap.worker.insistence.FIRST_DELAY", 0.001)
 
     async def main() -> None:
         layer = Telling()
@@ -292,11 +293,7 @@ def test_a_layer_that_cannot_note_that_a_suspect_begins_blocks_no_channel(
     assert consumer.begun == [1, 2]
 
 
-def test_the_lease_of_a_suspect_that_waits_for_its_turn_is_renewed(
-    consumer: Any, until: Until, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("channelmap.worker.LEASE", 0.03)
-
+def test_the_lease_of_a_suspect_that_waits_for_its_turn_is_renewed(consumer: Any, until: Until) -> None:
     class Renewing(Telling):
         async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
             self._note("renew", deliveries)
@@ -305,7 +302,7 @@ def test_the_lease_of_a_suspect_that_waits_for_its_turn_is_renewed(
     async def main() -> None:
         layer = Renewing()
         await layer.send_suspects("a", [event(1, "hold"), event(2, "hold")])
-        worker = Worker(consumer.as_asgi(), {"a": service(concurrency=2)}, layer)
+        worker = Worker(consumer.as_asgi(), {"a": service(concurrency=2)}, layer, timing=Timing(lease=0.03))
         serving = asyncio.ensure_future(worker.serve())
         await until(lambda: {("renew", 1), ("renew", 2)} <= set(layer.told))
         assert consumer.begun == [1]

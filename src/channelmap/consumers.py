@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NoReturn
 
 from asgiref.sync import async_to_sync, sync_to_async
 
-from channelmap.asgi import Application, Event, Receive, Scope, Send
+from channelmap.asgi import Application, AtHand, Event, Receive, Scope, Send, at_hand_of
 from channelmap.errors import LayerUnavailable
 from channelmap.layer import current_layer
 
@@ -239,7 +239,7 @@ class SyncConsumer(_Consumer):
     channel_layer_alias: ClassVar[str] = "default"
 
     async def _consume(self, receive: Receive) -> None:
-        at_hand = getattr(receive, "at_hand", None)
+        at_hand = at_hand_of(receive)
         executor = ThreadPoolExecutor(1, thread_name_prefix=type(self).__name__)
         in_thread = sync_to_async(self._drain, thread_sensitive=False, executor=executor)
         try:
@@ -252,7 +252,7 @@ class SyncConsumer(_Consumer):
             # Not waited for: a handler that was cut off would hold up the event loop until it ends.
             executor.shutdown(wait=False)
 
-    def _drain(self, event: Event | None, at_hand: Callable[[], Event | None] | None = None) -> None:
+    def _drain(self, event: Event | None, at_hand: AtHand | None = None) -> None:
         copied = contextvars.copy_context
         before = copied()
         while event is not None:

@@ -4,15 +4,17 @@ Everything here is an ASGI application around others, so it runs under any worke
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from channelmap.asgi import Application, Event, Receive, Scope, Send
+from channelmap.asgi import Application, Event, Receive, Scope, Send, forward
 from channelmap.contract import Channel, Contract
 from channelmap.errors import EventRejected
 from channelmap.imports import import_dotted
 from channelmap.loader import load
+from channelmap.threads import in_own_thread
 
 log = logging.getLogger("channelmap.gate")
 
@@ -80,9 +82,11 @@ def load_router(config: str | Path | Contract = "channels.yaml", channels: Itera
 def application_of(consumer: str) -> Application:
     """Import a consumer by its dotted path; a class becomes an application by its `as_asgi()`."""
     found = import_dotted(consumer)
-    if isinstance(found, type) and hasattr(found, "as_asgi"):
-        found = found.as_asgi()
-    return cast("Application", found)
+    if not (isinstance(found, type) and hasattr(found, "as_asgi")):
+        return cast("Application", found)
+    application: Application = found.as_asgi()
+    channels: Any = sys.modules.get("channels.consumer")
+    return in_own_thread(application) if channels and issubclass(found, channels.SyncConsumer) else application
 
 
 class Gate:
@@ -127,31 +131,27 @@ def _gated(channel: Channel, receive: Receive, refuse: Send) -> Receive:
                 return event
             refused.append((event, rejected))
 
-    at_hand: Callable[[], Event | None] | None = getattr(receive, "at_hand", None)
-    if at_hand is not None:
+    def admitted_at_hand(event: Event) -> Event | None:
+        event, rejected = admit(event)
+        if rejected is None:
+            return event
+        refused.append((event, rejected))
+        return None
 
-        def admitted_at_hand() -> Event | None:
-            event = at_hand()
-            if event is None:
-                return None
-            event, rejected = admit(event)
-            if rejected is None:
-                return event
-            refused.append((event, rejected))
-            return None
-
-        admitted.at_hand = admitted_at_hand  # type: ignore[attr-defined]
-    return admitted
+    return forward(receive, admitted, admitted_at_hand)
 
 
 def _watched(channel: Channel, receive: Receive) -> Receive:
-    async def watched() -> Event:
-        event, rejected = channel.admit(await receive())
+    def look(event: Event) -> Event:
+        event, rejected = channel.admit(event)
         if rejected is not None:
             log.warning("%s; delivered all the same (validate: warn)", rejected)
         return event
 
-    return watched
+    async def watched() -> Event:
+        return look(await receive())
+
+    return forward(receive, watched, look)
 
 
 def _rejection(event: Event, rejected: EventRejected) -> Event:

@@ -1,12 +1,18 @@
 """A worker's log lines appear as asked for, whatever the consumers' modules do to logging and to the time zone."""
 
+import asyncio
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from channelmap import get_channel_layer
 
 CHANNELS = """\
 version: 1
@@ -99,3 +105,45 @@ def test_a_stopping_worker_logs_in_the_format_asked_for(
     assert worker.wait() == 0
     messages = [json.loads(line)["message"] for line in worker.errors.splitlines()]
     assert messages[-2:] == ["SIGTERM: finishing what was begun", "stopped"]
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_worker_whose_log_nobody_reads_goes_on_and_says_later_how_many_lines_it_left_out(
+    project: Path, wait_until: Callable[..., None], log_format: str
+) -> None:
+    (project / "channels.yaml").write_text(CHANNELS)
+    (project / "work.py").write_text(WORK)
+    layer = get_channel_layer(project / "channels.yaml")
+    for _ in range(500):
+        layer.send_sync("jobs", {"type": "fail"})
+    command = [sys.executable, "-m", "channelmap", "runworker", "--log-format", log_format]
+    with subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        assert process.stderr is not None
+        wait_until(lambda: len(asyncio.run(layer.dead_letters())) == 500, "all dead letters")
+        # Now somebody reads.
+        os.read(process.stderr.fileno(), 1_000_000)
+        layer.send_sync("jobs", {"type": "fail"})
+        wait_until(lambda: len(asyncio.run(layer.dead_letters())) == 501, "the last dead letter")
+        process.send_signal(signal.SIGTERM)
+        log = process.stderr.read().decode()
+    assert process.returncode == 0
+    lines = [line for line in log.splitlines() if line]
+    (index,) = [number for number, line in enumerate(lines) if "lines of the log were left out" in line]
+    if log_format == "json":
+        assert json.loads(lines[index])["level"] == "WARNING"
+        assert json.loads(lines[index + 1])["channel"] == "jobs"
+    assert "SIGTERM: finishing what was begun" in log
+    assert lines[-1].rstrip('"}').endswith("stopped")
+
+
+def test_a_full_log_does_not_keep_a_worker_from_ending(project: Path, wait_until: Callable[..., None]) -> None:
+    (project / "channels.yaml").write_text(CHANNELS)
+    (project / "work.py").write_text(WORK)
+    layer = get_channel_layer(project / "channels.yaml")
+    for _ in range(500):
+        layer.send_sync("jobs", {"type": "fail"})
+    command = [sys.executable, "-m", "channelmap", "runworker"]
+    with subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        wait_until(lambda: len(asyncio.run(layer.dead_letters())) == 500, "all dead letters")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0

@@ -390,3 +390,25 @@ def test_with_reload_a_module_that_a_handler_imports_is_watched(served: Path, st
     wait_until(lambda: ready(supervisor) == 2, "the new worker")
 
     stop(supervisor)
+
+
+def test_a_worker_ends_with_0_when_it_has_handled_max_events(served: Path, run: Start) -> None:
+    send(served, count=300)
+    process = run("runworker", "--max-events", "100")
+    assert process.popen.returncode == 0
+    assert 100 <= len(handled(served)) <= 110
+    assert "events handled, as many as it may: finishing what was begun" in process.errors
+
+
+def test_workers_that_have_handled_max_events_are_replaced_and_every_event_is_handled_once(
+    served: Path, start: Start, wait_until: Wait
+) -> None:
+    send(served, count=300)
+    process = start("runworker", "--processes", "2", "--max-events", "50")
+    wait_until(lambda: len(handled(served)) == 300, "all events")
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 0
+    assert sorted(handled(served)) == list(range(300))
+    by_process = Counter(line.split()[0] for line in (served / "done.txt").read_text().splitlines())
+    assert len(by_process) >= 5
+    assert max(by_process.values()) <= 55

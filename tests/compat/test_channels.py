@@ -226,3 +226,50 @@ def test_a_contract_of_channels_consumers_passes_the_check(
     )
 
     assert check(load(contract_file(f"{module.__name__}.Jobs"))) == ()
+
+
+STUCK = """
+    import threading
+    from channels.consumer import SyncConsumer
+
+    release, seen = threading.Event(), []
+
+    class Jobs(SyncConsumer):
+        def stuck(self, event):
+            release.wait()
+
+        def job(self, event):
+            seen.append(self.scope["channel"])
+"""
+STUCK_CONTRACT = """
+version: 1
+layer: memory://
+channels:
+  a: {{consumer: {module}.Jobs, timeout: 0.05, events: {{stuck: true, job: true}}}}
+  b: {{consumer: {module}.Jobs, events: {{job: true}}}}
+"""
+
+
+def test_a_stuck_handler_of_channels_sync_consumer_holds_up_no_other(
+    project: Path, consumer_module: Callable[[str], ModuleType], until: Until
+) -> None:
+    module: Any = consumer_module(STUCK)
+    (project / "channels.yaml").write_text(STUCK_CONTRACT.format(module=module.__name__))
+    contract = load(project / "channels.yaml")
+    layer = MemoryChannelLayer()
+
+    async def main() -> None:
+        services = {name: channel.service for name, channel in contract.channels.items()}
+        worker = Worker(load_router(contract), services, layer)
+        serving = asyncio.ensure_future(worker.serve())
+        await layer.send("a", {"type": "stuck"})
+        await layer.send("a", {"type": "job"})
+        await until(lambda: module.seen == ["a"])
+        await layer.send("b", {"type": "job"})
+        await until(lambda: module.seen == ["a", "b"])
+        assert [letter.reason for letter in await layer.dead_letters()] == ["the handler took longer than 0.05 s"]
+        module.release.set()
+        worker.stop()
+        await asyncio.wait_for(serving, 20)
+
+    asyncio.run(main())

@@ -51,6 +51,7 @@ class ScriptedChild:
         self.started = time.time()
         self.ready = False
         self.finished = False
+        self.is_spent = False
         self.draining = asyncio.Event()
         self.files: frozenset[Path] = frozenset()
         self.killed = False
@@ -146,6 +147,37 @@ def test_a_worker_that_served_and_ends_unasked_is_replaced_and_its_end_is_logged
         assert f"worker 1 (pid {crashed.pid}) {words}; a new one starts in 0.5 s" in caplog.text
 
     asyncio.run(main())
+
+
+def test_a_worker_that_has_handled_as_many_events_as_it_may_is_replaced_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        async with workers() as them:
+            for count in range(2, 9):
+                spent = them.last
+                spent.ready = spent.is_spent = True
+                await spent.end(0)
+                assert len(them.children) == count
+            them.supervisor.stop()
+            assert await them.end() == 0
+
+    caplog.set_level(logging.INFO)
+    asyncio.run(main())
+    assert caplog.text.count("has handled as many events as it may: starting a new one") == 7
+
+
+def test_a_spent_worker_that_crashes_all_the_same_is_a_crash(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with workers() as them:
+            them.last.is_spent = True
+            await them.last.end(-signal.SIGSEGV)
+            assert len(them.children) == 1
+            them.supervisor.stop()
+            assert await them.end() == 0
+
+    asyncio.run(main())
+    assert "was ended by SIGSEGV; a new one starts in 0.5 s" in caplog.text
 
 
 @pytest.mark.parametrize("ready", [True, False])

@@ -22,6 +22,7 @@ class Exit(IntEnum):
     USAGE = 2  # wrong arguments, a file or a layer that is not there
     INTERNAL = 3  # our own fault
     BROKEN = 70  # a worker stopped because a task of its own ended
+    STALLED = 71  # a worker's event loop did not turn any more
     READER_GONE = 128 + signal.SIGPIPE  # stdout or stderr has no reader: as if the system had ended the command
 
 
@@ -56,11 +57,13 @@ def _run(command: click.Command, name: str, arguments: Sequence[str]) -> int:
         return 128 + signal.SIGINT
     except BrokenPipeError:
         raise
-    except Exception as error:  # noqa: BLE001  (the last line of defence)
+    except (SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001  (the last line of defence, for panics of native libraries too)
         return _explain(error, name)
 
 
-def _explain(error: Exception, name: str) -> Exit:
+def _explain(error: BaseException, name: str) -> Exit:
     if isinstance(error, click.NoSuchCommand | click.NoSuchOption) and error.possibilities:
         # The nearest name alone, as in every other message.
         del error.possibilities[1:]

@@ -2,16 +2,20 @@
 
 import json
 import logging
+import select
 import sys
 import traceback
 from datetime import UTC, datetime
 from types import TracebackType
+from typing import TextIO
 
 from channelmap.errors import LONGEST_TRACEBACK, shortened
 
 ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
+#: Seconds for which a stream without room is waited for, when it had room before.
+_PATIENCE = 1.0
 #: Fields of a line about one event, and the attributes of the record that hold them.
 _OF_AN_EVENT = {"channel": "channel", "type": "event_type", "attempt": "attempt"}
 
@@ -54,9 +58,51 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
+class PatientHandler(logging.StreamHandler[TextIO]):
+    """Writes to a stream that somebody may have stopped reading: it waits a second, and then leaves lines out.
+
+    A full pipe would hold up the event loop, and with it every channel, until it is read again. How many lines were
+    left out is written when it is.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._left_out = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one entry, if there is room for it within a second."""
+        try:
+            if self._left_out:
+                message = f"{self._left_out} lines of the log were left out: nobody read it"
+                told = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": message}
+                # It may be in the middle of a line that the last one left.
+                self._write(self.terminator + self.format(logging.makeLogRecord(told)) + self.terminator, 0)
+                self._left_out = 0
+            self._write(self.format(record) + self.terminator, _PATIENCE)
+        except TimeoutError:
+            self._left_out += 1
+        except Exception:  # noqa: BLE001  (as every handler of logging)
+            self.handleError(record)
+
+    def _write(self, text: str, seconds: float) -> None:
+        # A pipe with any room takes so many bytes at once. A character has ten of them at most (`\U0001f600`).
+        piece = select.PIPE_BUF if text.isascii() else select.PIPE_BUF // 10
+        for start in range(0, len(text), piece):
+            if not _has_room(self.stream.fileno(), seconds):
+                raise TimeoutError
+            self.stream.write(text[start : start + piece])
+            self.flush()
+
+
+def _has_room(number: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(number, select.POLLOUT)
+    return bool(poll.poll(seconds * 1_000))
+
+
 def configure(log_format: str, level: str) -> None:
     """Send all logging to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = PatientHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 

@@ -40,7 +40,7 @@ from channelmap.startup import leave_on_signals
 from channelmap.supervisor import STOP_SIGNALS, Link, Supervisor, WorkerProcess, command_line, heeded, loaded_modules
 from channelmap.terms import Service
 from channelmap.worker import DRAIN_TIMEOUT, Worker
-from channelmap.worker.inbox import FIRST_DELAY, LONGEST_DELAY
+from channelmap.worker.insistence import FIRST_DELAY, LONGEST_DELAY
 
 log = logging.getLogger("channelmap.worker")
 
@@ -58,10 +58,11 @@ T = TypeVar("T")
     context_settings={"help_option_names": ["-h", "--help"]},
     examples=["runworker", "runworker greetings --processes 4", "runworker --config jobs.yaml --burst"],
     exits={
-        Exit.FINE: "The worker was told to stop, or its burst is over.",
+        Exit.FINE: "The worker was told to stop, its burst is over, or it has handled --max-events.",
         Exit.FINDINGS: "The contract or a consumer is wrong.",
         Exit.USAGE: "Wrong arguments, a missing contract, or an unusable layer.",
         Exit.BROKEN: "A task of the worker itself ended unexpectedly; the log says which.",
+        Exit.STALLED: "The event loop was blocked for five minutes; the stacks are on stderr.",
     },
 )
 @click.argument("channels", nargs=-1, metavar="[CHANNEL]...", shell_complete=channel_names)
@@ -71,6 +72,12 @@ T = TypeVar("T")
     "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Run this many worker processes."
 )
 @click.option("--burst", is_flag=True, help="Handle the waiting events, then exit.")
+@click.option(
+    "--max-events",
+    type=click.IntRange(min=1),
+    metavar="NUMBER",
+    help="Stop after about so many events, 10 % more at most; with --processes, a new process follows.",
+)
 @click.option(
     "--drain-timeout",
     type=click.FloatRange(min=0),
@@ -190,7 +197,10 @@ async def _serve(
     layer = open_contract_layer(contract, options["layer"])
     burst = options["burst"]
     services = {name: contract.channel(name).service for name in router.application_mapping}
-    worker = Worker(watch.around(router), services, layer, burst=burst, drain_timeout=options["drain_timeout"])
+    worker = Worker(
+        watch.around(router), services, layer,
+        burst=burst, drain_timeout=options["drain_timeout"], max_events=options["max_events"],
+    )  # fmt: skip
     judged = ContractLayer(contract, layer)
     current_layer.set(judged)
     lend_layer(judged, options["layer"])
@@ -206,10 +216,12 @@ async def _serve(
             log.info("serving %s from %s%s; ready", ", ".join(map(quoted, services)), shown(layer.url), waiting)
             link.report("ready")
             await worker.serve()
-            if burst:
+            if burst and not worker.is_spent:
                 await _tell_retries(layer, services)
     finally:
-        if burst and not (stopper.stopped.is_set() or worker.broken):
+        if worker.is_spent:
+            link.report("spent")
+        elif burst and not (stopper.stopped.is_set() or worker.broken):
             link.report("finished")
         await layer.close()
         watch.close()

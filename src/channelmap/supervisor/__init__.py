@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from channelmap.clock import Clock
 from channelmap.supervisor.link import Link
 from channelmap.supervisor.process import WorkerProcess, command_line
 from channelmap.supervisor.sources import Watch, loaded_modules, source_files
@@ -47,6 +48,8 @@ class Child(Protocol):
     ready: bool
     #: It has said that it ends by itself, because its burst is over.
     finished: bool
+    #: It has said that it ends because it has handled as many events as it may.
+    is_spent: bool
     #: Set once it has been asked to stop.
     draining: asyncio.Event
     #: The source files that it has loaded, as far as it has said.
@@ -63,18 +66,6 @@ class Child(Protocol):
 
     def ask_files(self) -> None:
         """Ask it to report in `files` what it has loaded."""
-
-
-class Clock:
-    """The time of a supervisor, in seconds; a test hands in its own."""
-
-    def time(self) -> float:
-        """Return the time since some fixed moment."""
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait."""
-        await asyncio.sleep(seconds)
 
 
 class Supervisor:
@@ -174,7 +165,8 @@ class Supervisor:
                 if code == _READER_GONE:
                     self.finish(f"stdout or stderr of worker {number} (pid {child.pid}) no longer has a reader")
                     return code
-                if change.is_set():
+                if change.is_set() or self._is_spent(number, child, code):
+                    delay = _FIRST_DELAY
                     continue
                 end = f"worker {number} (pid {child.pid}) {_in_words(code)}"
                 if code in _HOPELESS and not child.ready and not (await self._is_worth_a_start(number, end, change)):
@@ -187,6 +179,13 @@ class Supervisor:
             await self._pause(delay, change)
             delay = min(2 * delay, _LONGEST_DELAY)
         return 0
+
+    @staticmethod
+    def _is_spent(number: int, child: Child, code: int) -> bool:
+        if not child.is_spent or code:
+            return False
+        log.info("worker %d (pid %d) has handled as many events as it may: starting a new one", number, child.pid)
+        return True
 
     async def _is_worth_a_start(self, number: int, end: str, change: asyncio.Event) -> bool:
         """Say whether another worker may become ready where one failed with a hopeless exit code; stop all if not."""

@@ -49,8 +49,8 @@ class Link:
         if self._connection is not None:
             asyncio.get_running_loop().add_reader(self._connection, self._hear, self._connection, stop, files)
 
-    def report(self, state: Literal["ready", "finished"]) -> None:
-        """Say that the worker serves, or that it ends by itself."""
+    def report(self, state: Literal["ready", "finished", "spent"]) -> None:
+        """Say that the worker serves, that it ends for good, or that it ends and another is to take its place."""
         self._send({"state": state})
 
     def close(self) -> None:

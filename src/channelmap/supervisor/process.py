@@ -27,6 +27,7 @@ class WorkerProcess:
         self.started = time.time()
         self.ready = False
         self.finished = False
+        self.is_spent = False
         self.draining = asyncio.Event()
         self.files: frozenset[Path] = frozenset()
         self._process = process
@@ -110,6 +111,7 @@ class WorkerProcess:
     def _hear(self, report: dict[str, Any]) -> None:
         self.ready = self.ready or report.get("state") == "ready"
         self.finished = self.finished or report.get("state") == "finished"
+        self.is_spent = self.is_spent or report.get("state") == "spent"
         if "files" in report:
             self.files = frozenset(map(Path, report["files"]))
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import jsonschema_rs
 
-from channelmap.validation.engine import Schema
+from channelmap.validation.engine import Schema, no_panic
 from channelmap.validation.walk import subschemas
 
 Answer = Literal["yes", "no", "unknown"]
@@ -24,7 +24,8 @@ def covers(wide: Schema, narrow: Schema) -> Answer:
     Only ``yes`` is a proof; the other two mean that nobody has found one.
     """
     try:
-        answer = _canonical(wide).covers(_canonical(narrow))
+        with no_panic():
+            answer = _canonical(wide).covers(_canonical(narrow))
     except Exception:  # noqa: BLE001  (whatever an experimental interface raises, it is no answer)
         return "unknown"
     return _word(answer)
@@ -33,7 +34,8 @@ def covers(wide: Schema, narrow: Schema) -> Answer:
 def accepts_something(schema: Schema) -> Answer:
     """Say whether there is any value that a schema accepts; only ``no`` is a proof."""
     try:
-        return _word(_canonical(schema).satisfiability())
+        with no_panic():
+            return _word(_canonical(schema).satisfiability())
     except Exception:  # noqa: BLE001  (whatever an experimental interface raises, it is no answer)
         return "unknown"
 
@@ -42,7 +44,8 @@ def dead_parts(schema: Schema) -> dict[str, str]:
     """Find the subschemas that accept no value: the JSON pointer of each, and why; nothing where nobody knows."""
     try:
         _require_finite(schema)
-        found = jsonschema_rs.canonical.find_unsatisfiable(schema)
+        with no_panic():
+            found = jsonschema_rs.canonical.find_unsatisfiable(schema)
         return {pointer: type(reason).__name__.lower() for pointer, reason in found.items()}
     except Exception:  # noqa: BLE001  (the same)
         return {}

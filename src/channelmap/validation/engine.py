@@ -3,12 +3,13 @@
 import functools
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jsonschema_rs
 
-from channelmap.errors import Violation
+from channelmap.errors import Violation, text_of
 from channelmap.validation.descent import Descent, TooLong
 from channelmap.validation.growth import grows
 from channelmap.validation.guard import is_plain, unsupported
@@ -34,6 +35,26 @@ MAX_STEPS = 10_000
 _ENGINE_FAILURES = (ValueError, TypeError, OverflowError, RecursionError)
 
 
+class EnginePanic(ValueError):
+    """The engine panicked, which raises something that is no `Exception`; says what."""
+
+
+@contextmanager
+def no_panic() -> Iterator[None]:
+    """Let a panic of the engine be an error as any other."""
+    try:
+        yield
+    except BaseException as error:
+        if not is_panic(error):
+            raise
+        raise EnginePanic(text_of(error)) from error
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether an error neither is an `Exception` nor ends something on purpose."""
+    return not isinstance(error, Exception | KeyboardInterrupt | SystemExit | GeneratorExit)
+
+
 class SchemaUnusable(Exception):
     """A schema that its metaschema accepts cannot be compiled all the same; says why."""
 
@@ -56,7 +77,8 @@ class SchemaSet:
     def __init__(self, schemas: Iterable[tuple[str, Any]]) -> None:
         self.schemas = dict(schemas)
         try:
-            self.registry = jsonschema_rs.Registry(self.schemas.items()) if self.schemas else None
+            with no_panic():
+                self.registry = jsonschema_rs.Registry(self.schemas.items()) if self.schemas else None
         except (*_ENGINE_FAILURES, jsonschema_rs.ReferencingError) as error:
             raise SchemaUnusable(str(error)) from None
 
@@ -85,14 +107,15 @@ class Validator:
         #: What `structure.standalone` made of the schema, once it was asked.
         self.bundle: Schema | None = None
         try:
-            self._engine = jsonschema_rs.validator_for(
-                schema,
-                registry=self._registry,
-                base_uri=uri,
-                validate_formats=True,
-                pattern_options=PATTERNS,
-                offline=True,
-            )
+            with no_panic():
+                self._engine = jsonschema_rs.validator_for(
+                    schema,
+                    registry=self._registry,
+                    base_uri=uri,
+                    validate_formats=True,
+                    pattern_options=PATTERNS,
+                    offline=True,
+                )
         except jsonschema_rs.ValidationError as error:
             raise SchemaUnusable(error.message) from None
         except (*_ENGINE_FAILURES, jsonschema_rs.ReferencingError) as error:
@@ -105,12 +128,22 @@ class Validator:
             return (is_plain(event) or unsupported(event) is None) and self._engine_accepts(event)
         except _ENGINE_FAILURES:
             return False
+        except BaseException as error:
+            # Not by `no_panic`: here each event passes.
+            if not is_panic(error):
+                raise
+            return False
 
     def fits(self, instance: Any) -> bool:
         """Whether a value fits the schema that is known to be JSON and not too deep: nobody stands guard here."""
         try:
             return self._engine_accepts(instance)
         except _ENGINE_FAILURES:
+            return False
+        except BaseException as error:
+            # Not by `no_panic`: here each event passes.
+            if not is_panic(error):
+                raise
             return False
 
     def _first_verdict(self, instance: Any) -> bool:
@@ -140,8 +173,10 @@ class Validator:
     def _violations(self, event: dict[str, Any]) -> tuple[Violation, ...]:
         try:
             found = self.mismatches(event, MAX_VIOLATIONS, MAX_STEPS)
-        except (TooLong, *_ENGINE_FAILURES):
+        except TooLong:
             return (Violation("$", "schema", "breaks the schema, in too large a place to say where"),)
+        except _ENGINE_FAILURES:
+            return (Violation("$", "schema", "cannot be judged: the schema engine gives up on it"),)
         return tuple(dict.fromkeys(one.violation for one in found))
 
     def mismatches(self, instance: Any, limit: float = math.inf, steps: float = math.inf) -> tuple[Mismatch, ...]:
@@ -159,7 +194,8 @@ class Validator:
         if self.fits(instance):
             return ()
         try:
-            faults = Descent(self._walked, limit, steps).faults(self._walked.root, instance)
+            with no_panic():
+                faults = Descent(self._walked, limit, steps).faults(self._walked.root, instance)
         except LookupError:
             faults = []
         return tuple(dict.fromkeys(map(mismatch, faults))) or (Mismatch((), "schema", "breaks the schema", ()),)

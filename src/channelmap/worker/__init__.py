@@ -11,18 +11,18 @@ from channelmap.asgi import Application
 from channelmap.errors import ChannelUnsupported, LayerError, quoted, text_of
 from channelmap.layer import ChannelLayer
 from channelmap.terms import Service
-from channelmap.worker.inbox import LEASE, Inbox
+from channelmap.worker.inbox import LARGEST_REFILL, Inbox
+from channelmap.worker.renewal import Renewal
 from channelmap.worker.slot import Slot
 from channelmap.worker.suspects import SuspectTurn
+from channelmap.worker.timing import Timing
 
-__all__ = ["DRAIN_TIMEOUT", "Worker"]
+__all__ = ["DRAIN_TIMEOUT", "Timing", "Worker"]
 
 log = logging.getLogger("channelmap.worker")
 
 #: Seconds for running handlers when a worker stops: Kubernetes kills 30 s after its signal to stop.
 DRAIN_TIMEOUT = 25.0
-#: Seconds that a stopping worker gives a lost layer, at least, to take back what is in hand.
-LAST_WORDS = 5.0
 #: Seconds until the next retry of this worker for which a burst still waits.
 BURST_PATIENCE = 10.0
 #: Instances of an application that may fail in a row, before they take an event, until a burst ends.
@@ -42,6 +42,8 @@ class Worker:
         channel_layer: an open layer; it stays open.
         burst: end when everything that waits is handled.
         drain_timeout: seconds for running handlers when the worker stops.
+        timing: how long to wait for what else.
+        max_events: stop when about so many events were handled, 10 % more at most; `None` for any number.
 
     Raises:
         ValueError: there is no layer.
@@ -49,7 +51,7 @@ class Worker:
 
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (what it serves, and how)
         self,
         application: Application,
         channels: Iterable[str] | Mapping[str, Service],
@@ -57,6 +59,8 @@ class Worker:
         *,
         burst: bool = False,
         drain_timeout: float = DRAIN_TIMEOUT,
+        timing: Timing | None = None,
+        max_events: int | None = None,
     ) -> None:
         if channel_layer is None:
             raise ValueError("Channel layer is not valid")
@@ -71,6 +75,10 @@ class Worker:
         self._services = dict(services)
         self._burst = burst
         self._drain_timeout = drain_timeout
+        self._timing = timing or Timing()
+        self._clock = self._timing.clock
+        self._max_events = max_events
+        self._handled = 0
         self._inboxes: list[Inbox] = []
         self._slots: list[Slot] = []
         self._turn = SuspectTurn()
@@ -82,6 +90,8 @@ class Worker:
         self.cut_off = False
         #: A burst ended before its time: the application fails before it takes an event, or no key fits the events.
         self.gave_up = False
+        #: It stopped because it had handled `max_events`.
+        self.is_spent = False
         #: A task of the worker itself ended although nobody asked for it: a fault of channelmap's own.
         self.broken = False
 
@@ -94,9 +104,9 @@ class Worker:
         """
         self._open()
         running = [asyncio.ensure_future(slot.run()) for slot in self._slots]
-        renewing = asyncio.ensure_future(self._renew())
-        for task in (*running, renewing):
-            self._watch("a slot or the renewal of leases", task, endless=True)
+        for task in running:
+            self._watch("a slot", task, endless=True)
+        renewing = self._start_renewal()
         try:
             if self._burst:
                 await self._until_nothing_waits()
@@ -106,20 +116,20 @@ class Worker:
             await self._until_finished(running)
         finally:
             self.quiet()
-            await self._end([*running, renewing])
+            await self._end([*running, *renewing])
         if self._failure is not None:
             raise self._failure
 
     def quiet(self) -> None:
         """Take no more. What was not begun goes back, what was begun goes on."""
         for inbox in self._inboxes:
-            inbox.quiet()
+            inbox.close()
         self._quiet.set()
 
     def stop(self, deadline: float | None = None) -> None:
         """Be quiet, and cut off the handlers that still run `deadline` seconds from now, or after the drain timeout."""
         seconds = self._drain_timeout if deadline is None else deadline
-        self._deadline = asyncio.get_running_loop().time() + seconds
+        self._deadline = self._clock.time() + seconds
         self.quiet()
         self._changed.set()
 
@@ -144,15 +154,37 @@ class Worker:
         if not self._quiet.is_set():
             self.stop()
 
+    def _count(self, events: int) -> None:
+        """Take in that so many events were handled."""
+        self._handled += events
+        if self._max_events is not None and self._handled >= self._max_events and not self._quiet.is_set():
+            log.info("%d events handled, as many as it may: finishing what was begun", self._handled)
+            self.is_spent = True
+            self.stop()
+
     def _open(self) -> None:
+        most = LARGEST_REFILL
+        if self._max_events is not None:
+            # What all slots together take in hand at once is a tenth of the events, if there are so many.
+            most = max(1, min(most, self._max_events // (10 * max(1, len(self._services)))))
         for name, service in self._services.items():
             inbox = Inbox(
-                self.channel_layer, name, service,
-                burst=self._burst, unsupported=self._end_for, watch=self._watch, turn=self._turn,
+                self.channel_layer, name, service, self._timing,
+                most=most, burst=self._burst, unsupported=self._end_for, watch=self._watch, turn=self._turn,
             )  # fmt: skip
-            inbox.closed = self._quiet.is_set()
+            inbox.ledger.closed = self._quiet.is_set()
             self._inboxes.append(inbox)
-            self._slots += [Slot(inbox, self.application, self._changed.set) for _ in range(service.concurrency)]
+            self._slots += [
+                Slot(inbox, self.application, self._changed.set, self._count) for _ in range(service.concurrency)
+            ]
+
+    def _start_renewal(self) -> list["asyncio.Task[None]"]:
+        ledgers = {inbox.channel: inbox.ledger for inbox in self._inboxes if inbox.service.retry}
+        if not ledgers:
+            return []
+        task = asyncio.ensure_future(Renewal(self.channel_layer, ledgers, self._timing).run())
+        self._watch("the renewal of leases", task, endless=True)
+        return [task]
 
     async def _until_nothing_waits(self) -> None:
         """Wait until every slot rests and a last look finds nothing: a handler may have sent more."""
@@ -172,11 +204,12 @@ class Worker:
     async def _retry_is_due(self) -> bool:
         """Wait for the next event that this worker has put back for a retry; False when none is due soon."""
         due = min((due for inbox in self._inboxes for due in inbox.retries), default=math.inf)
-        left = due - asyncio.get_running_loop().time()
+        left = due - self._clock.time()
         if left > BURST_PATIENCE:
             return False
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._quiet.wait(), left)
+            async with self._clock.timeout(left):
+                await self._quiet.wait()
         for inbox in self._inboxes:
             inbox.retries = [later for later in inbox.retries if later > due]
         return True
@@ -189,46 +222,45 @@ class Worker:
     async def _until_finished(self, running: list["asyncio.Task[None]"]) -> None:
         """Wait until every slot has dealt with the event it had in hand, or until the deadline."""
         while not all(slot.idle or task.done() for slot, task in zip(self._slots, running, strict=True)):
-            if self._deadline is not None and asyncio.get_running_loop().time() >= self._deadline:
+            if self._deadline is not None and self._clock.time() >= self._deadline:
                 return
             await self._change()
 
     async def _change(self) -> None:
         """Wait until a slot comes to rest or the deadline has passed."""
-        left = None if self._deadline is None else self._deadline - asyncio.get_running_loop().time()
+        left = None if self._deadline is None else self._deadline - self._clock.time()
         try:
-            await asyncio.wait_for(self._changed.wait(), left)
+            async with self._clock.timeout(left):
+                await self._changed.wait()
         except TimeoutError:
             return
         self._changed.clear()
 
     async def _end(self, tasks: list["asyncio.Task[None]"]) -> None:
+        """End all tasks, and let the layer hear what it has not heard, while there is time."""
         for task in tasks:
             task.cancel()
+        end = max(self._deadline or 0.0, self._clock.time()) + self._timing.grace
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*map(self._say_last_words, self._slots))
-        await asyncio.gather(*map(self._say_last_words, self._inboxes))
+        for whose in (self._slots, self._inboxes):
+            await asyncio.gather(*[self._stop_until(end, one) for one in whose])
         self.cut_off = any(slot.cut_off for slot in self._slots)
+        for inbox in self._inboxes:
+            inbox.abandon()
+            if lost := len(inbox.ledger.held()):
+                outcome = "they come again when their leases end" if inbox.service.retry else "they are lost"
+                log.error("channel %s: the layer does not answer for %d events: %s",
+                          quoted(inbox.channel), lost, outcome)  # fmt: skip
 
-    async def _say_last_words(self, whose: Slot | Inbox) -> None:
-        """Let a slot or an inbox hand back what it holds, while there is time, and own up to what is lost."""
-        left = LAST_WORDS
-        if self._deadline is not None:
-            left = max(left, self._deadline - asyncio.get_running_loop().time())
+    async def _stop_until(self, end: float, whose: Slot | Inbox) -> None:
         try:
-            await asyncio.wait_for(whose.stop(), left)
-        except Exception as error:  # noqa: BLE001  (whatever a layer's client raises, the others have their turn)
-            reason = str(error) or "the layer does not answer"
-            if whose.held:
-                log.error("channel %s: lost %d events: %s", quoted(whose.channel), whose.held, reason)  # noqa: TRY400
-
-    async def _renew(self) -> None:
-        """Renew the leases of what is held, over and over; a round looks at each slot once."""
-        slots_of: dict[Inbox, list[Slot]] = {inbox: [] for inbox in self._inboxes if inbox.service.retry}
-        for slot in self._slots:
-            if slot.inbox in slots_of:
-                slots_of[slot.inbox].append(slot)
-        while True:
-            await asyncio.sleep(LEASE / 3)
-            for inbox, slots in slots_of.items():
-                inbox.renew([slot.in_hand for slot in slots if slot.in_hand])
+            async with self._clock.timeout(end - self._clock.time()):
+                await whose.stop()
+        except TimeoutError:
+            pass  # the ledger knows what is left
+        except Exception:
+            # Whatever a layer's client raises, the others have their turn.
+            log.exception(
+                "channel %s: cannot end in good order",
+                quoted((whose.inbox if isinstance(whose, Slot) else whose).channel),
+            )

@@ -6,16 +6,19 @@ when it raises, that event has failed and a fresh instance takes the slot. Nothi
 
 import asyncio
 import logging
-import time
 import traceback
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from channelmap.asgi import Application, Event, Receive, Scope
+from channelmap.asgi import Application, AtHand, Event, Receive, Scope, offer
 from channelmap.environment import shown
 from channelmap.errors import quoted, shortened, text_of
 from channelmap.layer import Cause, Delivery, letter_for
-from channelmap.worker.inbox import FIRST_DELAY, LONGEST_DELAY, Inbox
+from channelmap.worker.inbox import Inbox
+from channelmap.worker.insistence import FIRST_DELAY, LONGEST_DELAY
+
+if TYPE_CHECKING:
+    from channelmap.clock import Timer
 
 log = logging.getLogger("channelmap.worker")
 
@@ -30,12 +33,15 @@ class Slot:
         inbox: where its events come from.
         application: any ASGI application.
         changed: called whenever the slot comes to rest.
+        count: called with the number of events that were handled since it was called last.
 
     """
 
-    def __init__(self, inbox: Inbox, application: Application, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, inbox: Inbox, application: Application, changed: Callable[[], None], count: Callable[[int], None]
+    ) -> None:
         self.inbox = inbox
-        self.in_hand: Delivery | None = None
+        self._place = inbox.ledger.open_place()
         #: Its instance waits for an event, or there is none: to stop it now costs nothing.
         self.idle = False
         #: It has asked for an event and knows that there is none to come.
@@ -47,30 +53,36 @@ class Slot:
         self._wake = asyncio.Event()
         self._application = application
         self._changed = changed
+        self._count = count
         self._instance: asyncio.Task[Any] | None = None
         self._since = 0.0
+        #: What the instance has had since it had to wait for an event.
         self._events = 0
-        self._alarm: asyncio.TimerHandle | None = None
+        #: It has had events before those.
+        self._has_begun = False
+        self._alarm: Timer | None = None
+        self._clock = inbox.clock
         self._timed_out = False
 
     async def run(self) -> None:
         """Keep an instance running until cancelled; one that ends without having had an event starts again slowly."""
         delay = FIRST_DELAY
         while True:
-            self._events, self._since = 0, time.perf_counter()
+            self._events, self._has_begun, self._since = 0, False, self._clock.time()
             self._instance = asyncio.ensure_future(self._run_instance())
             try:
                 await asyncio.wait({self._instance})
             finally:
                 self._instance.cancel()
             await self._ended(self._instance)
-            if self._events:
+            self._count(self._events)
+            if self._events or self._has_begun:
                 delay, self.failed_starts = FIRST_DELAY, 0
                 continue
             self.failed_starts += 1
             self.idle = True
             self._changed()
-            await asyncio.sleep(delay)
+            await self._clock.sleep(delay)
             delay = min(2 * delay, LONGEST_DELAY)
             self.idle = False
 
@@ -82,19 +94,9 @@ class Slot:
                 self.cut_off = True
             elif not self._instance.cancelled():
                 self._instance.exception()
-        if self.in_hand is not None:
+        if self._place.current is not None:
             self.cut_off = True
             await self._fail("the worker stopped before the handler had finished", "")
-
-    @property
-    def channel(self) -> str:
-        """The channel that it serves."""
-        return self.inbox.channel
-
-    @property
-    def held(self) -> int:
-        """Events that would be lost if the process ended now."""
-        return int(self.in_hand is not None)
 
     def wake(self) -> None:
         """Let a resting slot look again."""
@@ -122,8 +124,7 @@ class Slot:
             async def receive() -> Event:
                 return at_hand() or await self._next()
 
-            receive.at_hand = at_hand  # type: ignore[attr-defined]
-            return receive
+            return offer(receive, at_hand)
 
         async def receive_on_time() -> Event:
             # Without `at_hand`: a clock can stop only a handler that the event loop has begun.
@@ -132,24 +133,24 @@ class Slot:
                 # The handler would not be cancelled.
                 await self._fail_timed_out()
             event = at_hand() or await self._next()
-            self._alarm = asyncio.get_running_loop().call_later(timeout, self._time_out)
+            self._alarm = self._clock.call_later(timeout, self._time_out)
             return event
 
         return receive_on_time
 
-    def _at_hand(self) -> Callable[[], Event | None]:
+    def _at_hand(self) -> AtHand:
         """Make the worker's innermost step, for any thread: hence a closure over locals."""
-        take_at_hand = self.inbox.at_hand.popleft
+        take, place, settle = self.inbox.ledger.prefetched.popleft, self._place, self.inbox.settle
         leased = self.inbox.service.retry is not None
 
         def at_hand() -> Event | None:
             try:
-                delivery = take_at_hand()
+                delivery = take()
             except IndexError:
                 return None
             if leased:
-                self._settle()
-            self.in_hand = delivery
+                settle(place)
+            place.current = delivery
             self._events += 1
             return delivery.event
 
@@ -157,24 +158,20 @@ class Slot:
 
     async def _next(self) -> Event:
         """Settle the last event, say how long the last ones took, and wait for one."""
-        self._settle()
+        self.inbox.settle(self._place)
         if self._events:
-            self.inbox.pace.note(time.perf_counter() - self._since, self._events)
+            self.inbox.pace.note(self._clock.time() - self._since, self._events)
+            self._count(self._events)
+            self._events, self._has_begun = 0, True
         self.idle = True
         try:
-            while (delivery := await self.inbox.next()) is None:
+            while (delivery := await self.inbox.next(self._place)) is None:
                 await self._rest()
         finally:
             self.idle = False
-        self._since = time.perf_counter()
+        self._since = self._clock.time()
         self._events = 1
-        self.in_hand = delivery
         return cast("Event", delivery.event)
-
-    def _settle(self) -> None:
-        if self.in_hand is not None:
-            self.inbox.settle(self.in_hand)
-            self.in_hand = None
 
     def _silence_alarm(self) -> None:
         if self._alarm is not None:
@@ -194,11 +191,11 @@ class Slot:
         if event.get("type") != "channel.reject":
             raise NotImplementedError("You must implement application_send()")
         self._silence_alarm()
-        if self.in_hand is not None:
+        delivery = self._place.current
+        if delivery is not None:
             log.error("%s; kept as a dead letter", event["reason"])
             code = CAUSES.get(event["code"], "invalid")
-            self.inbox.reject(self.in_hand, letter_for(self.in_hand, code, event["reason"], event["violations"]))
-            self.in_hand = None
+            self.inbox.reject(self._place, letter_for(delivery, code, event["reason"], event["violations"]))
             await self.inbox.flush_full_batch()
 
     async def _ended(self, instance: "asyncio.Task[Any]") -> None:
@@ -211,7 +208,7 @@ class Slot:
         elif error := instance.exception():
             await self._failed(error)
         else:
-            self._settle()
+            self.inbox.settle(self._place)
 
     async def _fail_timed_out(self) -> None:
         self._timed_out = False
@@ -223,22 +220,19 @@ class Slot:
 
     async def _fail(self, reason: str, trace: str, error: BaseException | None = None) -> None:
         """Let the event in hand come again, if it may; else keep it as a dead letter."""
-        retry, delivery = self.inbox.service.retry, self.in_hand
+        retry, delivery = self.inbox.service.retry, self._place.current
         if delivery is None:
             log.error("channel %s: the application ended before it took an event: %s",
                       quoted(self.inbox.channel), shortened(reason), exc_info=error)  # fmt: skip
             return
         if retry is None or delivery.attempt >= retry.attempts:
             self._log_failure(delivery, reason, "kept as a dead letter", error)
-            # From here on the inbox answers for it, also when this task is cancelled.
-            self.in_hand = None
-            await self.inbox.bury(delivery, letter_for(delivery, "failed", reason, traceback=trace))
+            await self.inbox.bury(self._place, letter_for(delivery, "failed", reason, traceback=trace))
             return
         delay = retry.delay_after(delivery.attempt)
         outcome = f"attempt {delivery.attempt} of {retry.attempts}, next in {delay:g} s"
         self._log_failure(delivery, reason, outcome, error)
-        await self.inbox.retry(delivery, delay)
-        self.in_hand = None
+        await self.inbox.retry(self._place, delay)
 
     def _log_failure(self, delivery: Delivery, reason: str, outcome: str, error: BaseException | None) -> None:
         event_type = delivery.event.get("type") if delivery.event else None

@@ -1,0 +1,128 @@
+"""Every delivery that a worker has taken from a channel and not yet settled, and what is being done with it.
+
+Law: a delivery is in exactly one state from the moment at which the layer hands it out until the layer has heard what
+became of it. So whoever renews leases, or asks what a crash would lose, asks here, and forgets none.
+
+The event loop's thread changes the ledger. Two others touch it: a handler's thread takes what is prefetched, and the
+renewal reads it. Both rely on single steps of `deque` and `list` that no other thread can interrupt.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+
+from channelmap.layer import DeadLetter, Delivery
+
+
+class Place:
+    """Holds the delivery that one slot's handler has: the current one."""
+
+    __slots__ = ("current",)
+
+    def __init__(self) -> None:
+        self.current: Delivery | None = None
+
+
+class Ledger:
+    """The deliveries of one channel, by their state.
+
+    Attributes:
+        prefetched: taken, and begun by nobody; the oldest first.
+        suspects: the same of events that may have ended a worker; each was taken alone.
+        beginning: suspects for which a slot waits until it may begin them.
+        places: each with the current delivery of one slot.
+        settling: handled; the layer has not heard of it.
+        retrying: failed, with the seconds after which each is to come again; the layer has not heard of it.
+        dying: failed for good or rejected, with their dead letters, which the layer does not have yet; oldest first.
+        returning: not begun, and on their way back to the layer.
+        undeliverable: read by nobody so far, since no key of the layer fits, or delivered too often.
+
+    """
+
+    def __init__(self) -> None:
+        self.prefetched: deque[Delivery] = deque()
+        self.suspects: deque[Delivery] = deque()
+        self.beginning: list[Delivery] = []
+        self.places: list[Place] = []
+        self.settling: list[Delivery] = []
+        self.retrying: list[tuple[Delivery, float]] = []
+        self.dying: list[tuple[Delivery, DeadLetter]] = []
+        self.returning: list[Delivery] = []
+        self.undeliverable: list[Delivery] = []
+        #: Nothing more is begun: what is prefetched goes back.
+        self.closed = False
+
+    def open_place(self) -> Place:
+        """Make a place for a slot."""
+        place = Place()
+        self.places.append(place)
+        return place
+
+    def close(self) -> None:
+        """Let nothing more be begun."""
+        self.closed = True
+        self.returning += self.suspects
+        self.suspects.clear()
+        self.recall()
+
+    def recall(self) -> None:
+        """Turn what is prefetched into what is returning."""
+        while self.prefetched:
+            try:
+                # One by one: a slot's thread may be taking from the same end.
+                self.returning.append(self.prefetched.popleft())
+            except IndexError:
+                return
+
+    def add(self, taken: Iterable[Delivery]) -> None:
+        """Enter what can be handed out."""
+        for delivery in taken:
+            (self.returning if self.closed else self.suspects if delivery.suspect else self.prefetched).append(delivery)
+
+    def begin(self, place: Place, suspect: Delivery) -> None:
+        """Turn a suspect that is beginning into a place's current delivery."""
+        place.current = suspect
+        self.beginning.remove(suspect)
+
+    def put_off(self, suspect: Delivery) -> None:
+        """Turn a suspect that is beginning into one that is not."""
+        self.add([suspect])
+        self.beginning.remove(suspect)
+
+    def sort_out(self, is_fit: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Enter those undeliverable ones that can be handed out after all; return the others."""
+        self.add(filter(is_fit, self.undeliverable))
+        self.undeliverable = [delivery for delivery in self.undeliverable if not is_fit(delivery)]
+        return self.undeliverable
+
+    def refuse_all(self) -> None:
+        """Turn what is undeliverable into what is returning."""
+        self.returning += self.undeliverable
+        self.undeliverable = []
+
+    def condemn(self, letters: Iterable[DeadLetter]) -> None:
+        """Turn what is undeliverable into what is dying, each with its letter."""
+        self.dying += zip(self.undeliverable, letters, strict=True)
+        self.undeliverable = []
+
+    def returned(self, deliveries: Collection[Delivery]) -> None:
+        """Strike out what is back in the layer."""
+        gone = set(deliveries)
+        self.returning = [delivery for delivery in self.returning if delivery not in gone]
+
+    def keep(self, deliveries: Collection[Delivery]) -> None:
+        """Turn returning deliveries into prefetched ones: the layer did not take them back."""
+        self.returned(deliveries)
+        if self.closed:
+            self.returning[:0] = deliveries
+        else:
+            self.prefetched.extendleft(reversed([*deliveries]))
+
+    def held(self) -> list[Delivery]:
+        """Return every delivery that the layer believes to be in this worker's hands."""
+        # In the order in which a delivery moves on: one that moves meanwhile may be seen twice. Only one that is
+        # recalled meanwhile may be missed, once, and a lease outlasts two missed renewals.
+        held = [*self.undeliverable.copy(), *self.returning.copy(), *self.prefetched.copy()]
+        held += [*self.suspects.copy(), *self.beginning.copy()]
+        held += [current for place in self.places if (current := place.current) is not None]
+        held += [delivery for delivery, _ in [*self.retrying.copy(), *self.dying.copy()]]
+        return held + self.settling
