@@ -1,5 +1,6 @@
 """The documents in which the schemas of a contract were written, each once, and the schemas in them."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -88,12 +89,12 @@ def schema_documents(contract: Contract, channels: Iterable[Channel]) -> tuple[S
                 found.setdefault((written.document.path, written.pointer), document)
     waiting = list(found.values())
     #: Many schemas refer to the same file: each is looked up once.
-    followed: set[Path] = set()
+    followed: set[str] = set()
     for document in waiting:
         named = _named_files(contract, document)
         new = sorted(named - followed)
         followed |= named
-        for path in new:
+        for path in map(Path, new):
             if path.resolve() not in contract.files:
                 continue
             label = label_of(path)
@@ -106,10 +107,10 @@ def schema_documents(contract: Contract, channels: Iterable[Channel]) -> tuple[S
     return tuple(found.values())
 
 
-def _named_files(contract: Contract, document: SchemaDocument) -> set[Path]:
+def _named_files(contract: Contract, document: SchemaDocument) -> set[str]:
     """Return the files that the references of a document name, whether they were read or not."""
     inline = document.written.document is contract.document
-    directory = contract.root if inline else Path(document.written.document.path).absolute().parent
+    directory = contract.root if inline else Path(document.written.document.path).parent
     references = (part.schema.get("$ref") for part in document.parts)
     names = {urldefrag(reference)[0] for reference in references if isinstance(reference, str)}
-    return {directory / unquote(name) for name in names - {""}}
+    return {os.path.join(directory, unquote(name)) for name in names - {""}}  # noqa: PTH118  (pathlib is slow)

@@ -12,10 +12,9 @@ from channelmap.source import Pointer
 from channelmap.validation import Schema
 from channelmap.validation.algebra import dead_parts
 from channelmap.validation.structure import Entangled, standalone
-from channelmap.validation.walk import subschemas
 
-#: Keywords whose subschemas may well accept nothing: `false` says that there is to be no such thing.
-_MEANT: tuple[Any, ...] = (False, {"not": {}}, {"not": True})
+#: What says, beside `false`, that there is to be no such thing.
+_MEANT: tuple[Any, ...] = ({"not": {}}, {"not": True})
 
 
 def schema_accepts_nothing(channel: Channel, event_type: EventType) -> Iterator[Diagnostic]:
@@ -49,7 +48,7 @@ def schema_dead_part(document: SchemaDocument) -> Iterator[Diagnostic]:
     found = dead_parts(_whole(document.event_type) if refers_far and document.is_event else document.schema)
     if not found:
         return
-    written = {_json_pointer(pointer): (pointer, schema) for pointer, schema in subschemas(document.schema)}
+    written = {_json_pointer(part.pointer): (part.pointer, part.schema) for part in document.parts}
     dead = {text: written[text] for text in found if text in written and _is_at_fault(written[text][1])}
     if dead and document.is_event and refuses_all(_whole(document.event_type), document.event_type.name):
         # Which is told of the event type.
@@ -62,7 +61,7 @@ def schema_dead_part(document: SchemaDocument) -> Iterator[Diagnostic]:
             yield Diagnostic(place, "schema-dead-part", message, hint, Severity.WARNING)
 
 
-def _is_at_fault(schema: Any) -> bool:
+def _is_at_fault(schema: dict[str, Any]) -> bool:
     """Whether a part that accepts nothing is itself at fault: it was not meant, and refers to no other."""
     return schema not in _MEANT and "$ref" not in schema
 

@@ -24,10 +24,14 @@ def keyword_unknown(document: SchemaDocument) -> Iterator[Diagnostic]:
     """Find keywords that JSON Schema does not know, so that they do nothing; each is told once, at its first place."""
     known = KEYWORDS[document.dialect]
     first: dict[str, Part] = {}
+    explained = known | OF_OTHER_DIALECT[document.dialect].keys() | OF_TOOLS
     for part in document.parts:
-        if not _is_shelf(part):
-            for keyword in part.schema.keys() - known - OF_OTHER_DIALECT[document.dialect].keys() - OF_TOOLS:
+        unknown = [keyword for keyword in part.schema if keyword not in explained]
+        if unknown and not _is_shelf(part):
+            for keyword in unknown:
                 first.setdefault(keyword, part)
+    if not first:
+        return
     references = [str(part.schema["$ref"]) for part in document.parts if "$ref" in part.schema]
     for keyword, part in first.items():
         # What others refer into is a place for definitions, whatever it is called.
@@ -84,14 +88,15 @@ def _of_other_type(part: Part) -> dict[str, str]:
     if declared is None:
         return {}
     types = {declared} if isinstance(declared, str) else set(declared)
-    named = " or ".join(map(quoted, sorted(types)))
-    return {
-        keyword: f"where the type is {named}"
+    idle = [
+        keyword
         for owner, keywords in TYPED.items()
         if owner not in types and not (owner == "number" and "integer" in types)
-        for keyword in part.schema.keys() & keywords
-        if _is_known(part, keyword)
-    }
+        for keyword in part.schema
+        if keyword in keywords and _is_known(part, keyword)
+    ]
+    named = " or ".join(map(quoted, sorted(types))) if idle else ""
+    return dict.fromkeys(idle, f"where the type is {named}")
 
 
 def _beside_ref(part: Part) -> dict[str, str]:

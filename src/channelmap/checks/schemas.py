@@ -13,6 +13,7 @@ from channelmap.validation.structure import children
 from channelmap.validation.walk import IN_PLACE, subschemas
 
 _REFERENCES = frozenset({"$ref", "$dynamicRef"})
+_JUDGING_SAME = IN_PLACE - {"not"}
 
 
 def required_undeclared(part: Part) -> Iterator[Diagnostic]:
@@ -21,8 +22,10 @@ def required_undeclared(part: Part) -> Iterator[Diagnostic]:
     All schemas that judge the same object are looked at together; where they refer to others, or where any name may
     have a value of a declared kind, nobody knows.
     """
+    if part.in_place:
+        return
     judges = list(_judges(part.schema))
-    if part.in_place or any(_declares_elsewhere(schema) for _, schema in judges):
+    if any(_declares_elsewhere(schema) for _, schema in judges):
         return
     declared = {name for _, schema in judges for name in schema.get("properties", {})}
     patterns = [pattern for _, schema in judges for pattern in schema.get("patternProperties", {})]
@@ -49,9 +52,8 @@ def _judges(schema: Schema) -> Iterator[tuple[Pointer, dict[str, Any]]]:
         pointer, judge = waiting.pop()
         if isinstance(judge, dict):
             yield pointer, judge
-            waiting += [
-                ((*pointer, *steps), child) for steps, child in children(judge) if steps[0] in IN_PLACE - {"not"}
-            ]
+            if not _JUDGING_SAME.isdisjoint(judge):
+                waiting += [(pointer + steps, child) for steps, child in children(judge) if steps[0] in _JUDGING_SAME]
 
 
 def _declares_elsewhere(schema: dict[str, Any]) -> bool:

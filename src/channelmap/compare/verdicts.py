@@ -8,6 +8,7 @@ from typing import Any, Literal
 from channelmap.compare.changes import Change, narrowings
 from channelmap.compare.parts import covers_as_a_whole, covers_in_parts, is_simple
 from channelmap.compare.releases import ReleasedType
+from channelmap.compare.targeted import targeted
 from channelmap.compare.unions import exclusive
 from channelmap.compare.views import declared, event_schema
 from channelmap.compare.witness import Search
@@ -76,8 +77,7 @@ def judge(event_type: str, source: ReleasedType, target: ReleasedType, *, strict
     examples = [] if refused is None else [refused]
     witnesses = _Witnesses(sides, changes, examples)
     if not proved:
-        search = Search(event_type, (source.schema, target.schema), (*source.accepts, *target.accepts))
-        witnesses.look(search)
+        witnesses.look(event_type, (source.schema, target.schema), (*source.accepts, *target.accepts))
     if witnesses.first is not None:
         return Judgement("breaking", witnesses.first, witnesses.by_change)
     if changes or answer == "no":
@@ -130,16 +130,24 @@ class _Witnesses:
     def by_change(self) -> tuple[tuple[Change, dict[str, Any] | None], ...]:
         return tuple(self._found.items())
 
-    def look(self, search: Search) -> None:
-        """Search until each change has its event, or it is not worth while any more."""
+    def look(self, event_type: str, schemas: tuple[Schema, Schema], examples: Iterable[Any]) -> None:
+        """Search until each change has its event, or it is not worth while any more.
+
+        Args:
+            event_type: what the `type` of every event says.
+            schemas: those of both sides, in their form.
+            examples: events to begin with, where a change has no event of its own.
+
+        """
         for change in self._found:
-            for event in islice(search.targeted(change.pointer), _TARGETED):
+            for event in islice(targeted(schemas, change.pointer, event_type), _TARGETED):
                 if self._found[change] is not None:
                     break
                 if self._sides.accepts(event) and self._sides.refuses(event):
                     self._take(event)
         if self._found and all(self._found.values()):
             return
+        search = Search(event_type, schemas, examples)
         found = search.events(self._sides.accepts, self._sides.refuses, thorough=not self._found)
         for _, event in zip(range(_MORE), found, strict=False):
             self._take(event)

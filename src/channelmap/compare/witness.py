@@ -8,9 +8,7 @@ from typing import Any
 
 from channelmap.compare.normal import canonical
 from channelmap.compare.samples import ORDINARY, mined, names, samples
-from channelmap.compare.targeted import targeted
 from channelmap.validation import Schema
-from channelmap.validation.structure import Pointer
 
 #: Events that are tried: near what differs, then anywhere; more where no rule says that there is something to find.
 _NEAR_TRIES = 500
@@ -37,8 +35,6 @@ class Search:
     """
 
     def __init__(self, event_type: str, schemas: tuple[Schema, Schema], examples: Iterable[Any]) -> None:
-        self._event_type = event_type
-        self._schemas = schemas
         made = (sample for schema in schemas for sample in islice(samples(schema), _SEEDS))
         self._seeds = [{**seed, "type": event_type} for seed in (*examples, *made) if isinstance(seed, dict)]
         self._values = _unique([*ORDINARY, *(value for schema in schemas for value in mined(schema))])
@@ -51,10 +47,6 @@ class Search:
             for name, children in found.items():
                 likely = [value for child in children for value in islice(samples(child), _VALUES_OF_A_NAME)]
                 self._names[name] = _unique([*self._names.get(name, ()), *likely, 1, "a", None])
-
-    def targeted(self, pointer: Pointer) -> Iterator[dict[str, Any]]:
-        """Make events with values that may change side at the position of a keyword."""
-        return targeted(self._schemas, pointer, self._event_type)
 
     def events(self, accepted: Test, refused: Test, *, thorough: bool = False) -> Iterator[dict[str, Any]]:
         """Find events that are accepted by the one side and refused by the other, small changes first.

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import jsonschema_rs
 
 from channelmap.validation.engine import Schema, no_panic
-from channelmap.validation.walk import subschemas
+from channelmap.validation.structure import children
 
 Answer = Literal["yes", "no", "unknown"]
 
@@ -61,8 +61,13 @@ def _require_finite(schema: Schema) -> None:
     seen: set[str] = set()
 
     def follow(part: Schema, path: tuple[str, ...]) -> None:
-        for _, found in subschemas(part):
-            if isinstance(found, bool) or not _REFERENCES & found.keys():
+        waiting = [part]
+        while waiting:
+            found = waiting.pop()
+            if isinstance(found, bool):
+                continue
+            waiting += [child for _, child in children(found)]
+            if _REFERENCES.isdisjoint(found):
                 continue
             target = found.get("$ref")
             if not isinstance(target, str) or target in path or not (target == "#" or target.startswith("#/")):
