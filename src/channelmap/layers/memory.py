@@ -23,9 +23,12 @@ from channelmap.layers.packing import pack, unpack
 _Waiter = asyncio.Future[None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Item:
+    """An event; `since` is when it was sent by the monotonic clock, since the wall clock may be set."""
+
     sent: float
+    since: float
     body: bytes
     attempt: int = 1
     suspect: bool = False
@@ -86,8 +89,8 @@ class MemoryChannelLayer(ChannelLayer):
             self._expire(channel)
             if len(self._queues.get(channel, ())) + len(bodies) > capacity:
                 raise ChannelFull(self.url, channel, capacity, len(bodies))
-            now = time.time()
-            self._queues.setdefault(channel, deque()).extend(_Item(now, body) for body in bodies)
+            sent, since = time.time(), time.monotonic()
+            self._queues.setdefault(channel, deque()).extend(_Item(sent, since, body) for body in bodies)
             self._wake([channel])
 
     def _expire(self, channel: str) -> None:
@@ -96,15 +99,15 @@ class MemoryChannelLayer(ChannelLayer):
             self._queues[channel] = deque(self._unexpired(channel, expiry))
 
     def _unexpired(self, channel: str, expiry: float | None) -> Iterable[_Item]:
-        oldest = -math.inf if expiry is None else time.time() - expiry
+        oldest = -math.inf if expiry is None else time.monotonic() - expiry
         # What was delivered before stays: its lease promised that it comes again, however late.
-        return (item for item in self._queues.get(channel, ()) if item.sent >= oldest or item.attempt > 1)
+        return (item for item in self._queues.get(channel, ()) if item.since >= oldest or item.attempt > 1)
 
     async def group_add(self, group: str, channel: str) -> None:
         self.require_valid_group_name(group)
         self.require_valid_channel_name(channel)
         with self._lock:
-            self._members.setdefault(group, {})[channel] = time.time()
+            self._members.setdefault(group, {})[channel] = time.monotonic()
 
     async def group_discard(self, group: str, channel: str) -> None:
         self.require_valid_group_name(group)
@@ -117,7 +120,7 @@ class MemoryChannelLayer(ChannelLayer):
         self.require_valid_event(event)
         body = pack(group, event)
         with self._lock:
-            oldest = time.time() - self.group_expiry
+            oldest = time.monotonic() - self.group_expiry
             members = {name: at for name, at in self._members.pop(group, {}).items() if at >= oldest}
             if members:
                 self._members[group] = members
@@ -148,7 +151,7 @@ class MemoryChannelLayer(ChannelLayer):
             await self._woken(channel, waiter, due)
 
     async def _woken(self, channel: str, waiter: _Waiter, due: float | None) -> None:
-        delay = None if due is None else max(0.0, due - time.time())
+        delay = None if due is None else max(0.0, due - time.monotonic())
         try:
             await asyncio.wait([waiter], timeout=delay)
             if waiter.done():
@@ -173,7 +176,7 @@ class MemoryChannelLayer(ChannelLayer):
     def _remove_overdue(self, channel: str, limit: int, *, alone: bool) -> tuple[list[_Item], bool]:
         """Remove what comes again now, in its order, and say whether a suspect keeps the rest from being taken."""
         leases = self._leases.get(channel, {})
-        now = time.time()
+        now = time.monotonic()
         overdue = sorted((lease.until, ticket) for ticket, lease in leases.items() if lease.until <= now)
         items: list[_Item] = []
         for _, ticket in overdue[:limit]:
@@ -186,10 +189,10 @@ class MemoryChannelLayer(ChannelLayer):
         return items, False
 
     def _delivery(self, channel: str, item: _Item, lease: float | None) -> Delivery:
-        ticket = None
+        ticket: int | _Item = item
         if lease is not None:
             ticket = next(self._numbers)
-            self._leases.setdefault(channel, {})[ticket] = _Lease(time.time() + lease, item)
+            self._leases.setdefault(channel, {})[ticket] = _Lease(time.monotonic() + lease, item)
         return _shown(channel, item, ticket)
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
@@ -206,8 +209,9 @@ class MemoryChannelLayer(ChannelLayer):
                     self._come_again(delivery.channel, held.item, -math.inf)
                 elif held is not None:
                     returned.setdefault(delivery.channel, []).append(held.item)
-                elif delivery.ticket is None:
-                    item = _Item(delivery.sent, delivery.body, delivery.attempt)
+                elif not isinstance(delivery.ticket, int):
+                    since = time.monotonic() if delivery.ticket is None else delivery.ticket.since
+                    item = _Item(delivery.sent, since, delivery.body, delivery.attempt)
                     returned.setdefault(delivery.channel, []).append(item)
             for channel, items in returned.items():
                 self._queues.setdefault(channel, deque()).extendleft(reversed(items))
@@ -227,8 +231,8 @@ class MemoryChannelLayer(ChannelLayer):
         with self._lock:
             held = self._leases.get(delivery.channel, {}).pop(self._ticket(delivery), None)
             if held is not None:
-                item = _Item(held.item.sent, held.item.body, held.item.attempt + 1)
-                self._come_again(delivery.channel, item, time.time() + delay)
+                item = _Item(held.item.sent, held.item.since, held.item.body, held.item.attempt + 1)
+                self._come_again(delivery.channel, item, time.monotonic() + delay)
                 # A waiting take has to wait for this now, not for the end of the lease.
                 self._wake([delivery.channel])
 
@@ -237,12 +241,12 @@ class MemoryChannelLayer(ChannelLayer):
             for delivery in deliveries:
                 held = self._leases.get(delivery.channel, {}).get(self._ticket(delivery))
                 if held is not None:
-                    held.until = time.time() + lease
+                    held.until = time.monotonic() + lease
 
     def _ticket(self, delivery: Delivery) -> int:
-        if delivery.ticket is None:
+        if not isinstance(delivery.ticket, int):
             raise LayerError(self.url, "only what was taken with a lease can come again by itself")
-        return int(delivery.ticket)
+        return delivery.ticket
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         body = letter.body or delivery.body or pack(letter.channel, letter.event or {})
@@ -301,10 +305,10 @@ def _ended(lease: _Lease) -> _Item:
     return replace(item, attempt=item.attempt + lease.begun, suspect=True, crashes=item.crashes + lease.begun)
 
 
-def _shown(channel: str, item: _Item, ticket: int | None = None) -> Delivery:
+def _shown(channel: str, item: _Item, ticket: int | _Item | None = None) -> Delivery:
     event, problem = unpack(item.body)
     delivery = Delivery(channel, event, item.body, item.sent, item.attempt, problem, ticket)
-    if ticket is not None and item.suspect:
+    if isinstance(ticket, int) and item.suspect:
         delivery.suspect, delivery.crashes = True, item.crashes
     return delivery
 

@@ -1,6 +1,7 @@
 """The meaning of a layer: its own test inherits the classes whose promise it keeps, and says how to open it."""
 
 from .batches import Batches
+from .clocks import Clocks
 from .groups import Groups, Memberships
 from .leases import Leases
 from .letters import DeadLetters
@@ -13,5 +14,5 @@ from .undeliverable import Undeliverable
 __all__ = ["Everything", "Groups", "Queues", "Suite", "event", "letter", "numbers", "until_blocked"]
 
 
-class Everything(Queues, Batches, Names, Capacity, Memberships, Leases, DeadLetters, Looks, Undeliverable):
+class Everything(Queues, Batches, Names, Capacity, Memberships, Leases, Clocks, DeadLetters, Looks, Undeliverable):
     """The whole promise."""

@@ -5,10 +5,8 @@ those who wait learn of it.
 """
 # ruff: noqa: D102  (`ChannelLayer` says what each method promises)
 
-import math
 import os
 import sys
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -119,7 +117,7 @@ class SQLiteChannelLayer(ChannelLayer):
                 return _deliveries(channel, taken)
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
-        leases = [delivery.ticket for delivery in deliveries if delivery.ticket is not None]
+        leases = [delivery.ticket for delivery in deliveries if isinstance(delivery.ticket, int)]
         if leases:
             await self._connections.run(queue.release, leases)
 
@@ -142,8 +140,8 @@ class SQLiteChannelLayer(ChannelLayer):
         await self._connections.run(queue.postpone, self._tickets(deliveries), lease)
 
     def _tickets(self, deliveries: Sequence[Delivery]) -> list[int]:
-        leases = [delivery.ticket for delivery in deliveries]
-        if None in leases:
+        leases = [delivery.ticket for delivery in deliveries if isinstance(delivery.ticket, int)]
+        if len(leases) < len(deliveries):
             raise LayerError(self.url, "only what was taken with a lease can come again by itself")
         return leases
 
@@ -153,7 +151,7 @@ class SQLiteChannelLayer(ChannelLayer):
     async def bury_many(self, buried: Sequence[tuple[Delivery, DeadLetter]]) -> None:
         kept = [
             (
-                delivery.ticket,
+                delivery.ticket if isinstance(delivery.ticket, int) else None,
                 replace(letter, body=letter.body or delivery.body or pack(letter.channel, letter.event or {})),
             )
             for delivery, letter in buried
@@ -167,8 +165,7 @@ class SQLiteChannelLayer(ChannelLayer):
         expiry = self.limits_of(channel).expiry
         if "!" in channel:
             return
-        oldest = -math.inf if expiry is None else time.time() - expiry
-        for read in (queue.read_leased, partial(queue.read_waiting, oldest=oldest)):
+        for read in (queue.read_leased, partial(queue.read_waiting, expiry=expiry)):
             after = -sys.maxsize
             while rows := await self._readers.run(read, channel, after, _LOOK_BATCH):
                 for delivery in _deliveries(channel, queue.Taken(rows)):
@@ -199,14 +196,19 @@ def _path_in(url: str) -> str:
 
 
 def _deliveries(channel: str, taken: queue.Taken) -> list[Delivery]:
-    events = unpack_all([row[3] for row in taken.rows])
+    """Make deliveries of rows; the ticket is the lease, or, without one, when the file says that the event was sent."""
+    events, ahead = unpack_all([row[3] for row in taken.rows]), taken.ahead
     if events is None:
         read = [(row, *unpack(row[3])) for row in taken.rows]
-        deliveries = [Delivery(channel, event, row[3], row[1], row[2], problem) for row, event, problem in read]
+        deliveries = [
+            Delivery(channel, event, row[3], row[1] + ahead, row[2], problem, row[1]) for row, event, problem in read
+        ]
     else:
         # The way of nearly all events: a third of what a worker does for one is done here.
         pairs = zip(taken.rows, events, strict=True)
-        deliveries = [Delivery(channel, event, body, sent, attempt) for (_, sent, attempt, body), event in pairs]
+        deliveries = [
+            Delivery(channel, event, body, sent + ahead, attempt, "", sent) for (_, sent, attempt, body), event in pairs
+        ]
     if taken.first_lease is not None:
         for ticket, delivery in enumerate(deliveries, taken.first_lease):
             delivery.ticket = ticket

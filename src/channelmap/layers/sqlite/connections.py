@@ -21,11 +21,12 @@ from urllib.parse import quote
 
 from channelmap.environment import derived
 from channelmap.errors import LayerUnavailable, quoted
-from channelmap.layers.sqlite.schema import AlienFile, has_tables, make_tables, prepare
+from channelmap.layers.sqlite.clock import Database, has_stepped, wall_offset
+from channelmap.layers.sqlite.schema import AlienFile, make_tables, prepare, prepare_to_read
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Operation = Callable[Concatenate[sqlite3.Connection, P], T]
+Operation = Callable[Concatenate[Database, P], T]
 
 PATIENCE_SECS = 30.0
 _FIRST_DELAY_SECS = 0.0001
@@ -57,12 +58,13 @@ class Connections:
 
     """
 
-    def __init__(self, path: str, url: str, greet: Callable[[sqlite3.Connection], None]) -> None:
+    def __init__(self, path: str, url: str, greet: Callable[[Database], None]) -> None:
         self._path = path
         self._url = url
-        self._greet: Callable[[sqlite3.Connection], None] | None = greet
-        self._idle: deque[sqlite3.Connection] = deque()
+        self._greet: Callable[[Database], None] | None = greet
+        self._idle: deque[Database] = deque()
         self._inode = 0
+        self._wall_offset = 0.0
         self._follow_at = 0.0
         weakref.finalize(self, _close_all, self._idle)
         _everywhere.add(self)
@@ -137,11 +139,12 @@ class Connections:
         self._idle.append(db)
         return result
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> Database:
         db = None
         try:
             _make_private(self._path)
-            db = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
+            db = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False, factory=Database)
+            self._wall_offset = wall_offset()
             prepare(db)
             if self._greet is not None:
                 self._greet(db)
@@ -154,13 +157,16 @@ class Connections:
         return db
 
     def _follow_the_file(self) -> None:
-        """Leave a file that was deleted or replaced: nobody else would see what is sent to it."""
+        """Leave a file that was deleted or replaced: nobody else would see what is sent to it.
+
+        When the wall clock was set, a new connection writes that down.
+        """
         self._follow_at = time.monotonic() + _FOLLOW_SECS
         try:
             inode = Path(self._path).stat().st_ino
         except OSError:
             inode = 0
-        if inode != self._inode:
+        if inode != self._inode or has_stepped(self._wall_offset):
             self.close()
 
     def _problem(self, error: Exception) -> LayerUnavailable | _BusyError:
@@ -217,9 +223,10 @@ class Readers(Connections):
         # A connection that reads makes the side files that it lacks, unless it is told that nobody changes the file.
         resting = self._resting()
         try:
-            db = sqlite3.connect(self._uri(immutable=resting is not None), uri=True, timeout=0, isolation_level=None)
+            uri = self._uri(immutable=resting is not None)
+            db = sqlite3.connect(uri, uri=True, timeout=0, isolation_level=None, factory=Database)
             try:
-                if not has_tables(db):
+                if not prepare_to_read(db):
                     return _in_an_empty_file(operation, *args, **kwargs)
                 result = operation(db, *args, **kwargs)
             finally:
@@ -250,12 +257,12 @@ class Readers(Connections):
         return f"file:{quote(self._path)}?mode=ro{'&immutable=1' if immutable else ''}"
 
 
-def _do_nothing(_db: sqlite3.Connection) -> None:
+def _do_nothing(_db: Database) -> None:
     """Leave the file as it is."""
 
 
 def _in_an_empty_file(operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+    with closing(sqlite3.connect(":memory:", isolation_level=None, factory=Database)) as db:
         make_tables(db)
         return operation(db, *args, **kwargs)
 
@@ -286,7 +293,7 @@ def _is_locked(error: Exception) -> bool:
     return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _close_all(idle: deque[sqlite3.Connection]) -> None:
+def _close_all(idle: deque[Database]) -> None:
     while True:
         try:
             db = idle.pop()

@@ -118,12 +118,12 @@ class Doorbell:
         self._take_down = weakref.finalize(self, _take_down, self._socket, self._directory, self._name, os.getpid())
 
     async def wait(self, channel: str, due: float | None) -> None:
-        """Wait for a ring for the channel, or until `due`, in seconds since the epoch."""
+        """Wait for a ring for the channel, but no longer than `due` seconds."""
         loop = asyncio.get_running_loop()
         woken, name = loop.create_future(), channel.encode()
         self._listen(loop)
         self._waiters.setdefault(name, []).append(woken)
-        timer = None if due is None else loop.call_later(max(0.0, due - time.time()), _wake, woken)
+        timer = None if due is None else loop.call_later(due, _wake, woken)
         try:
             await woken
         finally:
@@ -259,8 +259,8 @@ def _wake(waiter: asyncio.Future[None]) -> None:
 
 
 def _is_settled(mtime_ns: int) -> bool:
-    """Whether the next change must show: mtime moves by ticks of the kernel."""
-    return time.time_ns() - mtime_ns > _TICK_NS
+    """Whether the next change must show: mtime moves by ticks of the kernel; one in the future is replaced anyway."""
+    return not 0 <= time.time_ns() - mtime_ns <= _TICK_NS
 
 
 def _footprint(path: str) -> tuple[int, ...] | None:

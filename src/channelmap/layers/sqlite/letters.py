@@ -1,12 +1,12 @@
 """What can be done with dead letters, each as a plain function of a connection (see `queue`)."""
 
 import json
-import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from channelmap.layer import DeadLetter
 from channelmap.layers.packing import unpack
+from channelmap.layers.sqlite.clock import Database
 from channelmap.layers.sqlite.queue import append, transaction
 from channelmap.terms import Limits
 
@@ -19,7 +19,7 @@ _COLUMNS = "channel, code, reason, violations, traceback, attempts, sent, died, 
 
 
 def keep(
-    db: sqlite3.Connection,
+    db: Database,
     kept: Sequence[tuple[int | None, DeadLetter]],
     limits_of: Callable[[str], Limits],
 ) -> dict[str, int]:
@@ -60,7 +60,7 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def read_all(db: sqlite3.Connection, channel: str | None) -> list[DeadLetter]:
+def read_all(db: Database, channel: str | None) -> list[DeadLetter]:
     """List the letters of one channel, or of all, oldest first."""
     where, values = ("", ()) if channel is None else ("WHERE channel = ?", (channel,))
     rows = db.execute(f"SELECT id, {_COLUMNS} FROM dead_letters {where} ORDER BY id", values)  # noqa: S608
@@ -85,7 +85,7 @@ def _letter(*row: Any) -> DeadLetter:
 
 
 def replay(
-    db: sqlite3.Connection,
+    db: Database,
     id: str,  # noqa: A002
     limits_of: Callable[[str], Limits],
 ) -> tuple[str, bool]:
@@ -106,7 +106,7 @@ def replay(
     return channel, fits
 
 
-def drop(db: sqlite3.Connection, id: str) -> None:  # noqa: A002
+def drop(db: Database, id: str) -> None:  # noqa: A002
     """Delete a letter; KeyError when there is none of that id."""
     if not db.execute("DELETE FROM dead_letters WHERE id = ?", (id,)).rowcount:
         raise KeyError(id)

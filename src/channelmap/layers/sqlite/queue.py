@@ -14,12 +14,12 @@ When another process holds the file, a function raises `sqlite3.OperationalError
 can be called again.
 """
 
-import sqlite3
-import time
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from channelmap.layer import Delivery
+from channelmap.layers.sqlite.clock import Database
 from channelmap.terms import Limits
 
 # On a full channel the subquery yields the last id once more, and a row that exists is ignored: rowcount 0.
@@ -33,6 +33,11 @@ INSERT OR IGNORE INTO events VALUES (?, ifnull((
 """
 _PREPEND = """
 INSERT INTO events VALUES (?, ifnull((SELECT min(id) FROM events WHERE channel = ?), 1) - 1, ?, ?, ?)
+"""
+_PREPEND_LEASED = """
+INSERT INTO events
+SELECT channel, ifnull((SELECT min(id) FROM events WHERE channel = leases.channel), 1) - 1, sent, attempt, body
+FROM leases WHERE id = ?
 """
 # What was delivered before stays: its lease promised that it comes again, however late.
 _EXPIRE = """
@@ -60,10 +65,10 @@ SELECT channel, 0, sent, attempt, body, 'suspect', crashes FROM leases WHERE id 
 
 # By their ids, in which they were leased: those of a channel would have to be sorted for each batch (hence the plus).
 _READ_LEASED = """
-SELECT id, sent, attempt, body FROM leases WHERE +channel = ? AND id > ? ORDER BY id LIMIT ?
+SELECT id, sent + ?, attempt, body FROM leases WHERE +channel = ? AND id > ? ORDER BY id LIMIT ?
 """
 _READ_WAITING = """
-SELECT id, sent, attempt, body FROM events
+SELECT id, sent + ?, attempt, body FROM events
 WHERE channel = ? AND id > ? AND (sent >= ? OR attempt > 1) ORDER BY id LIMIT ?
 """
 
@@ -82,13 +87,15 @@ class Taken(NamedTuple):
     """What was taken from a channel, oldest first.
 
     `first_lease` is the lease of the first row, the others follow by one; `due`, when there are no rows, is
-    when the next lease of the channel runs out. `crashes` is a number when the only row is a suspect.
+    in how many seconds the next lease of the channel runs out. `crashes` is a number when the only row is a suspect.
+    With `ahead` added, the times of the rows are times of the wall clock.
     """
 
     rows: list[Row]
     first_lease: int | None = None
     due: float | None = None
     crashes: int | None = None
+    ahead: float = 0.0
 
 
 class transaction:  # noqa: N801  (reads as the statement that it is; a generator would cost 1 us more)
@@ -96,7 +103,7 @@ class transaction:  # noqa: N801  (reads as the statement that it is; a generato
 
     __slots__ = ("_db",)
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: Database) -> None:
         self._db = db
 
     def __enter__(self) -> None:
@@ -112,19 +119,19 @@ class transaction:  # noqa: N801  (reads as the statement that it is; a generato
                 self._db.execute("ROLLBACK")
 
 
-def append(db: sqlite3.Connection, channel: str, body: bytes, limits: Limits) -> bool:
+def append(db: Database, channel: str, body: bytes, limits: Limits) -> bool:
     """Put one event at the end; False when the channel is full."""
-    values = (channel, limits.capacity, channel, time.time(), body)
+    values = (channel, limits.capacity, channel, db.now(), body)
     if db.execute(_APPEND, values).rowcount:
         return True
     return expire(db, channel, limits) > 0 and db.execute(_APPEND, values).rowcount > 0
 
 
-def append_all(db: sqlite3.Connection, channel: str, bodies: Sequence[bytes], limits: Limits) -> bool:
+def append_all(db: Database, channel: str, bodies: Sequence[bytes], limits: Limits) -> bool:
     """Put all of them at the end; or none, and return False."""
     with transaction(db):
         expire(db, channel, limits)
-        now = time.time()
+        now = db.now()
         values = [(channel, limits.capacity, channel, now, body) for body in bodies]
         fits = db.executemany(_APPEND, values).rowcount == len(bodies)
         if not fits:
@@ -132,30 +139,31 @@ def append_all(db: sqlite3.Connection, channel: str, bodies: Sequence[bytes], li
     return fits
 
 
-def expire(db: sqlite3.Connection, channel: str, limits: Limits) -> int:
+def expire(db: Database, channel: str, limits: Limits) -> int:
     """Drop what has waited too long at the front, and return how much that was."""
     if limits.expiry is None:
         return 0
-    return db.execute(_EXPIRE, (channel, channel, time.time() - limits.expiry)).rowcount
+    return db.execute(_EXPIRE, (channel, channel, db.now() - limits.expiry)).rowcount
 
 
-def clean(db: sqlite3.Connection, private: Limits, group_expiry: float) -> None:
+def clean(db: Database, private: Limits, group_expiry: float) -> None:
     """Drop what consumers that are gone left behind: events on their own channels, memberships."""
     # The names that `new_channel` makes up: a range of the primary key, no scan.
     names = "SELECT DISTINCT channel FROM events WHERE channel >= 'specific.' AND channel < 'specific/'"
     for (channel,) in db.execute(names).fetchall():
         expire(db, channel, private)
-    db.execute("DELETE FROM members WHERE added < ?", (time.time() - group_expiry,))
+    db.execute("DELETE FROM members WHERE added < ?", (db.now() - group_expiry,))
 
 
-def take(db: sqlite3.Connection, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
+def take(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
     """Take up to `limit` events from the front; those whose lease has run out come first."""
     while True:
         # Looking needs no lock: an idle worker holds nobody up.
         waiting, due = db.execute(_LOOK, (channel, channel)).fetchone()
-        overdue = due is not None and due <= time.time()
+        left = None if due is None else due - db.now()
+        overdue = left is not None and left <= 0
         if not (waiting or overdue):
-            return Taken([], due=due)
+            return Taken([], due=left)
         with transaction(db):
             take_now = _take_overdue if overdue else _take_front
             taken = take_now(db, channel, limit, lease, limits)
@@ -163,7 +171,7 @@ def take(db: sqlite3.Connection, channel: str, limit: int, lease: float | None, 
             return taken
 
 
-def take_at_once(db: sqlite3.Connection, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
+def take_at_once(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
     """Take up to `limit` events from the front without looking first: whoever was rung for knows that there are.
 
     The look would be a transaction of its own, a third of the way of an event to an idle worker.
@@ -172,16 +180,16 @@ def take_at_once(db: sqlite3.Connection, channel: str, limit: int, lease: float 
         return _take_front(db, channel, limit, lease, limits)
 
 
-def _take_front(db: sqlite3.Connection, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
+def _take_front(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
     rows = _remove_front(db, channel, limit, limits)
     if lease is None or not rows:
-        return Taken(rows)
-    return Taken(rows, _lease(db, channel, rows, time.time() + lease))
+        return Taken(rows, ahead=db.ahead())
+    return Taken(rows, _lease(db, channel, rows, db.now() + lease), ahead=db.ahead())
 
 
-def _take_overdue(db: sqlite3.Connection, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
+def _take_overdue(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
     """Take what comes again, and then from the front; under a lease a suspect is taken alone."""
-    now = time.time()
+    now = db.now()
     again: list[Row] = []
     crashes: int | None = None
     for id_, sent, attempt, body, state, crashed in db.execute(_OVERDUE, (channel, now, limit)).fetchall():
@@ -197,17 +205,17 @@ def _take_overdue(db: sqlite3.Connection, channel: str, limit: int, lease: float
     db.executemany("DELETE FROM leases WHERE id = ?", [(row[0],) for row in again])
     rows = _remove_front(db, channel, limit - len(again), limits) if limit > len(again) else []
     if lease is None:
-        return Taken(again + rows)
+        return Taken(again + rows, ahead=db.ahead())
     state = None if crashes is None else "suspect"
     db.executemany(
         _LEASE_AGAIN,
         [(channel, now + lease, sent, attempt, body, state, crashes or 0) for _, sent, attempt, body in again],
     )
     first_lease = _lease(db, channel, rows, now + lease) - len(again)
-    return Taken(again + rows, first_lease, crashes=crashes)
+    return Taken(again + rows, first_lease, crashes=crashes, ahead=db.ahead())
 
 
-def _remove_front(db: sqlite3.Connection, channel: str, limit: int, limits: Limits) -> list[Row]:
+def _remove_front(db: Database, channel: str, limit: int, limits: Limits) -> list[Row]:
     expire(db, channel, limits)
     # SELECT and DELETE of the prefix: DELETE ... RETURNING costs twice as much per event.
     rows: list[Row] = db.execute(
@@ -218,11 +226,11 @@ def _remove_front(db: sqlite3.Connection, channel: str, limit: int, limits: Limi
     if limits.expiry is None:
         return rows
     # Behind one that came back older ones may stand.
-    oldest = time.time() - limits.expiry
+    oldest = db.now() - limits.expiry
     return [row for row in rows if row[1] >= oldest or row[2] > 1]
 
 
-def _lease(db: sqlite3.Connection, channel: str, rows: Sequence[Row], until: float) -> int:
+def _lease(db: Database, channel: str, rows: Sequence[Row], until: float) -> int:
     db.executemany(
         "INSERT INTO leases (channel, until, sent, attempt, body) VALUES (?, ?, ?, ?, ?)",
         [(channel, until, sent, attempt, body) for _, sent, attempt, body in rows],
@@ -232,32 +240,32 @@ def _lease(db: sqlite3.Connection, channel: str, rows: Sequence[Row], until: flo
     return int(db.execute("SELECT last_insert_rowid()").fetchone()[0]) - len(rows) + 1
 
 
-def release(db: sqlite3.Connection, leases: Sequence[int]) -> None:
+def release(db: Database, leases: Sequence[int]) -> None:
     """Forget leased events: they were handled."""
     with transaction(db):
         db.executemany("DELETE FROM leases WHERE id = ?", [(lease,) for lease in leases])
 
 
-def postpone(db: sqlite3.Connection, leases: Sequence[int], delay: float) -> None:
+def postpone(db: Database, leases: Sequence[int], delay: float) -> None:
     """Let the leases run out `delay` seconds from now, neither before nor later."""
-    until = time.time() + delay
+    until = db.now() + delay
     with transaction(db):
         db.executemany("UPDATE leases SET until = ? WHERE id = ?", [(until, lease) for lease in leases])
 
 
-def begin(db: sqlite3.Connection, lease: int) -> bool:
+def begin(db: Database, lease: int) -> bool:
     """Note that the handler of a leased suspect starts; False when the lease is gone."""
     return db.execute("UPDATE leases SET state = 'begun' WHERE id = ?", (lease,)).rowcount > 0
 
 
-def retry(db: sqlite3.Connection, lease: int, delay: float) -> None:
+def retry(db: Database, lease: int, delay: float) -> None:
     """End a lease; its event comes again `delay` seconds from now."""
     with transaction(db):
-        db.execute(_RETRY, (time.time() + delay, lease))
+        db.execute(_RETRY, (db.now() + delay, lease))
         db.execute("DELETE FROM leases WHERE id = ?", (lease,))
 
 
-def give_back(db: sqlite3.Connection, deliveries: Sequence[Delivery]) -> None:
+def give_back(db: Database, deliveries: Sequence[Delivery]) -> None:
     """Put deliveries to the front in their order; a leased one only while it is still leased."""
     with transaction(db):
         for delivery in deliveries:
@@ -267,49 +275,54 @@ def give_back(db: sqlite3.Connection, deliveries: Sequence[Delivery]) -> None:
         for delivery in reversed(deliveries):
             if delivery.suspect:
                 continue
-            if delivery.ticket is not None:
-                held = db.execute("DELETE FROM leases WHERE id = ?", (delivery.ticket,)).rowcount
-                if not held:
-                    continue
-            db.execute(_PREPEND, (delivery.channel, delivery.channel, delivery.sent, delivery.attempt, delivery.body))
+            if isinstance(delivery.ticket, int):
+                db.execute(_PREPEND_LEASED, (delivery.ticket,))
+                db.execute("DELETE FROM leases WHERE id = ?", (delivery.ticket,))
+                continue
+            sent = delivery.sent - db.ahead() if delivery.ticket is None else delivery.ticket
+            db.execute(_PREPEND, (delivery.channel, delivery.channel, sent, delivery.attempt, delivery.body))
 
 
-def count(db: sqlite3.Connection, channel: str) -> int:
+def count(db: Database, channel: str) -> int:
     """How many events wait on the channel, at the same cost however many."""
     return int(db.execute(_COUNT, (channel, channel)).fetchone()[0])
 
 
-def read_leased(db: sqlite3.Connection, channel: str, after: int, limit: int) -> list[Row]:
-    """Read up to `limit` events under a lease, those whose leases have ids above `after`; nothing changes."""
-    return db.execute(_READ_LEASED, (channel, after, limit)).fetchall()
+def read_leased(db: Database, channel: str, after: int, limit: int) -> list[Row]:
+    """Read up to `limit` events under a lease, those whose leases have ids above `after`; nothing changes.
+
+    They were sent at a time of the wall clock.
+    """
+    return db.execute(_READ_LEASED, (db.ahead(), channel, after, limit)).fetchall()
 
 
-def read_waiting(db: sqlite3.Connection, channel: str, after: int, limit: int, oldest: float) -> list[Row]:
-    """Read up to `limit` events that wait, those with ids above `after` and not sent before `oldest`; as above."""
-    return db.execute(_READ_WAITING, (channel, after, oldest, limit)).fetchall()
+def read_waiting(db: Database, channel: str, after: int, limit: int, expiry: float | None) -> list[Row]:
+    """Read up to `limit` events that wait, those with ids above `after` and not older than `expiry`; as above."""
+    oldest = -math.inf if expiry is None else db.now() - expiry
+    return db.execute(_READ_WAITING, (db.ahead(), channel, after, oldest, limit)).fetchall()
 
 
-def join(db: sqlite3.Connection, group: str, channel: str) -> None:
+def join(db: Database, group: str, channel: str) -> None:
     """Make the channel a member of the group as from now."""
-    db.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?)", (group, channel, time.time()))
+    db.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?)", (group, channel, db.now()))
 
 
-def leave(db: sqlite3.Connection, group: str, channel: str) -> None:
+def leave(db: Database, group: str, channel: str) -> None:
     """End the channel's membership of the group."""
     db.execute("DELETE FROM members WHERE name = ? AND channel = ?", (group, channel))
 
 
 def append_to_group(
-    db: sqlite3.Connection, group: str, body: bytes, expiry: float, limits_of: Callable[[str], Limits]
+    db: Database, group: str, body: bytes, expiry: float, limits_of: Callable[[str], Limits]
 ) -> list[str]:
     """Put the event at the end of each member that is not full; the channels that have it now."""
     with transaction(db):
-        db.execute("DELETE FROM members WHERE name = ? AND added < ?", (group, time.time() - expiry))
+        db.execute("DELETE FROM members WHERE name = ? AND added < ?", (group, db.now() - expiry))
         members = db.execute("SELECT channel FROM members WHERE name = ?", (group,)).fetchall()
         return [channel for (channel,) in members if append(db, channel, body, limits_of(channel))]
 
 
-def clear(db: sqlite3.Connection) -> None:
+def clear(db: Database) -> None:
     """Delete everything."""
     with transaction(db):
         for table in ("events", "leases", "members", "dead_letters"):

@@ -2,7 +2,11 @@
 
 import sqlite3
 
+from channelmap.layers.sqlite.clock import Database
+
 VERSION = 2
+
+_CLOCK = "CREATE TABLE clock (id INTEGER PRIMARY KEY, boot TEXT, offset REAL, ahead REAL);"
 
 _TABLES = f"""
 BEGIN IMMEDIATE;
@@ -22,6 +26,7 @@ CREATE TABLE dead_letters (
     attempts INTEGER, sent REAL, died REAL, body BLOB
 );
 CREATE INDEX dead_letters_by_channel ON dead_letters (channel, id);
+{_CLOCK}
 PRAGMA user_version = {VERSION};
 COMMIT;
 """
@@ -31,6 +36,7 @@ _FROM_VERSION_1 = f"""
 BEGIN IMMEDIATE;
 ALTER TABLE leases ADD COLUMN state TEXT;
 ALTER TABLE leases ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
+{_CLOCK}
 PRAGMA user_version = {VERSION};
 COMMIT;
 """
@@ -40,7 +46,7 @@ class AlienFile(Exception):
     """The file is a database, but not one that this version can use."""
 
 
-def prepare(db: sqlite3.Connection) -> None:
+def prepare(db: Database) -> None:
     """Make a new connection fast, a new file ours, and an older file one of this version.
 
     Raises:
@@ -56,6 +62,18 @@ def prepare(db: sqlite3.Connection) -> None:
         make_tables(db)
     elif _version(db) < VERSION:
         _run(db, _FROM_VERSION_1)
+    db.keep_clock()
+
+
+def prepare_to_read(db: Database) -> bool:
+    """Give a new connection the time of its file, and change nothing; whether the tables are there, as `has_tables`."""
+    if not has_tables(db):
+        return False
+    if _version(db) < VERSION:
+        db.follow_wall_clock()
+    else:
+        db.read_clock()
+    return True
 
 
 def has_tables(db: sqlite3.Connection) -> bool:

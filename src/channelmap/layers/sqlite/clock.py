@@ -1,0 +1,99 @@
+"""The time of a file: steps of the wall clock do not change it while the machine runs.
+
+Everything that the file says about time (when an event was sent, when a lease ends) is in seconds of its own time. That
+is the time since the machine was started plus an offset, which is the same for all processes: the table `clock` keeps
+it. What callers see is wall time: `Database.ahead` converts.
+
+After a start of the machine the first process writes a new offset. The wall clock says how long the machine was off,
+but the time of a file never goes back. A copy of the file on another machine is treated in the same way.
+"""
+
+import sqlite3
+import time
+from pathlib import Path
+
+#: Changes with each start of the machine.
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+#: Counts while the machine is suspended, on Linux and elsewhere.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+#: By so many seconds the wall clock may drift before the file says so.
+_DRIFT_SECS = 1.0
+
+_NEWEST = """
+SELECT max(
+    ifnull((SELECT max(sent) FROM events), 0),
+    ifnull((SELECT max(sent) FROM leases), 0),
+    ifnull((SELECT max(added) FROM members), 0)
+)
+"""
+
+
+class Database(sqlite3.Connection):
+    """A connection that knows the time of its file."""
+
+    #: The time of the file minus the time since the machine was started.
+    _offset = 0.0
+    _ahead = 0.0
+
+    def now(self) -> float:
+        """Return the time of the file, in seconds."""
+        return time.clock_gettime(_CLOCK) + self._offset
+
+    def ahead(self) -> float:
+        """Return the wall clock minus the time of the file, to a second: the same until the wall clock is set."""
+        ahead = time.time() - self.now()
+        if abs(ahead - self._ahead) > _DRIFT_SECS:
+            self._ahead = ahead
+        return self._ahead
+
+    def follow_wall_clock(self) -> None:
+        """Begin with the time of the wall clock: the file says nothing else."""
+        self._offset = wall_offset()
+
+    def read_clock(self) -> bool:
+        """Begin with the time that the file says; False when the file has to be told another one."""
+        boot = _boot()
+        row = self.execute("SELECT boot, offset, ahead FROM clock").fetchone()
+        if row is None:
+            self.follow_wall_clock()
+            return False
+        written, self._offset, self._ahead = row
+        is_new = written != boot
+        if is_new or not boot:
+            newest = float(self.execute(_NEWEST).fetchone()[0])
+            is_new = is_new or self.now() < newest
+            if is_new:
+                self._offset += max(time.time() - self._ahead, newest) - self.now()
+        return not is_new and self.ahead() == row[2]
+
+    def keep_clock(self) -> None:
+        """Begin with the time that the file says, and tell the file where it has changed."""
+        if self.read_clock():
+            return
+        self.execute("BEGIN IMMEDIATE")
+        try:
+            # Another process may have been faster.
+            if not self.read_clock():
+                self.execute("INSERT OR REPLACE INTO clock VALUES (0, ?, ?, ?)", (_boot(), self._offset, self.ahead()))
+            self.execute("COMMIT")
+        finally:
+            if self.in_transaction:
+                self.execute("ROLLBACK")
+
+
+def wall_offset() -> float:
+    """Return the wall clock minus the time since the machine was started: it changes when the wall clock is set."""
+    return time.time() - time.clock_gettime(_CLOCK)
+
+
+def has_stepped(since: float) -> bool:
+    """Whether the wall clock was set since `wall_offset` returned `since`."""
+    return abs(wall_offset() - since) > _DRIFT_SECS
+
+
+def _boot() -> str:
+    """Name this start of the machine; empty where the system does not: a start shows by times that lie ahead."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
