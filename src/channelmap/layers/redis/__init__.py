@@ -7,10 +7,8 @@ keeps it all.
 # ruff: noqa: D102  (`ChannelLayer` says what each method promises)
 
 import asyncio
-import math
 import os
 import re
-import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
@@ -193,13 +191,10 @@ class RedisChannelLayer(ChannelLayer):
         if lease is not None:
             self._leasing.add(channel)
         if channel in self._leasing:
-            wish = leases.Wish(limit, lambda: terms_of(limits)[0], lease, terms_of(limits)[1])
+            expiry, ttl, _ = terms_of(limits)
+            wish = leases.Wish(limit, expiry, lease, ttl)
             return [self._leased(channel, taken) for taken in await leases.take(here, spots, wish, wait=wait)]
-        while True:
-            rows = await here.pop(spots, limit, terms_of(limits)[1], wait=wait)
-            deliveries = self._deliveries(channel, rows, limits)
-            if deliveries or not rows:
-                return deliveries
+        return self._deliveries(channel, (await here.pop(spots, limit, limits, wait=wait)).rows)
 
     async def _adopt(self, here: InLoop, channel: str) -> None:
         """Take over, once, what readers that crashed have left: channels_redis' in hand, ours under a lease."""
@@ -212,13 +207,11 @@ class RedisChannelLayer(ChannelLayer):
                         self._leasing.add(channel)
                     self._adopted.add((place, key))
 
-    def _deliveries(self, channel: str, rows: Sequence[tuple[bytes, float]], limits: Limits) -> list[Delivery]:
-        oldest = -math.inf if limits.expiry is None else time.time() - limits.expiry
+    def _deliveries(self, channel: str, rows: Sequence[tuple[bytes, float]]) -> list[Delivery]:
         deliveries = []
         for member, sent in rows:
-            if sent >= oldest:
-                body, event, problem, encrypted = self._codec.open(member)
-                deliveries.append(Delivery(channel, event, body, sent, 1, problem, None, encrypted))
+            body, event, problem, encrypted = self._codec.open(member)
+            deliveries.append(Delivery(channel, event, body, sent, 1, problem, None, encrypted))
         return deliveries
 
     def _leased(self, channel: str, taken: leases.Taken) -> Delivery:
@@ -296,9 +289,9 @@ class RedisChannelLayer(ChannelLayer):
         return sum(counts)
 
     async def look(self, channel: str) -> AsyncIterator[Delivery]:
-        oldest = terms_of(self.limits_of(channel))[0]
+        expiry = self.limits_of(channel).expiry
         if "!" not in channel:
-            async for taken in looking.look((await self._here()).links, self._ring.spots(channel), oldest or "-inf"):
+            async for taken in looking.look((await self._here()).links, self._ring.spots(channel), expiry):
                 yield self._leased(channel, taken)
 
     # Dead letters.

@@ -2,15 +2,14 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 
 from channelmap.asgi import Event
 from channelmap.layers.redis.codec import ADDRESS, Codec
 from channelmap.layers.redis.loops import InLoop
-from channelmap.layers.redis.outbox import terms_of, whole
+from channelmap.layers.redis.outbox import terms_of
 from channelmap.layers.redis.ring import Ring, queue_of
-from channelmap.layers.redis.scripts import SEND
+from channelmap.layers.redis.scripts import JOIN, MEMBERS, SEND
 from channelmap.terms import Limits
 
 log = logging.getLogger("channelmap.layers.redis")
@@ -36,10 +35,7 @@ class Groups:
     async def add(self, here: InLoop, group: str, channel: str) -> None:
         """Make the channel a member as from now."""
         place, key = self._ring.group(group)
-        await asyncio.gather(
-            here.links.call(place, key, "ZADD", key, repr(time.time()), channel),
-            here.links.call(place, key, "EXPIRE", key, whole(self._expiry)),
-        )
+        await here.links.run(place, JOIN, [key], repr(float(self._expiry)), channel)
 
     async def discard(self, here: InLoop, group: str, channel: str) -> None:
         """End the channel's membership."""
@@ -49,10 +45,7 @@ class Groups:
     async def send(self, here: InLoop, group: str, event: Event) -> None:
         """Send to all members: one trip for their names, one for all events."""
         place, key = self._ring.group(group)
-        _, members = await asyncio.gather(
-            here.links.call(place, key, "ZREMRANGEBYSCORE", key, "-inf", repr(time.time() - self._expiry)),
-            here.links.call(place, key, "ZRANGE", key, 0, -1),
-        )
+        members = await here.links.run(place, MEMBERS, [key], repr(float(self._expiry)))
         queues: dict[str, list[str]] = {}
         for member in members:
             queues.setdefault(queue_of(member.decode()), []).append(member.decode())

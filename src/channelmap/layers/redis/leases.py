@@ -2,7 +2,7 @@
 
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from channelmap.errors import LayerError, LayerUnavailable
@@ -36,10 +36,10 @@ class Taken(NamedTuple):
 
 
 class Wish(NamedTuple):
-    """What is to be taken: up to `limit` events not older than `oldest` says, for `lease` seconds or for good."""
+    """What is to be taken: up to `limit` events not older than `expiry` seconds, for `lease` seconds or for good."""
 
     limit: int
-    oldest: Callable[[], str]
+    expiry: str
     lease: float | None
     ttl: int | str
 
@@ -103,7 +103,7 @@ async def _take_at_once(here: InLoop, place: Place, key: str, wish: Wish) -> tup
         elif taken:
             await here.links.put_back(place, key, [(one.member, one.sent) for one in taken], wish.ttl)
 
-    taking = here.links.run(place, TAKE, keys_of(key), wish.limit, wish.oldest(), lease, ticket)
+    taking = here.links.run(place, TAKE, keys_of(key), wish.expiry, wish.limit, lease, ticket)
     reply = await here.or_back(taking, back)
     return read(reply), float(reply[1]) if reply[1] else None
 

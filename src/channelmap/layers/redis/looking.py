@@ -10,8 +10,8 @@ from channelmap.layers.redis.places import Place
 _BATCH = 100
 
 
-async def look(links: Links, spots: Spots, oldest: str) -> AsyncIterator[Taken]:
-    """Show the events of a channel: those under a lease, then those not older than `oldest` says, oldest first.
+async def look(links: Links, spots: Spots, expiry: float | None) -> AsyncIterator[Taken]:
+    """Show the events of a channel: those under a lease, then those not older than `expiry` seconds, oldest first.
 
     Raises:
         LayerUnavailable: a server is away, or refuses.
@@ -22,7 +22,7 @@ async def look(links: Links, spots: Spots, oldest: str) -> AsyncIterator[Taken]:
             yield taken
     # What a reader of channels_redis has in hand, or had when it crashed, is put back when taking begins.
     keys = [(place, key + end) for place, key in spots for end in ("$inflight", "")]
-    async for member, sent in _merged([_rows(links, place, key, oldest) for place, key in keys]):
+    async for member, sent in _merged([_rows(links, place, key, expiry) for place, key in keys]):
         yield Taken(member, sent, 1, None)
 
 
@@ -49,7 +49,11 @@ async def _merged(streams: Sequence[AsyncIterator[tuple[bytes, float]]]) -> Asyn
             heads.append((following, stream))
 
 
-async def _rows(links: Links, place: Place, key: str, lowest: str) -> AsyncIterator[tuple[bytes, float]]:
+async def _rows(links: Links, place: Place, key: str, expiry: float | None) -> AsyncIterator[tuple[bytes, float]]:
+    lowest = "-inf"
+    if expiry is not None:
+        secs, micros = await links.call(place, key, "TIME")
+        lowest = repr(int(secs) + int(micros) / 1e6 - expiry)
     async for rows in _batches(links, place, key, lowest):
         for member, score in rows:
             yield member, score

@@ -3,18 +3,20 @@
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from channelmap.errors import LayerUnavailable
-from channelmap.layers.redis.blocking import Blocker, Taker
+from channelmap.layers.redis.blocking import Batch, Blocker, Taker
 from channelmap.layers.redis.faults import CLOSED, unavailable
 from channelmap.layers.redis.links import Links, Rows
-from channelmap.layers.redis.outbox import Outbox
+from channelmap.layers.redis.outbox import Outbox, terms_of
 from channelmap.layers.redis.places import Place
 from channelmap.layers.redis.rounds import Rounds
 from channelmap.layers.redis.watching import Watcher
+from channelmap.terms import Limits
 
 T = TypeVar("T")
 
@@ -24,6 +26,9 @@ log = logging.getLogger("channelmap.layers.redis")
 _UNDO_SECS = 1.0
 #: For how many times as long as it let us wait in vain a place is passed over.
 _SHUN_TIMES = 4
+
+#: For so many seconds the time of a server follows from that of the loop.
+_CLOCK_SECS = 60.0
 
 #: Where a channel's queue is: in each of several places there may be a part of it.
 Spots = Sequence[tuple[Place, str]]
@@ -63,6 +68,8 @@ class InLoop:
         #: Whether `close` has begun.
         self.closing = False
         self._turn = itertools.count()
+        #: The time of a server minus that of this loop, and until when that need not be asked again.
+        self._clocks: dict[Place, tuple[float, float]] = {}
         self._undoing: set[asyncio.Task[None]] = set()
         #: Places that let us wait in vain: until when they are passed over, and what was wrong.
         self._shunned: dict[Place, tuple[float, LayerUnavailable]] = {}
@@ -102,24 +109,36 @@ class InLoop:
         """Close everything; to be called in the loop's thread. If the loop ends meanwhile, the guard does the rest."""
         self._leaving = self.loop.create_task(self.close())
 
-    async def pop(self, spots: Spots, limit: int, ttl: int | str, *, wait: bool) -> Rows:
-        """Take up to `limit` events from the front of a channel.
+    async def pop(self, spots: Spots, limit: int, limits: Limits, *, wait: bool) -> Batch:
+        """Take up to `limit` events from the front of a channel, without those that have waited too long.
 
         Raises:
             LayerUnavailable: a server is away, or refuses.
 
         """
+        _, ttl, _ = terms_of(limits)
+        if limits.expiry is not None:
+            await self._ask_times(spots)
+        while True:
+            batch = await self._pop(spots, limit, ttl, wait=wait)
+            if limits.expiry is None or not batch.rows:
+                return batch
+            rows = await self._unexpired(batch, limits.expiry, ttl)
+            if rows:
+                return batch._replace(rows=rows)
+
+    async def _pop(self, spots: Spots, limit: int, ttl: int | str, *, wait: bool) -> Batch:
         if not (wait and len(spots) == 1 and self._blocker(*spots[0]).idle):
-            rows = await self._pop_at_once(spots, limit, ttl)
-            if rows or not wait:
-                return rows
+            batch = await self._pop_at_once(spots, limit, ttl)
+            if batch.rows or not wait:
+                return batch
         if self.closing:
             raise LayerUnavailable(self._url, CLOSED)
         taker = Taker(self.loop.create_future(), limit, ttl)
         for place, key in spots:
             self._blocker(place, key).join(key, taker)
         try:
-            return (await taker.got).rows
+            return await taker.got
         except asyncio.CancelledError:
             self._leave(spots, taker)
             await self._undone(lambda: self._undo(spots, taker))
@@ -127,7 +146,40 @@ class InLoop:
         finally:
             self._leave(spots, taker)
 
-    async def _pop_at_once(self, spots: Spots, limit: int, ttl: int | str) -> Rows:
+    def time_of(self, place: Place) -> float:
+        """Return the time of a server, as far as it is known; its clock is the only one for leases and expiry."""
+        ahead, _ = self._clocks.get(place, (time.time() - self.loop.time(), 0.0))
+        return self.loop.time() + ahead
+
+    async def _ask_times(self, spots: Spots) -> None:
+        for place, key in spots:
+            if self._clocks.get(place, (0.0, 0.0))[1] <= self.loop.time():
+                # Of a place that is lost, the taking itself tells.
+                with suppress(LayerUnavailable), self.asking(place, shun=True):
+                    await self._ask_time(place, key)
+
+    async def _ask_time(self, place: Place, key: str) -> None:
+        secs, micros = await self.links.call(place, key, "TIME")
+        now = self.loop.time()
+        self._clocks[place] = int(secs) + int(micros) / 1e6 - now, now + _CLOCK_SECS
+
+    async def _unexpired(self, batch: Batch, expiry: float, ttl: int | str) -> Rows:
+        """Leave out events that have waited too long; the server is asked for the time before anything is dropped."""
+        place, key, rows = batch
+        if any(sent < self.time_of(place) - expiry for _, sent in rows):
+
+            async def ask() -> None:
+                with suppress(LayerUnavailable):
+                    await self._ask_time(place, key)
+
+            async def back(_: None) -> None:
+                await self.links.put_back(place, key, rows, ttl)
+
+            await self.or_back(ask(), back)
+        oldest = self.time_of(place) - expiry
+        return [row for row in rows if row[1] >= oldest]
+
+    async def _pop_at_once(self, spots: Spots, limit: int, ttl: int | str) -> Batch:
         # Each place has its turn: one that is never empty must not hide the others, nor may one that is lost.
         problem = None
         for place, key in self.by_turns(spots):
@@ -138,10 +190,10 @@ class InLoop:
                 problem = error
                 continue
             if rows:
-                return rows
+                return Batch(place, key, rows)
         if problem:
             raise problem
-        return []
+        return Batch(*spots[0], [])
 
     def by_turns(self, spots: Spots) -> Spots:
         """Let each place be the first one in its turn."""

@@ -5,7 +5,6 @@ The first of a turn goes at once, for it may be the only one.
 
 import asyncio
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from channelmap.terms import Limits
 #: Events that one trip carries.
 CHUNK = 500
 
-#: How a queue is to be kept: the oldest score, how long the key lives without a further event, capacity.
+#: How a queue is to be kept: how long an event may wait, how long the key lives without a further event, capacity.
 Terms = tuple[str, int | str, int]
 
 
@@ -26,7 +25,7 @@ def terms_of(limits: Limits) -> Terms:
     """Say how the queue of a channel is to be kept."""
     if limits.expiry is None:
         return "", "", limits.capacity
-    return repr(time.time() - limits.expiry), whole(limits.expiry), limits.capacity
+    return repr(float(limits.expiry)), whole(limits.expiry), limits.capacity
 
 
 def whole(seconds: float) -> int:

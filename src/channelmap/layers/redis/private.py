@@ -12,7 +12,6 @@ from contextlib import suppress
 from channelmap.layer import Delivery
 from channelmap.layers.redis.codec import ADDRESS, Codec
 from channelmap.layers.redis.loops import InLoop
-from channelmap.layers.redis.outbox import terms_of
 from channelmap.layers.redis.ring import Ring, queue_of
 from channelmap.terms import Limits
 
@@ -61,9 +60,8 @@ class PrivateChannels:
 
     async def _fetch(self, here: InLoop, queue: str, *, wait: bool) -> None:
         """Sort what has come to a queue."""
-        terms = terms_of(self._limits_of(queue))
-        rows = await here.pop(self._ring.spots(queue), _BATCH, terms[1], wait=wait)
-        for member, sent in rows:
+        batch = await here.pop(self._ring.spots(queue), _BATCH, self._limits_of(queue), wait=wait)
+        for member, sent in batch.rows:
             body, event, problem, _ = self._codec.open(member)
             if event is None:
                 log.error("dropped what came for a private channel: %s", problem)
@@ -74,7 +72,8 @@ class PrivateChannels:
                 [
                     Delivery(name, self._codec.read(body)[0], body, sent)
                     for name in (names if isinstance(names, list) else [names])
-                ]
+                ],
+                age=here.time_of(batch.place) - sent,
             )
 
 
@@ -91,20 +90,29 @@ class Mailroom:
         self._capacity_of = capacity_of
         self._secs = secs
         self._lock = threading.RLock()
-        self._boxes: dict[str, deque[Delivery]] = {}
+        #: With each delivery the time, of the monotonic clock, at which it expires.
+        self._boxes: dict[str, deque[tuple[float, Delivery]]] = {}
         self._waiters: dict[str, set[_Waiter]] = defaultdict(set)
         self._sweep_at = 0.0
 
-    def deliver(self, deliveries: list[Delivery], *, front: bool = False) -> None:
-        """Put deliveries into the boxes of their channels, and wake who waits for them."""
+    def deliver(self, deliveries: list[Delivery], *, age: float = 0.0, front: bool = False) -> None:
+        """Put deliveries into the boxes of their channels, and wake who waits for them.
+
+        Args:
+            deliveries: what has come, or comes back.
+            age: for how many seconds it has waited.
+            front: whether it comes back.
+
+        """
+        until = time.monotonic() + self._secs - max(0.0, age)
         with self._lock:
             for delivery in deliveries:
                 box = self._boxes.setdefault(delivery.channel, deque())
                 if front:
                     # However full: what comes back to the front must not cost the newest.
-                    box.appendleft(delivery)
+                    box.appendleft((until, delivery))
                 else:
-                    box.append(delivery)
+                    box.append((until, delivery))
                     while len(box) > self._capacity_of(delivery.channel):
                         box.popleft()
                 for waiter in self._waiters.get(delivery.channel, ()):
@@ -116,11 +124,11 @@ class Mailroom:
         """Take up to `limit` deliveries out of a box."""
         with self._lock:
             box = self._boxes.get(channel, deque())
-            oldest = time.time() - self._secs
+            now = time.monotonic()
             taken: list[Delivery] = []
             while box and len(taken) < limit:
-                delivery = box.popleft()
-                if delivery.sent >= oldest:
+                until, delivery = box.popleft()
+                if until >= now:
                     taken.append(delivery)
             if not box:
                 self._boxes.pop(channel, None)
@@ -148,10 +156,10 @@ class Mailroom:
             self._boxes.clear()
 
     def _sweep(self) -> None:
-        now = time.time()
+        now = time.monotonic()
         if now >= self._sweep_at:
             self._sweep_at = now + self._secs
-            for channel in [name for name, box in self._boxes.items() if box[-1].sent < now - self._secs]:
+            for channel in [name for name, box in self._boxes.items() if box[-1][0] < now]:
                 del self._boxes[channel]
 
 

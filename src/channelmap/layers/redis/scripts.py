@@ -26,6 +26,28 @@ back to K, where it would expire and lose count of its attempts: its lease ends 
 from dataclasses import dataclass, field
 from hashlib import sha1
 
+#: An event's time is the one that its sender says, but no further from the server's than so many seconds: it decides
+#: when the event expires, and in which order events are taken.
+_SKEW_SECS = 5
+
+_NOW = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1e6
+"""
+_EXPIRE = """
+if ARGV[1] ~= '' then
+    redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.17g', now - ARGV[1]))
+end
+"""
+# Scores that would be the same differ by as little as they can, or the order of a sender would be lost.
+_ADD = f"""
+local last = 0
+local function add(score, member)
+    last = math.max(math.min(tonumber(score), now + {_SKEW_SECS}), now - {_SKEW_SECS}, last + 2.5e-7)
+    redis.call('ZADD', KEYS[1], string.format('%.17g', last), member)
+end
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -38,14 +60,14 @@ class Script:
         object.__setattr__(self, "sha", sha1(self.text.encode()).hexdigest())  # noqa: S324  (Redis' own naming)
 
 
-#: K; oldest score to keep or '', seconds to live or '', capacity, how many events need room at least, then score and
-#: member of each. How many were added, the first ones; none when there is too little room.
-SEND = Script("""#!lua
-if ARGV[1] ~= '' then redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1]) end
+#: K; seconds after which events expire or '', seconds to live or '', capacity, how many events need room at least, then
+#: score and member of each. How many were added, the first ones; none when there is too little room.
+SEND = Script(f"""#!lua
+{_NOW}{_EXPIRE}{_ADD}
 local room = ARGV[3] - redis.call('ZCARD', KEYS[1])
 if room < tonumber(ARGV[4]) then return 0 end
 local added = math.min(room, (#ARGV - 4) / 2)
-for i = 5, 3 + 2 * added, 2 do redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1]) end
+for i = 5, 3 + 2 * added, 2 do add(ARGV[i], ARGV[i + 1]) end
 if ARGV[2] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[2]) else redis.call('PERSIST', KEYS[1]) end
 return added
 """)
@@ -65,14 +87,17 @@ redis.call('DEL', KEYS[2])
 return redis.call('EXISTS', KEYS[3])
 """)
 
-#: K, K$leases, K$leased; limit, oldest score to keep or '', seconds of the lease or '' for good, ticket.
+#: K, K$leases, K$leased; seconds after which events expire or '', limit, seconds of the lease or '' for good, ticket.
 #: What was taken as member, score and attempt each, and in how many seconds the next lease ends, or ''. Under a lease
 #: a suspect is taken alone, and has its crashes as a fourth value.
-TAKE = Script("""#!lua flags=allow-oom
-local time = redis.call('TIME')
-local now = time[1] + time[2] / 1e6
+TAKE = Script(
+    f"""#!lua flags=allow-oom
+{_NOW}
+local function expire() {_EXPIRE} end
+"""
+    """
 local taken = {}
-local late = redis.call('ZRANGE', KEYS[2], '-inf', string.format('%.17g', now), 'BYSCORE', 'LIMIT', 0, ARGV[1])
+local late = redis.call('ZRANGE', KEYS[2], '-inf', string.format('%.17g', now), 'BYSCORE', 'LIMIT', 0, ARGV[2])
 local alone = false
 for _, member in ipairs(late) do
     local attempt, holder, sent = string.match(redis.call('HGET', KEYS[3], member), '^(%d+) (%S+) (%S+)$')
@@ -90,9 +115,9 @@ for _, member in ipairs(late) do
         end
     end
 end
-if not alone and #taken < tonumber(ARGV[1]) then
-    if ARGV[2] ~= '' then redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[2]) end
-    local fresh = redis.call('ZPOPMIN', KEYS[1], ARGV[1] - #taken)
+if not alone and #taken < tonumber(ARGV[2]) then
+    expire()
+    local fresh = redis.call('ZPOPMIN', KEYS[1], ARGV[2] - #taken)
     for i = 1, #fresh, 2 do taken[#taken + 1] = {fresh[i], fresh[i + 1], 1} end
 end
 for i, event in ipairs(taken) do
@@ -108,7 +133,8 @@ for i, event in ipairs(taken) do
 end
 local next = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
 return {taken, next[2] and string.format('%.6f', next[2] - now) or ''}
-""")
+"""
+)
 
 #: K and K$leases of each of several channels. For each 1 if a `TAKE` is worth while, else 0.
 FIND = Script("""#!lua flags=no-writes
@@ -216,12 +242,13 @@ return before + added - redis.call('XLEN', KEYS[1])
 """)
 
 #: K, K$dead; as SEND, and the letter's id as the last. -1 when there is no such letter.
-REPLAY = Script("""#!lua
+REPLAY = Script(f"""#!lua
+{_NOW}{_ADD}
 local id = ARGV[#ARGV]
 if #redis.call('XRANGE', KEYS[2], id, id) == 0 then return -1 end
-if ARGV[1] ~= '' then redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1]) end
+{_EXPIRE}
 if redis.call('ZCARD', KEYS[1]) + 1 > tonumber(ARGV[3]) then return 0 end
-redis.call('ZADD', KEYS[1], ARGV[5], ARGV[6])
+add(ARGV[5], ARGV[6])
 if ARGV[2] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[2]) else redis.call('PERSIST', KEYS[1]) end
 redis.call('XDEL', KEYS[2], id)
 if redis.call('XLEN', KEYS[2]) == 0 then redis.call('DEL', KEYS[2]) end
@@ -233,4 +260,17 @@ DROP = Script("""#!lua flags=allow-oom
 local count = redis.call('XDEL', KEYS[1], ARGV[1])
 if redis.call('XLEN', KEYS[1]) == 0 then redis.call('DEL', KEYS[1]) end
 return count
+""")
+
+#: A group; seconds for which a membership lasts, channel.
+JOIN = Script("""#!lua
+local time = redis.call('TIME')
+redis.call('ZADD', KEYS[1], string.format('%.17g', time[1] + time[2] / 1e6), ARGV[2])
+redis.call('EXPIRE', KEYS[1], math.max(1, math.ceil(ARGV[1])))
+""")
+
+#: A group; seconds for which a membership lasts. Its members.
+MEMBERS = Script(f"""#!lua flags=allow-oom
+{_NOW}{_EXPIRE}
+return redis.call('ZRANGE', KEYS[1], 0, -1)
 """)
