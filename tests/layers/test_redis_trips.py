@@ -187,10 +187,11 @@ def test_each_of_the_gathered_sends_gets_its_own_answer(server: Server) -> None:
     assert run(server, scenario, capacity=3) == expected
 
 
+@pytest.mark.parametrize("step", [-3_600, 0, 3_600])
 def test_the_order_of_one_sender_is_kept_when_its_clock_stands_still(
-    server: Server, monkeypatch: pytest.MonkeyPatch
+    server: Server, monkeypatch: pytest.MonkeyPatch, step: float
 ) -> None:
-    now = time.time()
+    now = time.time() + step
 
     async def scenario(layer: ChannelLayer) -> list[int]:
         monkeypatch.setattr(time, "time", lambda: now)
