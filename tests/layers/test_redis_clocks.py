@@ -3,11 +3,11 @@
 import asyncio
 import time
 
-import msgpack
 import pytest
 
 from channelmap.layer import ChannelLayer
 from channelmap.layers import open_layer
+from channelmap.layers.packing import pack
 from channelmap.layers.redis import RedisChannelLayer
 
 from .conformance import event, letter, numbers
@@ -84,7 +84,7 @@ def test_a_clock_that_is_right_to_a_second_is_believed(server: Server) -> None:
 def test_an_event_of_channels_redis_is_as_old_as_its_sender_says(server: Server) -> None:
     """It writes its own time, which nobody can tell from a long wait."""
     for number, age in enumerate((HOUR, 10.0)):
-        body = bytes(12) + msgpack.packb({"type": "job", "id": number})
+        body = bytes(12) + pack("jobs", event(number))
         server.client.zadd("asgijobs", {body: time.time() - age})
 
     async def main() -> list[int]:
