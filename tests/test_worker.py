@@ -14,12 +14,10 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from channelmap import AsyncConsumer, ChannelNameRouter, StopConsumer, SyncConsumer, Worker, load_router
-from channelmap.asgi import Application, Event, Receive, Scope, Send
-from channelmap.errors import LayerUnavailable
-from channelmap.layer import Delivery, current_layer
+from channelmap.asgi import Application, Event
+from channelmap.layer import current_layer
 from channelmap.layers.memory import MemoryChannelLayer
 from channelmap.terms import Retry, Service
-from channelmap.worker import Timing
 
 Until = Callable[..., Awaitable[None]]
 Services = Mapping[str, Service] | Sequence[str]
@@ -406,106 +404,6 @@ def test_a_sync_handler_sends_through_the_workers_own_loop(until: Until) -> None
     asyncio.run(main())
 
 
-class TakingNotes(MemoryChannelLayer):
-    """A memory layer that notes how much is taken at once, and can be cut off."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.taken: list[int] = []
-        self.away = False
-        self.tries = 0
-
-    async def take(self, channel: str, limit: int, *, lease: float | None = None, wait: bool = True) -> list[Delivery]:
-        self.tries += 1
-        if self.away:
-            raise LayerUnavailable("memory://", "cut off by the test")
-        deliveries = await super().take(channel, limit, lease=lease, wait=wait)
-        if deliveries:
-            self.taken.append(len(deliveries))
-        return deliveries
-
-
-def test_a_fast_handler_is_fed_hundreds_at_a_time(jobs: Any) -> None:
-    layer = TakingNotes()
-
-    burst(jobs.as_asgi(), [job(n) for n in range(5_000)], layer=layer)
-
-    assert jobs.seen == list(range(5_000))
-    assert layer.taken[0] == 1
-    assert len(layer.taken) < 100
-
-
-def test_a_handler_that_becomes_slow_gives_back_what_it_hoards(until: Until) -> None:
-    release = asyncio.Event()
-
-    class Fickle(AsyncConsumer):
-        seen: list[int] = []
-
-        async def job(self, event: Event) -> None:
-            self.seen.append(event["n"])
-            if event["n"] == 2_000:
-                await release.wait()
-
-    layer = TakingNotes()
-
-    async def main() -> None:
-        await layer.send_many("a", [job(n) for n in range(5_000)])
-        async with working(Fickle.as_asgi(), layer):
-            waiting = 0
-
-            async def everything_is_back() -> bool:
-                nonlocal waiting
-                waiting = await layer.waiting("a")
-                return waiting == 2_999
-
-            async with asyncio.timeout(20):
-                while not await everything_is_back():
-                    await asyncio.sleep(0.001)
-            release.set()
-            await until(lambda: len(Fickle.seen) == 5_000)
-        assert Fickle.seen == list(range(5_000))
-
-    asyncio.run(main())
-
-
-def test_stopping_lets_the_handler_finish_and_gives_back_the_rest(overlap: Any, until: Until) -> None:
-    layer = MemoryChannelLayer()
-
-    async def main() -> None:
-        await layer.send_many("a", [job(n) for n in range(101)])
-        async with working(overlap.as_asgi(), layer) as worker:
-            await until(lambda: overlap.running["a"] == 1)
-            worker.quiet()
-            overlap.release.set()
-        assert overlap.running["a"] == 0
-        assert [event.event for event in await layer.take("a", 200)] == [job(n) for n in range(1, 101)]
-        assert await layer.dead_letters() == []
-
-    asyncio.run(main())
-
-
-def test_a_handler_that_outlives_the_deadline_is_cut_off_and_its_event_kept(overlap: Any, until: Until) -> None:
-    layer = MemoryChannelLayer()
-
-    async def main() -> None:
-        await layer.send("a", job(1))
-        async with working(overlap.as_asgi(), layer, deadline=0.05):
-            await until(lambda: overlap.running["a"] == 1)
-        (letter,) = await layer.dead_letters()
-        assert (letter.code, letter.event) == ("failed", job(1))
-        assert letter.reason == "the worker stopped before the handler had finished"
-
-    asyncio.run(main())
-
-
-def test_an_idle_worker_stops_at_once(jobs: Any) -> None:
-    async def main() -> None:
-        async with working(jobs.as_asgi(), MemoryChannelLayer(), {"a": Service(concurrency=4), "b": Service()}):
-            await asyncio.sleep(0)
-
-    asyncio.run(main())
-
-
 @pytest.mark.parametrize("base", [AsyncConsumer, SyncConsumer])
 def test_a_handler_over_its_timeout_fails_and_the_next_event_is_handled(base: Any, until: Until) -> None:
     release, done = threading.Event(), []
@@ -542,29 +440,6 @@ def test_a_handler_over_its_timeout_fails_and_the_next_event_is_handled(base: An
         release.set()
 
 
-def test_at_least_once_a_failed_event_comes_again_and_then_becomes_a_dead_letter(until: Until) -> None:
-    class Flaky(AsyncConsumer):
-        tries: Counter[int] = Counter()
-
-        async def job(self, event: Event) -> None:
-            self.tries[event["n"]] += 1
-            if event["n"] == 2 or (event["n"] == 1 and self.tries[1] < 3):
-                raise ValueError("not yet")
-
-    layer = MemoryChannelLayer()
-
-    async def main() -> None:
-        await layer.send_many("a", [job(1), job(2), job(3)])
-        retry = Retry(attempts=3, delay=0.001, backoff=1)
-        async with working(Flaky.as_asgi(), layer, {"a": Service(retry=retry)}):
-            await until(lambda: Flaky.tries == {1: 3, 2: 3, 3: 1})
-        (letter,) = await layer.dead_letters()
-        assert (letter.event, letter.attempts, letter.reason) == (job(2), 3, "ValueError: not yet")
-        assert await layer.take("a", 10, wait=False) == []
-
-    asyncio.run(main())
-
-
 def test_at_least_once_what_a_crashed_worker_had_in_hand_comes_again(jobs: Any) -> None:
     layer = MemoryChannelLayer()
 
@@ -581,53 +456,6 @@ def test_at_least_once_what_a_crashed_worker_had_in_hand_comes_again(jobs: Any) 
     asyncio.run(main())
 
     assert sorted(jobs.seen) == [1, 2]
-
-
-def test_a_lost_layer_is_tried_again_loudly_until_it_is_back(
-    jobs: Any, until: Until, caplog: pytest.LogCaptureFixture
-) -> None:
-    layer = TakingNotes()
-    layer.away = True
-
-    async def main() -> None:
-        async with working(jobs.as_asgi(), layer):
-            await until(lambda: layer.tries >= 2)
-            layer.away = False
-            await layer.send("a", job(1))
-            await until(lambda: jobs.seen == [1])
-
-    asyncio.run(main())
-
-    messages = [record.getMessage() for record in caplog.records]
-    assert messages[0] == "channel 'a': cannot take events, next try in 0.1 s: memory://: cut off by the test"
-    assert messages[-1] == "channel 'a': the layer is back"
-
-
-def test_an_application_that_fails_before_it_takes_an_event_loses_none(
-    until: Until, caplog: pytest.LogCaptureFixture
-) -> None:
-    starts, seen = [], []
-
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        starts.append(scope)
-        if len(starts) < 3:
-            raise RuntimeError("not ready")
-        while True:
-            seen.append(await receive())
-
-    layer = MemoryChannelLayer()
-
-    async def main() -> None:
-        await layer.send("a", job(1))
-        async with working(application, layer):
-            await until(lambda: seen == [job(1)])
-        assert await layer.dead_letters() == []
-
-    asyncio.run(main())
-
-    assert [record.getMessage() for record in caplog.records] == [
-        "channel 'a': the application ended before it took an event: RuntimeError: not ready"
-    ] * 2
 
 
 @pytest.mark.parametrize("base", [AsyncConsumer, SyncConsumer])
@@ -662,41 +490,6 @@ def test_a_consumer_that_tells_its_channel_name_is_reached_by_it_and_by_its_grou
             await until(lambda: Member.seen == ["joined", 1, 2])
             await layer.send("a", job(3))
             await until(lambda: Member.seen == ["joined", 1, 2, 3])
-
-    asyncio.run(main())
-
-
-class RenewedLayer(MemoryChannelLayer):
-    """Notes which events have their leases renewed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.renewed: Counter[int] = Counter()
-        self.sizes: set[int] = set()
-
-    async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
-        await super().renew(deliveries, lease)
-        self.sizes.add(len(deliveries))
-        self.renewed.update(delivery.event["n"] for delivery in deliveries if delivery.event)
-
-
-def test_the_leases_of_a_workers_events_are_renewed_in_one_call_and_idle_channels_need_none(until: Until) -> None:
-    layer = RenewedLayer()
-
-    async def handle_for_ever(scope: Scope, receive: Receive, send: Send) -> None:
-        await receive()
-        await asyncio.Event().wait()
-
-    async def main() -> None:
-        await layer.send_many("channel-7", [job(0), job(1)])
-        services = {f"channel-{number}": Service(retry=Retry(), concurrency=2) for number in range(50)}
-        worker = Worker(handle_for_ever, services, layer, timing=Timing(lease=0.03))
-        serving = asyncio.ensure_future(worker.serve())
-        await until(lambda: set(layer.renewed) == {0, 1} and min(layer.renewed.values()) >= 10)
-        assert max(layer.sizes) == 2
-        assert 0 not in layer.sizes
-        worker.stop(0)
-        await asyncio.wait_for(serving, 20)
 
     asyncio.run(main())
 

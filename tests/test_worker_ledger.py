@@ -137,41 +137,6 @@ def test_whatever_happens_the_ledger_holds_exactly_what_the_layer_has_handed_out
     assert sorted(letter.event["n"] for letter in letters if letter.event) == [event["n"] for event in dead]
 
 
-class Renewed(MemoryChannelLayer):
-    """Sets an event when it has renewed leases three times."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.renewals = 0
-        self.renewed = threading.Event()
-
-    async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
-        await super().renew(deliveries, lease)
-        self.renewals += 1
-        if self.renewals == 3:
-            self.renewed.set()
-
-
-def test_leases_are_renewed_while_a_handler_blocks_the_event_loop(until: Until) -> None:
-    layer = Renewed()
-    seen: list[bool] = []
-
-    class Blocking(AsyncConsumer):
-        async def job(self, event: Event) -> None:
-            seen.append(layer.renewed.wait(20))
-
-    async def main() -> None:
-        await layer.send("a", {"type": "job"})
-        worker = Worker(Blocking.as_asgi(), {"a": LEASED}, layer, timing=Timing(lease=0.03))
-        serving = asyncio.ensure_future(worker.serve())
-        await until(lambda: seen)
-        worker.stop()
-        await asyncio.wait_for(serving, 20)
-
-    asyncio.run(main())
-    assert seen == [True]
-
-
 STALLED = """
 import asyncio, threading
 from channelmap import AsyncConsumer, Worker
@@ -208,37 +173,6 @@ def test_a_worker_at_most_once_needs_no_thread_for_leases(until: Until) -> None:
         assert "channelmap-renewal" not in {thread.name for thread in threading.enumerate()}
         worker.stop()
         await asyncio.wait_for(serving, 20)
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize("service", [LEASED, Service()])
-def test_what_is_prefetched_goes_back_at_once_when_the_worker_is_to_stop(service: Service, until: Until) -> None:
-    layer = MemoryChannelLayer()
-    release = asyncio.Event()
-    seen: list[int] = []
-
-    class Slow(AsyncConsumer):
-        async def job(self, event: Event) -> None:
-            seen.append(event["n"])
-            if event["n"] == 100:
-                await release.wait()
-
-    async def main() -> None:
-        await layer.send_many("a", [{"type": "job", "n": n} for n in range(200)])
-        # Nothing goes back by itself.
-        worker = Worker(Slow.as_asgi(), {"a": service}, layer, timing=Timing(return_after=1_000, prefetch_work=1_000))
-        serving = asyncio.ensure_future(worker.serve())
-        await until(lambda: 100 in seen)
-        assert len(worker._inboxes[0].ledger.prefetched) > 1
-        worker.stop()
-        async with asyncio.timeout(20):
-            while await layer.waiting("a") < 99:
-                await asyncio.sleep(0)
-        assert not serving.done()
-        release.set()
-        await serving
-        assert [d.event["n"] for d in await layer.take("a", 200, wait=False) if d.event] == list(range(101, 200))
 
     asyncio.run(main())
 

@@ -10,13 +10,10 @@ from channelmap import AsyncConsumer, Worker
 from channelmap.asgi import Event
 from channelmap.contract import Channel, EventType
 from channelmap.errors import LayerUnavailable
-from channelmap.layer import DeadLetter, Delivery, letter_for
+from channelmap.layer import DeadLetter, Delivery
 from channelmap.layers.memory import MemoryChannelLayer
 from channelmap.routing import Gate
 from channelmap.terms import Retry, Service
-from channelmap.worker import Timing
-from channelmap.worker.inbox import LARGEST_BATCH, Inbox
-from channelmap.worker.suspects import SuspectTurn
 
 Until = Callable[..., Awaitable[None]]
 
@@ -85,73 +82,6 @@ def test_of_many_rejected_events_each_has_its_letter_in_their_order(service: Ser
     assert sorted(consumer.seen) == list(range(5, 1_000, 10))
     assert sum(layer.batches) == 900
     assert max(layer.batches) > 1
-
-
-def test_a_full_batch_is_written_and_others_have_their_turn() -> None:
-    layer = Burying()
-
-    async def main() -> None:
-        inbox = Inbox(
-            layer,
-            "a",
-            Service(),
-            Timing(),
-            most=64,
-            burst=False,
-            unsupported=lambda _: None,
-            watch=lambda *_: None,
-            turn=SuspectTurn(),
-        )
-        place = inbox.ledger.open_place()
-        await layer.send_many("a", [bad(n) for n in range(LARGEST_BATCH)])
-        for delivery in await layer.take("a", LARGEST_BATCH):
-            place.current = delivery
-            inbox.reject(place, letter_for(delivery, "unroutable", "no such type"))
-        others: list[int] = []
-        asyncio.get_running_loop().call_soon(others.append, 1)
-        await inbox.flush_full_batch()
-        assert others == [1]
-        await inbox.stop()
-
-    asyncio.run(main())
-
-    assert layer.batches == [LARGEST_BATCH]
-
-
-def test_an_event_that_is_rejected_before_a_long_handler_has_its_letter_meanwhile(consumer: Any, until: Until) -> None:
-    layer = Burying()
-
-    async def main() -> list[Any]:
-        await layer.send_many("a", [job(0), bad(1), job(2)])
-        worker = serve(consumer, layer)
-        serving = asyncio.ensure_future(worker.serve())
-        await until(lambda: consumer.seen == [0])
-        consumer.release.set()
-        await until(lambda: consumer.seen == [0, 2])
-        consumer.release.clear()
-        await until(lambda: layer.batches == [1])
-        letters = await buried(layer)
-        consumer.release.set()
-        worker.stop(20)
-        await serving
-        return letters
-
-    assert asyncio.run(main()) == [1]
-
-
-def test_letters_that_cannot_be_written_at_once_are_written_once_later(
-    consumer: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    layer = Burying()
-    layer.failures = 2
-
-    async def main() -> list[Any]:
-        await layer.send_many("a", [bad(n) for n in range(100)])
-        await asyncio.wait_for(serve(consumer, layer, burst=True).serve(), 20)
-        return await buried(layer)
-
-    assert asyncio.run(main()) == list(range(100))
-    assert "channel 'a': cannot keep dead letters, next try in" in caplog.text
 
 
 def test_a_worker_that_stops_writes_the_letters_of_what_it_has_rejected(consumer: Any, until: Until) -> None:
@@ -270,32 +200,3 @@ def test_a_worker_that_stops_says_what_it_cannot_write(
 
     asyncio.run(main())
     assert "dropped an event of type 'unknown'" in caplog.text
-
-
-def test_a_layer_that_cannot_settle_does_not_stop_the_channel(consumer: Any, caplog: pytest.LogCaptureFixture) -> None:
-    layer = Refusing()
-    layer.faults.add("settle")
-
-    drain(consumer, layer, Service(retry=Retry()), [job(0), job(1)])
-
-    assert consumer.seen == [0, 1]
-    assert "handled events cannot be settled; the layer delivers them again" in caplog.text
-
-
-def test_a_layer_that_cannot_delay_does_not_stop_the_channel(
-    consumer: Any, caplog: pytest.LogCaptureFixture, until: Until
-) -> None:
-    layer = Refusing()
-    layer.faults.add("retry")
-    consumer.release.set()
-
-    async def main() -> None:
-        await layer.send_many("a", [{"type": "job"}, job(1)])
-        worker = serve(consumer, layer, Service(retry=Retry()))
-        serving = asyncio.ensure_future(worker.serve())
-        await until(lambda: consumer.seen == [1])
-        worker.stop(20)
-        await serving
-
-    asyncio.run(main())
-    assert "the event comes again when its lease ends" in caplog.text

@@ -153,26 +153,6 @@ def test_of_unreadable_events_that_are_being_buried_when_the_worker_stops_none_i
     assert asyncio.run(main()) == [{"x": n} for n in range(20)]
 
 
-def test_at_least_once_an_event_that_kills_its_workers_becomes_a_dead_letter(fickle: Any, until: Until) -> None:
-    async def main() -> list[DeadLetter]:
-        layer = MemoryChannelLayer()
-        await layer.send("a", job(1))
-        await layer.take("a", 1, lease=0)
-        for _ in range(3):
-            (suspect,) = await layer.take("a", 1, lease=60)
-            await layer.begin(suspect)
-            await layer.renew([suspect], 0)
-        await layer.send("a", job(2))
-        _, serving = start(fickle, layer, Service(retry=Retry(attempts=3)), burst=True)
-        await asyncio.wait_for(serving, 20)
-        return await layer.dead_letters()
-
-    (letter,) = asyncio.run(main())
-    assert (letter.event, letter.code, letter.attempts) == (job(1), "failed", 4)
-    assert letter.reason == "its worker ended while it was handled, 3 times in a row"
-    assert fickle.seen == [2]
-
-
 def test_the_delay_before_a_retry_has_its_limit_however_many_there_were() -> None:
     assert Retry(backoff=10, max_delay=60).delay_after(100_000) == 60
 
@@ -261,18 +241,3 @@ def test_a_handler_that_will_not_be_cancelled_fails_and_blames_no_other() -> Non
     assert [(letter.event, letter.reason) for letter in asyncio.run(main())] == [
         (job(1), "the handler took longer than 0.02 s")
     ]
-
-
-def test_a_burst_ends_when_the_application_cannot_even_start() -> None:
-    class Broken(AsyncConsumer):
-        def __init__(self) -> None:
-            raise RuntimeError("no settings")
-
-    async def main() -> tuple[bool, int | None]:
-        layer = MemoryChannelLayer()
-        await layer.send("a", job(1))
-        worker, serving = start(Broken, layer, burst=True)
-        await asyncio.wait_for(serving, 20)
-        return worker.gave_up, await layer.waiting("a")
-
-    assert asyncio.run(main()) == (True, 1)

@@ -12,33 +12,10 @@ from typing import Any
 
 import pytest
 
-from channelmap.supervisor import Clock, Supervisor
+from channelmap.supervisor import Supervisor
+from tests.turned_clock import TurnedClock, settled
 
 Until = Callable[..., Awaitable[None]]
-
-
-class TurnedClock(Clock):
-    """Stands still until it is turned."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self._sleepers: list[tuple[float, asyncio.Event]] = []
-
-    def time(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        woken = asyncio.Event()
-        self._sleepers.append((self.now + seconds, woken))
-        await woken.wait()
-
-    async def turn(self, seconds: float) -> None:
-        self.now += seconds
-        for due, woken in self._sleepers:
-            if due <= self.now:
-                woken.set()
-        self._sleepers = [(due, woken) for due, woken in self._sleepers if due > self.now]
-        await settled()
 
 
 class ScriptedChild:
@@ -100,12 +77,6 @@ class Workers:
             if child.draining.is_set() and not child._code.done():
                 await child.end(0)
         return await asyncio.wait_for(self.running, 10)
-
-
-async def settled() -> None:
-    """Let every task go as far as it can."""
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 @asynccontextmanager
@@ -261,8 +232,10 @@ def test_pauses_grow_to_half_a_minute_and_shrink_after_a_healthy_minute(caplog: 
     async def crash(them: Workers, *, after: float) -> None:
         them.last.ready = True
         await them.clock.turn(after)
+        started = len(them.children)
         await them.last.end(70)
-        await them.clock.turn(30.0)
+        while len(them.children) == started:
+            await them.clock.turn(0.5)
 
     async def main() -> None:
         async with workers() as them:

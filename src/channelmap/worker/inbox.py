@@ -302,6 +302,8 @@ class Inbox:
         async with self._settling:
             # Struck out only when the layer has heard of it: whoever asks may be cancelled.
             settled = [*self.ledger.settling]
+            if not settled:
+                return  # another slot was faster
             try:
                 await self._insist("settle events", lambda: self.layer.settle(settled), tries=MOST_TRIES)
             except Exception:  # noqa: BLE001  (whatever a layer raises, the channel goes on)
@@ -378,6 +380,8 @@ class Inbox:
                     for delivery, letter in dying:
                         await self._bury_alone(delivery, letter)
                         del self.ledger.dying[0]
+                    # The layer must not deliver a dropped event again.
+                    await self.flush_settled()
                 self._dying_since = self.clock.time()
 
     async def _bury_alone(self, delivery: Delivery, letter: DeadLetter) -> None:

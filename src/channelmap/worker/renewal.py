@@ -63,7 +63,11 @@ class Renewal:
             with suppress(RuntimeError):  # the worker's loop may have ended
                 worker_loop.call_soon_threadsafe(ended.set)
 
-        Thread(target=run_loop, name="channelmap-renewal", daemon=True).start()
+        try:
+            Thread(target=run_loop, name="channelmap-renewal", daemon=True).start()
+        except RuntimeError:
+            loop.close()
+            raise
         try:
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._renew_for_ever(worker_loop), loop))
         finally:
@@ -85,17 +89,23 @@ class Renewal:
                 self._leave()
                 return
             for channel, ledger in self._ledgers.items():
-                running = self._renewing.get(channel)
-                if (running is None or running.done()) and (held := ledger.held()):
+                self._give_up(channel)
+                if held := ledger.held():
                     self._renewing[channel] = asyncio.ensure_future(self._renew(channel, held))
+
+    def _give_up(self, channel: str) -> None:
+        """Cancel the last renewal if it hangs: the next one still comes before the leases end."""
+        running = self._renewing.pop(channel, None)
+        if running is not None and not running.done():
+            running.cancel()
+            log.warning("channel %s: cannot renew its leases: the layer does not answer", quoted(channel))
 
     def _note_turn(self) -> None:
         self._turned = True
 
     async def _renew(self, channel: str, held: list[Delivery]) -> None:
         try:
-            async with self._timing.clock.timeout(self._timing.lease / 3):
-                await self._layer.renew(held, self._timing.lease)
+            await self._layer.renew(held, self._timing.lease)
         except Exception as error:
             known = isinstance(error, LayerError | TimeoutError)
             log.warning(

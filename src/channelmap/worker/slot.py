@@ -8,6 +8,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from channelmap.asgi import Application, AtHand, Event, Receive, Scope, offer
@@ -15,13 +16,15 @@ from channelmap.environment import shown
 from channelmap.errors import quoted, shortened, text_of
 from channelmap.layer import Cause, Delivery, letter_for
 from channelmap.worker.inbox import Inbox
-from channelmap.worker.insistence import FIRST_DELAY, LONGEST_DELAY
+from channelmap.worker.insistence import FIRST_DELAY, LONGEST_DELAY, ended
 
 if TYPE_CHECKING:
     from channelmap.clock import Timer
 
 log = logging.getLogger("channelmap.worker")
 
+#: Seconds for a cancelled instance to end when the worker stops.
+_CANCEL_PATIENCE = 1.0
 #: What the codes of a gate's verdict are in a dead letter.
 CAUSES: dict[str, Cause] = {"unknown-type": "unroutable", "missing-type": "unreadable"}
 
@@ -89,7 +92,9 @@ class Slot:
     async def stop(self) -> None:
         """End, when `run` has been cancelled: what a handler that was cut off had in hand has failed."""
         if self._instance is not None:
-            await asyncio.wait({self._instance}, timeout=1)
+            with suppress(TimeoutError):
+                async with self._clock.timeout(_CANCEL_PATIENCE):
+                    await ended(self._instance)
             if not self._instance.done():
                 self.cut_off = True
             elif not self._instance.cancelled():
