@@ -1,6 +1,7 @@
 """A contract file to a Contract, or to one error with everything that is wrong."""
 
 import contextlib
+import gc
 import json
 import os
 import subprocess
@@ -540,3 +541,25 @@ def test_a_file_with_the_id_is_named_relative_to_the_file_that_refers_to_it(dire
     Path("customer.json").write_text('{"$id": "urn:customer"}')
     (finding,) = findings()
     assert finding.endswith("; 'customer.json' has this '$id'; refer to its path: '../customer.json'")
+
+
+def test_the_garbage_collector_is_paused_while_a_contract_loads_and_runs_again_afterwards(directory: Path) -> None:
+    running: list[bool] = []
+    write(directory, made_json="{}")
+    contract(directory, CHANNEL % "made.json", fetch=lambda _: running.append(gc.isenabled()))
+    assert (running, gc.isenabled()) == ([False], True)
+
+
+def test_the_garbage_collector_runs_again_after_a_contract_that_cannot_be_loaded(directory: Path) -> None:
+    with pytest.raises(ContractError):
+        contract(directory, "{}")
+    assert gc.isenabled()
+
+
+def test_a_garbage_collector_that_was_stopped_before_a_contract_loads_stays_stopped(directory: Path) -> None:
+    gc.disable()
+    try:
+        contract(directory)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
