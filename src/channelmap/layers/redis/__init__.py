@@ -192,7 +192,7 @@ class RedisChannelLayer(ChannelLayer):
             self._leasing.add(channel)
         if channel in self._leasing:
             expiry, ttl, _ = terms_of(limits)
-            wish = leases.Wish(limit, expiry, lease, ttl)
+            wish = leases.Wish(channel, limit, expiry, lease, ttl)
             return [self._leased(channel, taken) for taken in await leases.take(here, spots, wish, wait=wait)]
         return self._deliveries(channel, (await here.pop(spots, limit, limits, wait=wait)).rows)
 
@@ -202,7 +202,7 @@ class RedisChannelLayer(ChannelLayer):
             if (place, key) not in self._adopted:
                 # Of a place that is lost, the taking itself tells.
                 with suppress(LayerUnavailable), here.asking(place, shun=True):
-                    keys = [key, f"{key}$inflight", f"{key}$leases"]
+                    keys = [key, f"{key}$inflight", *leases.keys_of(key)[1:]]
                     if await here.links.run(place, ADOPT, keys):
                         self._leasing.add(channel)
                     self._adopted.add((place, key))

@@ -1,16 +1,25 @@
 """Taking under a lease, and what becomes of it."""
 
+import logging
 import uuid
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from channelmap.errors import LayerError, LayerUnavailable
+from channelmap.errors import LayerError, LayerUnavailable, quoted
 from channelmap.layer import Delivery
 from channelmap.layers.redis.links import Links
 from channelmap.layers.redis.loops import InLoop, Spots
 from channelmap.layers.redis.places import Place
 from channelmap.layers.redis.scripts import BEGIN, POSTPONE, RELEASE, RETRY, SETTLE, TAKE, Script
+
+log = logging.getLogger("channelmap.layers.redis")
+
+_REPAIRED = (
+    "%s: repaired %d faults in the leases of channel %s: entries of its keys …$leases and …$leased were missing or "
+    "unreadable, or the keys were about to expire; the events may be delivered again. Did somebody change these keys, "
+    "or does the server evict keys (maxmemory-policy)?"
+)
 
 
 class Lease(NamedTuple):
@@ -38,6 +47,7 @@ class Taken(NamedTuple):
 class Wish(NamedTuple):
     """What is to be taken: up to `limit` events not older than `expiry` seconds, for `lease` seconds or for good."""
 
+    channel: str
     limit: int
     expiry: str
     lease: float | None
@@ -91,6 +101,8 @@ async def _take_at_once(here: InLoop, place: Place, key: str, wish: Wish) -> tup
     lease = "" if wish.lease is None else repr(float(wish.lease))
 
     def read(reply: Any) -> list[Taken]:
+        if reply[2]:
+            log.warning(_REPAIRED, place.url, reply[2], quoted(wish.channel, 200))
         return [
             Taken(member, float(sent), attempt, Lease(place, key, member, ticket) if lease else None, *crashes)
             for member, sent, attempt, *crashes in reply[0]

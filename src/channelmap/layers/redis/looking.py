@@ -30,11 +30,19 @@ async def _leased(links: Links, place: Place, key: str) -> AsyncIterator[Taken]:
     _, leases, leased = keys_of(key)
     async for rows in _batches(links, place, leases, "-inf"):
         notes = await links.call(place, leased, "HMGET", leased, *[member for member, _ in rows])
-        for (member, _), note in zip(rows, notes, strict=True):
+        for (member, ends), note in zip(rows, notes, strict=True):
             # Without a note it was settled between the two commands.
             if note is not None:
-                attempt, holder, sent = note.split()
-                yield Taken(member, float(sent), int(attempt) + (holder == b"-"), None)
+                yield Taken(member, *(_sent_and_attempt(note) or (ends, 1)), None)
+
+
+def _sent_and_attempt(note: bytes) -> tuple[float, int] | None:
+    """Read a value of `K$leased`; None if it is damaged, which `TAKE` repairs."""
+    try:
+        attempt, holder, sent = note.split()
+        return float(sent), int(attempt) + (holder == b"-")
+    except ValueError:
+        return None
 
 
 async def _merged(streams: Sequence[AsyncIterator[tuple[bytes, float]]]) -> AsyncIterator[tuple[bytes, float]]:

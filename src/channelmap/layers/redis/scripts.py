@@ -17,6 +17,8 @@ The holder of a lease is:
 
 Version 0.1 writes `TICKET` and `-`, and reads all of them: as another holder's ticket.
 
+Each event under a lease is in both. `TAKE` repairs what differs: it lets such an event be delivered again.
+
 Who comes too late has a ticket that is no longer there: it changes nothing. What was delivered before never goes
 back to K, where it would expire and lose count of its attempts: its lease ends at once instead.
 
@@ -78,29 +80,59 @@ for i = 2, #ARGV, 2 do redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1]) end
 if ARGV[1] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[1]) else redis.call('PERSIST', KEYS[1]) end
 """)
 
-#: K, K$inflight, K$leases: moves back what a reader of channels_redis had in hand when it crashed; whether there are
-#: leases.
+#: K, K$inflight, K$leases, K$leased: moves back what a reader of channels_redis had in hand when it crashed; how many
+#: of the two keys of leases there are.
 ADOPT = Script("""#!lua flags=allow-oom
 local left = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
 for i = 1, #left, 2 do redis.call('ZADD', KEYS[1], left[i + 1], left[i]) end
 redis.call('DEL', KEYS[2])
-return redis.call('EXISTS', KEYS[3])
+return redis.call('EXISTS', KEYS[3], KEYS[4])
 """)
 
 #: K, K$leases, K$leased; seconds after which events expire or '', limit, seconds of the lease or '' for good, ticket.
-#: What was taken as member, score and attempt each, and in how many seconds the next lease ends, or ''. Under a lease
-#: a suspect is taken alone, and has its crashes as a fourth value.
+#: What was taken as member, score and attempt each, in how many seconds the next lease ends, or '', and how many
+#: faults of K$leases and K$leased were repaired. Such faults are made by others: by DEL, EXPIRE, or an eviction. Under
+#: a lease a suspect is taken alone, and has its crashes as a fourth value.
 TAKE = Script(
     f"""#!lua flags=allow-oom
 {_NOW}
 local function expire() {_EXPIRE} end
 """
     """
+local repaired = redis.call('PERSIST', KEYS[2]) + redis.call('PERSIST', KEYS[3])
+local function read(member)
+    local lease = redis.call('HGET', KEYS[3], member) or ''
+    local attempt, holder, sent = string.match(lease, '^(%d+) (%S+) (-?%d[%d.e+-]*)$')
+    if attempt and #attempt < 10 and tonumber(sent) then return attempt, holder, sent end
+end
+local function repair()
+    for _, member in ipairs(redis.call('HKEYS', KEYS[3])) do
+        if not redis.call('ZSCORE', KEYS[2], member) then
+            -- Its holder, if it lives, has the time of a lease to renew or settle it.
+            redis.call('ZADD', KEYS[2], string.format('%.17g', now + (tonumber(ARGV[3]) or 0)), member)
+            repaired = repaired + 1
+        end
+    end
+    local leases = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
+    for i = 1, #leases, 2 do
+        if not read(leases[i]) then
+            -- It was sent before its lease ended, and its holder may have crashed.
+            local sent = math.min(now, tonumber(leases[i + 1]))
+            redis.call('HSET', KEYS[3], leases[i], '1 +0 ' .. string.format('%.17g', sent))
+            repaired = repaired + 1
+        end
+    end
+end
+if redis.call('ZCARD', KEYS[2]) ~= redis.call('HLEN', KEYS[3]) then repair() end
 local taken = {}
 local late = redis.call('ZRANGE', KEYS[2], '-inf', string.format('%.17g', now), 'BYSCORE', 'LIMIT', 0, ARGV[2])
 local alone = false
 for _, member in ipairs(late) do
-    local attempt, holder, sent = string.match(redis.call('HGET', KEYS[3], member), '^(%d+) (%S+) (%S+)$')
+    local attempt, holder, sent = read(member)
+    if not attempt then
+        repair()
+        attempt, holder, sent = read(member)
+    end
     if holder == '-' then
         taken[#taken + 1] = {member, sent, attempt + 1}
     else
@@ -132,7 +164,7 @@ for i, event in ipairs(taken) do
     end
 end
 local next = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-return {taken, next[2] and string.format('%.6f', next[2] - now) or ''}
+return {taken, next[2] and string.format('%.6f', next[2] - now) or '', repaired}
 """
 )
 
