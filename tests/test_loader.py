@@ -68,7 +68,7 @@ def test_every_key_reaches_the_model() -> None:
     assert (images.name, images.consumer, images.description, images.owner, images.validate) == (
         "images", "consumers.Several", "What happens to images.", "team-media", "warn",
     )  # fmt: skip
-    assert images.limits == Limits(capacity=500, expiry=3600.0, dead_letters=0)
+    assert images.limits == Limits(capacity=500, expiry=3600.0, dead_letters=0, durable=True)
     retry = Retry(attempts=3, delay=10.0, backoff=1.5, max_delay=60.0)
     assert images.service == Service(concurrency=4, timeout=30.0, retry=retry)
     assert loaded.limits == {"images": images.limits}
@@ -76,7 +76,7 @@ def test_every_key_reaches_the_model() -> None:
     path = os.path.relpath(EVERY_KEY / "channels.yaml")
     assert images.events["made.now"].description == "Made at once."
     assert images.events["made.now"].accepts == (
-        Example({"type": "made.now", "image": 1, "price": "${PRICE}"}, Location(path, 28, 19)),
+        Example({"type": "made.now", "image": 1, "price": "${PRICE}"}, Location(path, 30, 19)),
     )
     assert [example.location.line for example in images.events["made.now"].rejects] == [1, 2, 3]
     assert images.events["more"].schema is True
@@ -94,6 +94,25 @@ def test_what_is_not_written_has_its_default(directory: Path) -> None:
 def test_at_least_once_retries_by_default(directory: Path) -> None:
     loaded = contract(directory, "{consumer: a.B, delivery: at-least-once, events: {made: true}}")
     assert loaded.channel("images").service.retry == Retry()
+
+
+@pytest.mark.parametrize(
+    ("delivery", "durability", "durable"),
+    [
+        ("at-least-once", None, True),
+        ("at-most-once", None, False),
+        ("at-least-once", "normal", False),
+        ("at-most-once", "full", True),
+    ],
+)
+@pytest.mark.parametrize("inherited", [False, True])
+def test_what_may_come_twice_is_durable_unless_the_contract_says_otherwise(
+    directory: Path, delivery: str, durability: str | None, *, durable: bool, inherited: bool
+) -> None:
+    settings = f"delivery: {delivery}" + (f", durability: {durability}" if durability else "")
+    channel = "{consumer: a.B, events: {made: true}%s}" % ("" if inherited else f", {settings}")
+    loaded = contract(directory, channel, f"defaults: {{{settings}}}" if inherited else "")
+    assert loaded.channel("images").limits.durable is durable
 
 
 def test_a_channel_may_undo_a_default(directory: Path) -> None:

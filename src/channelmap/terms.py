@@ -23,12 +23,14 @@ class Limits:
         capacity: events that may wait; one more raises `ChannelFull`.
         expiry: seconds after which an event that still waits is dropped; `None` for never.
         dead_letters: the newest so many dead letters are kept; 0 keeps none.
+        durable: an event is on disk when `send` returns, where the layer can do that.
 
     """
 
     capacity: int = 10_000
     expiry: float | None = None
     dead_letters: int = 10_000
+    durable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

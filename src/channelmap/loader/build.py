@@ -94,7 +94,10 @@ def _event_type(pointer: Pointer, declared: Any, schemas: Schemas, examples: Exa
 def _limits(settings: dict[str, Any]) -> Limits:
     chosen = _chosen(settings, {"capacity": int, "expiry": _seconds, "dead_letters": int})
     capacity = chosen.get("capacity", Limits().capacity)
-    return Limits(**{"dead_letters": letters_kept(capacity)} | chosen)
+    # What may be delivered twice rather than lost is not to be lost on its way either.
+    usual = "full" if settings.get("delivery") == "at-least-once" else "normal"
+    durable = settings.get("durability", usual) == "full"
+    return Limits(**{"dead_letters": letters_kept(capacity)} | chosen, durable=durable)
 
 
 def _service(settings: dict[str, Any]) -> Service:

@@ -5,12 +5,15 @@ those who wait learn of it.
 """
 # ruff: noqa: D102  (`ChannelLayer` says what each method promises)
 
+import asyncio
+import itertools
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
@@ -20,6 +23,7 @@ from channelmap.layers.packing import pack, unpack, unpack_all
 from channelmap.layers.sqlite import letters, queue
 from channelmap.layers.sqlite.connections import Connections, Readers
 from channelmap.layers.sqlite.doorbell import Doorbells, Ringer
+from channelmap.layers.sqlite.outbox import Outbox
 
 _PREFIX = "sqlite:///"
 
@@ -48,6 +52,9 @@ class SQLiteChannelLayer(ChannelLayer):
         path = _path_in(url)
         private, group_expiry = self.limits_of("specific.!"), self.group_expiry
         self._connections = Connections(path, url, lambda db: queue.clean(db, private, group_expiry))
+        #: For sends to durable channels alone: everything else may be done again after a power cut.
+        self._durable = Connections(path, url, lambda _: None, durable=True)
+        self._outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox] = WeakKeyDictionary()
         self._readers = Readers(path, url, self._connections)
         self._ringer = Ringer(path)
         self._bells = Doorbells(path, layer_name(url))
@@ -55,14 +62,20 @@ class SQLiteChannelLayer(ChannelLayer):
     async def send(self, channel: str, event: Event) -> None:
         limits = self.limits_of(channel)
         self.require_valid_event(event)
-        if not await self._connections.run(queue.append, channel, pack(channel, event), limits):
+        body = pack(channel, event)
+        if limits.durable:
+            fits = await self._send_durably(queue.Sent(channel, [body], limits))
+        else:
+            fits = await self._connections.run(queue.append, channel, body, limits)
+        if not fits:
             raise ChannelFull(self.url, channel, limits.capacity)
         self._ringer.ring(channel)
 
     def send_sync(self, channel: str, event: Event) -> None:
         limits = self.limits_of(channel)
         self.require_valid_event(event)
-        if not self._connections.run_sync(queue.append, channel, pack(channel, event), limits):
+        connections = self._durable if limits.durable else self._connections
+        if not connections.run_sync(queue.append, channel, pack(channel, event), limits):
             raise ChannelFull(self.url, channel, limits.capacity)
         self._ringer.ring(channel)
 
@@ -71,9 +84,20 @@ class SQLiteChannelLayer(ChannelLayer):
         for event in events:
             self.require_valid_event(event)
         bodies = [pack(channel, event) for event in events]
-        if not await self._connections.run(queue.append_all, channel, bodies, limits):
+        if limits.durable:
+            fits = await self._send_durably(queue.Sent(channel, bodies, limits))
+        else:
+            fits = await self._connections.run(queue.append_all, channel, bodies, limits)
+        if not fits:
             raise ChannelFull(self.url, channel, limits.capacity, len(bodies))
         self._ringer.ring(channel)
+
+    async def _send_durably(self, sent: queue.Sent) -> bool:
+        loop = asyncio.get_running_loop()
+        outbox = self._outboxes.get(loop)
+        if outbox is None:
+            outbox = self._outboxes[loop] = Outbox(self._durable)
+        return await outbox.send(sent)
 
     async def group_add(self, group: str, channel: str) -> None:
         self.require_valid_group_name(group)
@@ -89,8 +113,12 @@ class SQLiteChannelLayer(ChannelLayer):
         self.require_valid_group_name(group)
         self.require_valid_event(event)
         body = pack(group, event)
-        reached = await self._connections.run(queue.append_to_group, group, body, self.group_expiry, self.limits_of)
-        for channel in reached:
+        reached, durable = await self._connections.run(
+            queue.append_to_group, group, body, self.group_expiry, self.limits_of
+        )
+        sends = [self._send_durably(queue.Sent(channel, [body], self.limits_of(channel))) for channel in durable]
+        fits = await asyncio.gather(*sends)
+        for channel in (*reached, *itertools.compress(durable, fits)):
             self._ringer.ring(channel)
 
     async def flush(self) -> None:
@@ -99,6 +127,7 @@ class SQLiteChannelLayer(ChannelLayer):
     async def close(self) -> None:
         self._bells.close(LayerUnavailable(self.url, "the layer was closed"))
         self._connections.close()
+        self._durable.close()
         self._ringer.close()
 
     async def take(self, channel: str, limit: int, *, lease: float | None = None, wait: bool = True) -> list[Delivery]:

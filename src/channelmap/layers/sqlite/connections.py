@@ -55,11 +55,13 @@ class Connections:
         path: the file, absolute.
         url: its name in errors.
         greet: what to do to the file before it is first used.
+        durable: whether a commit is on disk when it returns.
 
     """
 
-    def __init__(self, path: str, url: str, greet: Callable[[Database], None]) -> None:
+    def __init__(self, path: str, url: str, greet: Callable[[Database], None], *, durable: bool = False) -> None:
         self._path = path
+        self._durable = durable
         self._url = url
         self._greet: Callable[[Database], None] | None = greet
         self._idle: deque[Database] = deque()
@@ -145,7 +147,7 @@ class Connections:
             _make_private(self._path)
             db = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False, factory=Database)
             self._wall_offset = wall_offset()
-            prepare(db)
+            prepare(db, durable=self._durable)
             if self._greet is not None:
                 self._greet(db)
             self._inode = Path(self._path).stat().st_ino

@@ -83,6 +83,14 @@ SELECT ifnull(
 Row = tuple[int, float, int, bytes]
 
 
+class Sent(NamedTuple):
+    """Events that are sent to a channel together."""
+
+    channel: str
+    bodies: Sequence[bytes]
+    limits: Limits
+
+
 class Taken(NamedTuple):
     """What was taken from a channel, oldest first.
 
@@ -125,6 +133,23 @@ def append(db: Database, channel: str, body: bytes, limits: Limits) -> bool:
     if db.execute(_APPEND, values).rowcount:
         return True
     return expire(db, channel, limits) > 0 and db.execute(_APPEND, values).rowcount > 0
+
+
+def append_each(db: Database, sends: Sequence[Sent]) -> list[bool]:
+    """Make several sends in one transaction; for each whether its events found room, all of them."""
+    with transaction(db):
+        return [_append_or_undo(db, *sent) for sent in sends]
+
+
+def _append_or_undo(db: Database, channel: str, bodies: Sequence[bytes], limits: Limits) -> bool:
+    if len(bodies) == 1:
+        return append(db, channel, bodies[0], limits)
+    db.execute("SAVEPOINT send")
+    fits = all(append(db, channel, body, limits) for body in bodies)
+    if not fits:
+        db.execute("ROLLBACK TO send")
+    db.execute("RELEASE send")
+    return fits
 
 
 def append_all(db: Database, channel: str, bodies: Sequence[bytes], limits: Limits) -> bool:
@@ -314,12 +339,17 @@ def leave(db: Database, group: str, channel: str) -> None:
 
 def append_to_group(
     db: Database, group: str, body: bytes, expiry: float, limits_of: Callable[[str], Limits]
-) -> list[str]:
-    """Put the event at the end of each member that is not full; the channels that have it now."""
+) -> tuple[list[str], list[str]]:
+    """Put the event at the end of each member that is not full; the channels that have it now, and the durable ones.
+
+    Those get theirs from a durable connection.
+    """
     with transaction(db):
         db.execute("DELETE FROM members WHERE name = ? AND added < ?", (group, db.now() - expiry))
         members = db.execute("SELECT channel FROM members WHERE name = ?", (group,)).fetchall()
-        return [channel for (channel,) in members if append(db, channel, body, limits_of(channel))]
+        durable = [channel for (channel,) in members if limits_of(channel).durable]
+        others = [channel for (channel,) in members if not limits_of(channel).durable]
+        return [channel for channel in others if append(db, channel, body, limits_of(channel))], durable
 
 
 def clear(db: Database) -> None:

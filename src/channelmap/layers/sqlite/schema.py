@@ -46,8 +46,12 @@ class AlienFile(Exception):
     """The file is a database, but not one that this version can use."""
 
 
-def prepare(db: Database) -> None:
+def prepare(db: Database, *, durable: bool) -> None:
     """Make a new connection fast, a new file ours, and an older file one of this version.
+
+    Args:
+        db: the connection.
+        durable: whether its commits are on disk when they return; others get there with the next such one, or soon.
 
     Raises:
         AlienFile: the file belongs to another program, or to a newer channelmap.
@@ -55,7 +59,7 @@ def prepare(db: Database) -> None:
     """
     is_new = not has_tables(db)
     db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     # Four times the default: a checkpoint syncs the disk, and 16 MB of log are cheap.
     db.execute("PRAGMA wal_autocheckpoint = 4000")
     if is_new:
