@@ -117,7 +117,7 @@ class TestCommits(OnAFile):
             with closing(sqlite3.connect(self.file, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
                 first = asyncio.create_task(layer.send("safe", event(0)))
-                while not any(thread.name == "channelmap commit" for thread in threading.enumerate()):
+                while not durable.statements:
                     await asyncio.sleep(0)
                 later = [asyncio.create_task(layer.send("safe", event(number))) for number in range(9)]
                 await asyncio.sleep(0)
