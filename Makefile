@@ -6,6 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 PINNED := requirements/dev.txt
+MUTANT_PINNED := requirements/mutants.txt
 PYTHONS := python3.11 python3.12 python3.13
 
 # Settings of another project must not leak into this one.
@@ -14,7 +15,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pin run test test-full test-newest test-oldest test-pythons lint format types rooms contract renew check bench clean
+.PHONY: help setup pin run test test-full test-newest test-oldest test-pythons lint format types rooms mutants contract renew check bench clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -31,9 +32,11 @@ $(READY): pyproject.toml $(PINNED)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-pin: $(VENV)/bin/uv ## renew requirements/dev.txt: the newest versions that pyproject.toml allows
+pin: $(VENV)/bin/uv ## renew requirements/dev.txt and mutants.txt: the newest versions that pyproject.toml allows
 	@$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --extra dev \
 		--custom-compile-command 'make pin' --output-file $(PINNED) pyproject.toml
+	@$(VENV)/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+		--constraints $(PINNED) --custom-compile-command 'make pin' --output-file $(MUTANT_PINNED) requirements/mutants.in
 
 $(VENV)/bin/uv:
 	@$(PYTHON) -m venv $(VENV)
@@ -82,6 +85,11 @@ types: $(READY) ## check the types
 rooms: $(READY) ## check which room imports which
 	@$(RUN) $(VENV)/bin/lint-imports --no-logo
 
+mutants: $(READY) ## change the worker's code in 1,300 ways, and list the changes that no test notices
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(MUTANT_PINNED)
+	@PATH="$(abspath $(VENV))/bin:$$PATH" mutmut run --max-children 2 $(ARGS)
+	@PATH="$(abspath $(VENV))/bin:$$PATH" $(RUN) tests/mutants.py
+
 contract: $(READY) ## check the example's contract, consumers and senders
 	@$(RUN) -m channelmap check --senders examples --fail-on warning
 
@@ -97,6 +105,6 @@ bench: $(READY) ## measure, as ratios against the bare operation
 	@$(RUN) benchmarks/reject.py
 
 clean: ## delete everything that was installed, built or cached
-	rm -rf .venv* build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv* mutants build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	find . -name '*.egg-info' -prune -exec rm -rf {} +

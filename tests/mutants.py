@@ -1,0 +1,43 @@
+"""Report of `make mutants`: which mutants of the code no test has noticed, with the reason where one is known."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+#: Exit codes of mutmut for a mutant: the tests passed; no test calls the function.
+SURVIVED, UNTESTED = 0, (5, 33)
+ROOT = Path(__file__).parent.parent
+
+
+def change(mutant: str) -> str:
+    """Return the lines that a mutant adds, in one line."""
+    shown = subprocess.run(["mutmut", "show", mutant], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return " ".join(line[1:].strip() for line in shown.splitlines() if line[:1] == "+" and line[:3] != "+++")
+
+
+def main() -> int:
+    codes: dict[str, int | None] = {}
+    for path in sorted((ROOT / "mutants/src").rglob("*.meta")):
+        codes |= json.loads(path.read_text())["exit_code_by_key"]
+    reasons = tomllib.loads((ROOT / "tests/mutants.toml").read_text())["reasons"]
+    judged = {name: code for name, code in codes.items() if code is not None}
+    unnoticed = [name for name, code in judged.items() if code == SURVIVED or code in UNTESTED]
+    unexplained = 0
+    for name in unnoticed:
+        added = change(name)
+        reason = reasons.get(added)
+        unexplained += reason is None
+        sys.stdout.write(f"{name}\n    {added}\n    {reason or 'no reason is known'}\n")
+    killed = len(judged) - len(unnoticed)
+    share = 100 * killed / max(1, len(judged))
+    sys.stdout.write(
+        f"{len(judged)} of {len(codes)} mutants judged: {killed} killed ({share:.1f} %), {len(unnoticed)} survived, "
+        f"{unexplained} of them without a reason\n"
+    )
+    return 1 if unexplained else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
