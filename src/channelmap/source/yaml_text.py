@@ -23,15 +23,20 @@ _CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\
 #: They end a line in YAML 1.1, as PyYAML has it, and not in YAML 1.2, as editors have it: by their escapes.
 _LINE_ENDS = {"\x85": "\\N", "\u2028": "\\L", "\u2029": "\\P"}
 _LINE_END = re.compile("[\x85\u2028\u2029]")
-#: PyYAML has two scanners, libyaml and one in Python. What only one of them accepts, the reader refuses: tabs outside
-#: of quotes, block scalars and comments, and the following.
+#: PyYAML has two scanners, libyaml and one in Python. The reader refuses a text that only one of them accepts: tabs
+#: outside of quotes, block scalars and comments, and the following.
 _TAB_OR_COMMENT = re.compile(r"(?<![^ \t\r\n])#[^\r\n]*|\t")
-_TAB_IN_BLOCK = re.compile(r"[|>](?:[-+0-9]* *|[-+]?(?: +#[^\r\n]*| *)(?:[\r\n] *)+)\t")
+_TAB_IN_BLOCK = re.compile(r"[|>](?:[-+0-9]* *|[-+]?(?: +#[^\r\n]*| *)[\r\n][\r\n ]*)\t")
 _COMMENT_AT_BLOCK = re.compile(r"[|>][-+0-9]*#")
 _BLOCK_OR_QUOTED = frozenset("|>'\"")
 _COLON_BEFORE = re.compile(r":[,\[\]{}]")
-_DIRECTIVE = re.compile(r"(?<![^\r\n])%")
+_COLON_BEHIND = re.compile(r"[ \r\n]*(:)[,\[\]{}]")
+#: A line that begins with '%', other than '%YAML 1.2'. The scanners differ in the digits and the end of a version.
+_DIRECTIVE = re.compile(r"%(?<![^\r\n]%)(?!YAML +1\.2(?: +#[^\r\n]*| *)[\r\n])")
+#: Libyaml refuses it; the scanner in Python passes the number to chr(), which raises ValueError or OverflowError.
+_ESCAPE_TOO_LARGE = re.compile(r"\\U(?!000|0010)[0-9a-fA-F]{8}")
 _TAB = ("a tab where only spaces may stand", "use spaces")
+_COMMENT = ("a comment directly behind '|' or '>'", "put a space before '#'")
 _COLON = ("':' directly before one of , [ ] { }", "put a space behind ':'")
 _QUESTION_MARK = ("'?' in a text without quotes, within [ ] or { }", "put the text in quotes")
 _WORDS = {"": None, "~": None} | {
@@ -48,6 +53,7 @@ _NO_NUMBER = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 #: What is part of PyYAML's words, in both of its scanners, and what is said instead: message and hint.
 _AT_THE_PROBLEM = {
     "unexpected ':'": _COLON,
+    "indicators, but found '#'": _COMMENT,
     "mapping values": ("': ' where no key may stand", "put a text that contains ': ' in quotes"),
     "sequence entries": ("'- ' where no list item may stand", "begin the list on a line of its own"),
     "cannot start any token": ("no value can begin with this character", "put the value in quotes"),
@@ -84,6 +90,13 @@ def read_yaml(
         ContractError: with everything that is wrong up to the first error of syntax.
 
     """
+    return read_with(_Loader, path, data, env, filled_keys)
+
+
+def read_with(
+    loader: Any, path: str, data: bytes, env: Mapping[str, str] | None = None, filled_keys: Pointer | None = None
+) -> Document:
+    """Do the same as `read_yaml`, with the given one of PyYAML's loaders."""
     text = decode(path, data)
     if control := _CONTROL.search(text.text):
         message = f"control character U+{ord(control.group()):04X} is not allowed"
@@ -92,7 +105,13 @@ def read_yaml(
         message = f"U+{ord(end.group()):04X} ends a line for some readers of YAML and not for others"
         hint = f"write {_LINE_ENDS[end.group()]} in double quotes"
         raise Builder(text).stop(end.start(), "yaml-syntax", message, hint)
-    return _read(text, env, filled_keys, _Loader)
+    if escape := _ESCAPE_TOO_LARGE.search(text.text):
+        message = f"escape '{escape.group()}' is not a character"
+        raise Builder(text).stop(escape.start(), "yaml-syntax", message, r"the last character is \U0010FFFF")
+    if directive := _DIRECTIVE.search(text.text):
+        message, hint = "no directive is supported but '%YAML 1.2'", "leave it out, or indent the line if it is text"
+        raise Builder(text).stop(directive.start(), "yaml-unsupported", message, hint)
+    return _read(text, env, filled_keys, loader)
 
 
 def _read(text: Text, env: Mapping[str, str] | None, filled_keys: Pointer | None, loader: Any) -> Document:
@@ -151,13 +170,6 @@ class _Reader:
                 self._documents += 1
                 if self._documents > 1:
                     raise self.build.stop(offset, "yaml-syntax", "more than one document in one file")
-                self._refuse_directives(event, offset)
-
-    def _refuse_directives(self, event: Any, offset: int) -> None:
-        lines = _DIRECTIVE.findall(self.build.text.text, offset, event.end_mark.index)
-        if lines and (len(lines) > 1 or event.version != (1, 2)):
-            message = "no directive is supported but '%YAML 1.2'"
-            raise self.build.stop(offset, "yaml-unsupported", message, "leave it out")
 
     def _refuse_disputed(self, event: Any, offset: int) -> None:
         """Refuse what is a scalar for one of PyYAML's scanners and an error for the other."""
@@ -168,8 +180,7 @@ class _Reader:
             if tab := _TAB_IN_BLOCK.match(text, offset):
                 raise self.build.stop(tab.end() - 1, "yaml-syntax", *_TAB)
             if comment := _COMMENT_AT_BLOCK.match(text, offset):
-                message = f"a comment directly behind '{event.style}'"
-                raise self.build.stop(comment.end() - 1, "yaml-syntax", message, "put a space before '#'")
+                raise self.build.stop(comment.end() - 1, "yaml-syntax", *_COMMENT)
 
     def _place_in_flow(self, event: Any, offset: int) -> int:
         """Return where a plain scalar within [ ] or { } begins, or refuse it as above.
@@ -181,14 +192,16 @@ class _Reader:
             self._key_end = event.end_mark.index
         if not event.value:
             if is_key:
-                raise self.build.stop(offset, "yaml-syntax", "a key is missing here", "write '' for an empty key")
+                # One scanner says where the blanks before the colon begin, the other where they end.
+                place = max(offset, text.find(":", offset))
+                raise self.build.stop(place, "yaml-syntax", "a key is missing here", "write '' for an empty key")
             colon = text.find(":", self._key_end, offset)
             return offset if colon < 0 else colon + 1
         if self._may_be_disputed:
             if "?" in event.value:
                 raise self.build.stop(text.index("?", offset), "yaml-syntax", *_QUESTION_MARK)
-            if _COLON_BEFORE.match(text, event.end_mark.index):
-                raise self.build.stop(event.end_mark.index, "yaml-syntax", *_COLON)
+            if refused := _COLON_BEHIND.match(text, event.end_mark.index):
+                raise self.build.stop(refused.start(1), "yaml-syntax", *_COLON)
         return offset
 
     def refuse_tabs(self, end: int) -> None:
