@@ -213,10 +213,16 @@ class Relay:
         self.port = free_port()
         self._server = server
         self._context = context
+        #: How often the open connections have fallen silent.
+        self._silences = 0
 
     @property
     def url(self) -> str:
         return f"{self.scheme}://127.0.0.1:{self.port}/0"
+
+    def silence(self) -> None:
+        """Pass nothing on over the connections that are open now, in neither direction; new ones work."""
+        self._silences += 1
 
     @contextmanager
     def running(self) -> Iterator["Relay"]:
@@ -265,7 +271,10 @@ class Relay:
                 await asyncio.gather(*ways, return_exceptions=True)
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool = False) -> None:
+        silences = self._silences
         while data := await reader.read(_PIECE):
+            if silences < self._silences:
+                continue
             if answers and self.lose_answer:
                 self.lose_answer = False
                 return

@@ -42,6 +42,10 @@ class Lost(Exception):
     """The connection ended, or is taken for dead; what was under way may have been done or not."""
 
 
+class Silent(Lost):
+    """The server did not answer in time."""
+
+
 class Unreached(Exception):
     """There is no connection to be had, for the reason in `__cause__`; nothing was sent."""
 

@@ -1,10 +1,12 @@
 """The connections of a layer in one event loop, and what is said over them."""
 
 import asyncio
+import logging
 import re
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import hiredis
@@ -12,6 +14,7 @@ import hiredis
 from channelmap.layers.redis.faults import (
     CLOSED,
     Lost,
+    Silent,
     Unreached,
     asked_instead,
     fit_to_show,
@@ -22,6 +25,12 @@ from channelmap.layers.redis.places import Address, Place
 from channelmap.layers.redis.plain import ask
 from channelmap.layers.redis.scripts import PUT_BACK, Script
 from channelmap.layers.redis.wire import Wire, connect
+
+log = logging.getLogger("channelmap.layers.redis")
+
+#: Seconds between two pings on an idle connection of a process that waits for events. A network may drop a connection
+#: without a word; it is closed when a ping is not answered as soon as any command must be.
+PING_SECS = 5.0
 
 #: Where a connection goes to and what it is for: '' for commands, else what it waits for.
 _Line = tuple[Place, Address, str]
@@ -51,6 +60,9 @@ class Links:
         self._wires: dict[_Line, Wire] = {}
         self._connecting: dict[_Line, asyncio.Task[Wire]] = {}
         self._finding: dict[Place, asyncio.Future[Address]] = {}
+        self._pinging: asyncio.TimerHandle | None = None
+        #: Servers whose last ping was not answered.
+        self._silent: set[tuple[Place, Address]] = set()
         self._closed = False
 
     async def run(self, place: Place, script: Script, keys: Sequence[str], *arguments: Any) -> Any:
@@ -127,6 +139,8 @@ class Links:
     async def close(self) -> None:
         """Close all connections for good, and return when they are closed."""
         self._closed = True
+        if self._pinging is not None:
+            self._pinging.cancel()
         for finding in self._finding.values():
             if not finding.done():
                 finding.set_exception(Lost(CLOSED))
@@ -205,14 +219,32 @@ class Links:
             raise
 
     async def _connect(self, line: _Line, options: dict[str, Any]) -> Wire:
-        place, address, _ = line
+        place, address, purpose = line
         try:
             wire = await connect(place, address, **options)
             self._forget_left(place)
             self._wires[line] = wire
+            if purpose and self._pinging is None:
+                self._pinging = self._loop.call_later(PING_SECS, self._ping)
             return wire
         finally:
             del self._connecting[line]
+
+    def _ping(self) -> None:
+        """Ping over each idle connection; a blocked one has a time limit of its own."""
+        self._pinging = self._loop.call_later(PING_SECS, self._ping)
+        for (place, address, _), wire in self._wires.items():
+            if wire.idle and not wire.lost:
+                wire.call("PING").add_done_callback(partial(self._note_ping, place, address))
+
+    def _note_ping(self, place: Place, address: Address, reply: "asyncio.Future[Any]") -> None:
+        """Log an unanswered ping, once for all connections to a server; a refusal is an answer."""
+        error = reply.exception()
+        if not isinstance(error, Silent):
+            self._silent.discard((place, address))
+        elif (place, address) not in self._silent:
+            self._silent.add((place, address))
+            log.warning("%s: idle connections to %s are lost (%s); connecting anew", place.url, address, error)
 
     def _forget_left(self, place: Place) -> None:
         """Close the connections to where a place was before; one with a command under way is closed a time later."""

@@ -12,7 +12,7 @@ from typing import Any
 import hiredis
 
 from channelmap.layers.redis.delivery import LARGE, Delivery
-from channelmap.layers.redis.faults import CLOSED, Lost, discreet
+from channelmap.layers.redis.faults import CLOSED, Lost, Silent, discreet
 from channelmap.layers.redis.places import Address, Place
 
 _NOTHING = object()
@@ -69,10 +69,10 @@ class Wire(asyncio.Protocol):
             self._transport.write(data)
         return future
 
-    def close(self, reason: str = CLOSED) -> None:
-        """End the connection; those who wait for replies get `Lost`."""
+    def close(self, reason: str = CLOSED, kind: type[Lost] = Lost) -> None:
+        """End the connection; those who wait for replies get an error of this kind."""
         if not self.lost:
-            self._end(reason)
+            self._end(reason, kind=kind)
             if self._transport is not None:
                 self._transport.abort()
 
@@ -124,13 +124,13 @@ class Wire(asyncio.Protocol):
             self._transport.write(b"".join(self._unsent))
         self._unsent.clear()
 
-    def _end(self, reason: str, cause: Exception | None = None) -> None:
+    def _end(self, reason: str, cause: Exception | None = None, kind: type[Lost] = Lost) -> None:
         self.lost = True
         if self._timer is not None:
             self._timer.cancel()
         for future, _, _ in self._pending:
             if not future.done():
-                lost = Lost(reason)
+                lost = kind(reason)
                 lost.__cause__ = cause
                 future.set_exception(lost)
                 # Whoever was cancelled meanwhile does not look.
@@ -165,7 +165,7 @@ class Wire(asyncio.Protocol):
             until = left if self._delivery is None else min(left, self._patience / _LOOKS)
             self._timer = self._loop.call_later(until, self._look_at_the_clock)
         else:
-            self.close(f"the server did not answer for {self._patience:g} s")
+            self.close(f"the server did not answer for {self._patience:g} s", Silent)
 
 
 async def connect(
