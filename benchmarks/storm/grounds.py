@@ -113,6 +113,9 @@ class Redis(Ground):
         remaining = Remaining()
         for client in self._keepers():
             for key in client.keys("*"):
+                if b"$wake:" in key:
+                    # It ends the pop of a waiting worker, and holds no event.
+                    continue
                 name, _, part = key.decode().rpartition(":")[2].removeprefix("asgi").partition("$")
                 channel = name.strip("{}")
                 if part == "":
