@@ -272,7 +272,8 @@ class Inbox:
 
     async def _give_back(self) -> None:
         while returning := [*self.ledger.returning]:
-            if self.ledger.closed:
+            # What nobody here can handle must not be handed out instead.
+            if self.ledger.closed or not all(map(self._is_fit, returning)):
                 await self._insist("give events back", partial(self.layer.give_back, returning))
             else:
                 try:
