@@ -155,9 +155,9 @@ def command(  # noqa: PLR0913, PLR0917  (click hands over each option by its nam
     if verbose and not steps.senders:
         raise click.UsageError("--verbose needs --senders")
     selection = Selection(*(frozenset().union(*codes) for codes in (select, ignore, warn)))
+    contracts = _load_all(files or (os.environ.get("CHANNELMAP_CONFIG") or "channels.yaml",))
     sends = _Sends() if steps.senders else None
     with collection_paused(), own_stdout() as stdout:
-        contracts = _load_all(files or (os.environ.get("CHANNELMAP_CONFIG") or "channels.yaml",))
         found = _check_all(contracts, steps, sends)
         checked = tuple(Checked(path, _cases(contract)) for path, contract in contracts.items())
         report = Report(checked, selection.apply(found), sends.counted() if sends else None)
