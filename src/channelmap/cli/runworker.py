@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
+from threading import get_ident
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -279,7 +280,7 @@ class _Stopper:
         for signum in heeded(STOP_SIGNALS):
             # Not the event loop's own way: a second signal must be heard while a handler blocks the loop.
             signal.signal(signum, self._signalled)
-        os.register_at_fork(after_in_child=_forget_signals)
+        _ForkedHandlers().install()
         # No signal: if the whole process group is stopped, both ways reach us, in either order.
         link.listen(partial(self._stop, "told by the supervisor, or left by it"), files)
 
@@ -315,13 +316,31 @@ class _Stopper:
             self._worker.stop()
 
 
-def _forget_signals() -> None:
-    """Let a process that a handler forks have the signal handlers of any program: it is no worker."""
-    for signum in STOP_SIGNALS:
-        if callable(signal.getsignal(signum)):
-            signal.signal(signum, signal.SIG_DFL)
-    with suppress(ValueError):  # forked from a thread
-        signal.set_wakeup_fd(-1)
+class _ForkedHandlers:
+    """Lets a process that a handler forks have the signal handlers of any program: it is no worker."""
+
+    def __init__(self) -> None:
+        #: The signals that each forking thread had blocked before.
+        self._masks: dict[int, set[signal.Signals | int]] = {}
+
+    def install(self) -> None:
+        """Take care of each fork from now on."""
+        os.register_at_fork(before=self._hold, after_in_parent=self._let_go, after_in_child=self._forget)
+
+    def _hold(self) -> None:
+        # A signal that reaches the child before it has forgotten the worker's handlers would be lost.
+        self._masks[get_ident()] = set(signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS))
+
+    def _let_go(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(get_ident(), set()))
+
+    def _forget(self) -> None:
+        for signum in STOP_SIGNALS:
+            if callable(signal.getsignal(signum)):
+                signal.signal(signum, signal.SIG_DFL)
+        with suppress(ValueError):  # forked from a thread
+            signal.set_wakeup_fd(-1)
+        self._let_go()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
