@@ -11,8 +11,8 @@ from channelmap.asgi import Application, Receive, Scope, Send
 def in_own_thread(application: Application) -> Application:
     """Let each instance of an application have a thread for its thread-sensitive calls, as those of asgiref are called.
 
-    Otherwise all of a process share one, and whoever blocks it holds up everybody. So it is with handlers of Channels'
-    own `SyncConsumer`.
+    Without it all instances of a process share one thread, and a call that blocks holds up all of them. The handlers of
+    Channels' own `SyncConsumer` are such calls.
     """
 
     async def with_thread(scope: Scope, receive: Receive, send: Send) -> Any:

@@ -317,7 +317,7 @@ class _Stopper:
 
 
 class _ForkedHandlers:
-    """Lets a process that a handler forks have the signal handlers of any program: it is no worker."""
+    """Restores the default signal handlers in processes that a handler forks: they are not workers."""
 
     def __init__(self) -> None:
         #: The signals that each forking thread had blocked before.

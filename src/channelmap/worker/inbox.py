@@ -301,7 +301,7 @@ class Inbox:
         if not self.ledger.settling:
             return
         async with self._settling:
-            # Struck out only when the layer has heard of it: whoever asks may be cancelled.
+            # Removed only when the layer has settled them: this call may be cancelled.
             settled = [*self.ledger.settling]
             if not settled:
                 return  # another slot was faster

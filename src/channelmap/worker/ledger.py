@@ -1,7 +1,7 @@
 """Every delivery that a worker has taken from a channel and not yet settled, and what is being done with it.
 
-Law: a delivery is in exactly one state from the moment at which the layer hands it out until the layer has heard what
-became of it. So whoever renews leases, or asks what a crash would lose, asks here, and forgets none.
+Law: a delivery is in exactly one state from the take until the layer has settled, retried, buried or taken it back. So
+the renewal of leases, the end of the worker and the count of lost events read one place, and miss no delivery.
 
 The event loop's thread changes the ledger. Two others touch it: a handler's thread takes what is prefetched, and the
 renewal reads it. Both rely on single steps of `deque` and `list` that no other thread can interrupt.
@@ -26,15 +26,15 @@ class Ledger:
     """The deliveries of one channel, by their state.
 
     Attributes:
-        prefetched: taken, and begun by nobody; the oldest first.
-        suspects: the same of events that may have ended a worker; each was taken alone.
-        beginning: suspects for which a slot waits until it may begin them.
-        places: each with the current delivery of one slot.
+        prefetched: taken and not begun; the oldest first.
+        suspects: taken and not begun, each alone: a lease of the event ran out before.
+        beginning: suspects that a slot has chosen, and that wait for their turn in this process.
+        places: one for each slot, with its current delivery.
         settling: handled; the layer has not heard of it.
         retrying: failed, with the seconds after which each is to come again; the layer has not heard of it.
         dying: failed for good or rejected, with their dead letters, which the layer does not have yet; oldest first.
         returning: not begun, and on their way back to the layer.
-        undeliverable: read by nobody so far, since no key of the layer fits, or delivered too often.
+        undeliverable: not handed out, because no key of the layer fits, or after too many attempts.
 
     """
 
@@ -48,7 +48,7 @@ class Ledger:
         self.dying: list[tuple[Delivery, DeadLetter]] = []
         self.returning: list[Delivery] = []
         self.undeliverable: list[Delivery] = []
-        #: Nothing more is begun: what is prefetched goes back.
+        #: The worker stops: no further delivery is begun, and prefetched ones are returned.
         self.closed = False
 
     def open_place(self) -> Place:

@@ -99,7 +99,7 @@ class Mailroom:
         """Put deliveries into the boxes of their channels, and wake who waits for them.
 
         Args:
-            deliveries: what has come, or comes back.
+            deliveries: deliveries of one or several channels.
             age: for how many seconds it has waited.
             front: whether it comes back.
 

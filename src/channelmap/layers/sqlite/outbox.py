@@ -1,7 +1,7 @@
 """Durable sends of one event loop: sends that are awaited together share one commit.
 
-The commit waits for the disk, so it happens in a thread: the event loop goes on. What is sent meanwhile goes with the
-next commit.
+The commit waits for the disk, so it happens in a thread, and the event loop goes on. Events that are sent during a
+commit are in the next one.
 """
 
 import asyncio
