@@ -15,6 +15,7 @@ from hypothesis.stateful import (
     consumes,
     invariant,
     multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -63,6 +64,7 @@ class Model(RuleBasedStateMachine):
         self.queue += numbers
         self.attempts.update(numbers)
 
+    @precondition(lambda self: self.queue or self.retried or self.suspects)
     @rule(target=held, limit=st.integers(1, 5))
     def take(self, limit: int) -> Any:
         taken: list[Delivery] = self.run(self.layer.take("jobs", limit, lease=LEASE, wait=False))
@@ -91,7 +93,6 @@ class Model(RuleBasedStateMachine):
             self.lapsed.pop(number, None)
         return multiple(*taken)
 
-    @rule(delivery=held)
     def begin(self, delivery: Delivery) -> None:
         if delivery.suspect:
             assert self.run(self.layer.begin(delivery)) == self.is_leased(delivery)
@@ -128,8 +129,10 @@ class Model(RuleBasedStateMachine):
             self.crashes[number] = 0
         return delivery
 
-    @rule(target=ended, delivery=consumes(held))
-    def let_the_lease_run_out(self, delivery: Delivery) -> Delivery:
+    @rule(target=ended, delivery=consumes(held), begin=st.booleans())
+    def let_the_lease_run_out(self, delivery: Delivery, *, begin: bool) -> Delivery:
+        if begin:
+            self.begin(delivery)
         self.run(self.layer.renew([delivery], 0))
         begun = number_of(delivery) in self.begun
         number = self.let_go(delivery)
@@ -147,6 +150,7 @@ class Model(RuleBasedStateMachine):
             self.dead.add(self.let_go(delivery))
         return delivery
 
+    @precondition(lambda self: self.dead)
     @rule(chance=st.randoms(use_true_random=False))
     def replay(self, chance: Any) -> None:
         letters = self.run(self.layer.dead_letters("jobs"))
@@ -158,6 +162,7 @@ class Model(RuleBasedStateMachine):
             self.queue.append(number)
             self.attempts[number], self.crashes[number] = 1, 0
 
+    @precondition(lambda self: self.dead)
     @rule(chance=st.randoms(use_true_random=False))
     def drop(self, chance: Any) -> None:
         letters = self.run(self.layer.dead_letters("jobs"))
