@@ -88,8 +88,10 @@ class WorkerProcess:
                 self._connection.send(ASK_FILES)
 
     def _signal(self, signum: int) -> None:
-        with suppress(ProcessLookupError):
-            self._process.send_signal(signum)
+        # Not by `send_signal`: it asks whether the process has ended, and so takes the exit code that `wait` waits for.
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signum)
 
     def _receive(self) -> None:
         """Read what the worker reports, as far as it is there."""
