@@ -93,7 +93,7 @@ class Storm:
     Args:
         directory: everything of the run lies here.
         ground: the layer.
-        options: `seed`, `rate`, `slow_one_in` and `clocks` of the command line.
+        options: `seed`, `rate`, `lease`, `slow_one_in` and `clocks` of the command line.
 
     """
 
@@ -103,6 +103,7 @@ class Storm:
         self._seed = options.seed
         self._ground = ground
         self._pause = 60 / options.rate
+        self._lease = options.lease
         self._numbers = collections.Counter[str]()
         self._troubler = Troubler()
         (directory / "channels.yaml").write_text(CONTRACT)
@@ -126,9 +127,12 @@ class Storm:
         self._numbers[kind] += 1
         return f"{kind}-{self._numbers[kind]}"
 
-    def _worker(self, processes: int, *more: str) -> Process:
-        command = [sys.executable, "-m", "channelmap", "runworker", "--processes", str(processes), *more]
-        return Process(self._name("worker"), command, self._directory, self._environment)
+    def _worker(self, processes: int) -> Process:
+        if self._lease is None:
+            command = ["-m", "channelmap", "runworker", "--processes", str(processes)]
+        else:
+            command = ["-m", "storm.workers", str(self._lease)]
+        return Process(self._name("worker"), [sys.executable, *command], self._directory, self._environment)
 
     def _sender(self, kind: str) -> Process:
         name = self._name(kind)
@@ -254,6 +258,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--layer", choices=GROUNDS, default="sqlite")
     parser.add_argument("--rate", type=float, default=100, help="faults a minute")
+    parser.add_argument("--lease", type=float, metavar="SECONDS", help="one process a worker, with leases as short as that")
     parser.add_argument("--slow-one-in", type=int, default=0, metavar="N", help="one event of N takes 40 s")
     parser.add_argument("--clocks", action="store_true", help="let the wall clock jump by up to two minutes")
     parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="keep records and logs there")
