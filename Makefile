@@ -8,9 +8,11 @@ READY := $(VENV)/.ready
 PINNED := requirements/dev.txt
 MUTANT_PINNED := requirements/mutants.txt
 PYTHONS := python3.11 python3.12 python3.13
+# Each test has files, servers and processes of its own. A processor that waits for a test takes half of the others' rest.
+IN_PARALLEL := -n auto --dist worksteal
 
 # Settings of another project must not leak into this one.
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 # uv trusts the certificates that the system trusts: a package index behind a proxy has one of those.
 export UV_SYSTEM_CERTS := 1
 
@@ -46,7 +48,7 @@ run: $(READY) ## show channelmap at work: draw pictures, send events, make thumb
 	@$(RUN) -m examples.thumbnails.demo
 
 test: $(READY) ## run all tests; some of them: make test ARGS='-k sqlite'
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest $(IN_PARALLEL) $(ARGS)
 
 test-full: $(READY) ## run the tests that need Chromium and Firefox, installed by hand
 	@$(RUN) -m pytest -m full $(ARGS)
@@ -61,7 +63,7 @@ test-oldest: $(READY) ## run all tests with the lowest versions that pyproject.t
 define test-resolved
 $(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(2)
 $(VENV)/bin/uv pip install --quiet --python $(2)/bin/python --resolution $(1) --editable '.[test]'
-$(2)/bin/python -m pytest $(ARGS)
+$(2)/bin/python -m pytest $(IN_PARALLEL) $(ARGS)
 endef
 
 test-pythons: ## run all tests with each supported Python that is installed

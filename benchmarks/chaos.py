@@ -258,7 +258,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--layer", choices=GROUNDS, default="sqlite")
     parser.add_argument("--rate", type=float, default=100, help="faults a minute")
-    parser.add_argument("--lease", type=float, metavar="SECONDS", help="one process a worker, with leases as short as that")
+    parser.add_argument(
+        "--lease", type=float, metavar="SECONDS", help="one process a worker, with leases as short as that"
+    )
     parser.add_argument("--slow-one-in", type=int, default=0, metavar="N", help="one event of N takes 40 s")
     parser.add_argument("--clocks", action="store_true", help="let the wall clock jump by up to two minutes")
     parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="keep records and logs there")

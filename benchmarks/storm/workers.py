@@ -12,9 +12,7 @@ from channelmap.worker import Timing
 async def serve(lease: float) -> None:
     contract = load("channels.yaml")
     services = {name: channel.service for name, channel in contract.channels.items()}
-    worker = Worker(
-        load_router(contract), services, open_contract_layer(contract), timing=Timing(lease=lease)
-    )
+    worker = Worker(load_router(contract), services, open_contract_layer(contract), timing=Timing(lease=lease))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
     await worker.serve()
 

@@ -245,6 +245,9 @@ class Relay:
     @staticmethod
     async def _end(server: asyncio.Server) -> None:
         server.close()
+        # A connection that has just come is closed by `_pass_on`, and it takes some turns until that has begun.
+        for _ in range(5):
+            await asyncio.sleep(0)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()

@@ -93,8 +93,12 @@ def test_connections_that_fall_silent_are_replaced(site: Site, until: Until, sai
         await sender.close()
 
     run(main())
-    [warning] = said()
-    assert f"idle connections to 127.0.0.1:{site.relay.port} are lost (the server did not answer for 1 s)" in warning
+    assert said()
+    # One that was busy when the others were asked is found later.
+    for warning in said():
+        assert (
+            f"idle connections to 127.0.0.1:{site.relay.port} are lost (the server did not answer for 1 s)" in warning
+        )
 
 
 def test_each_silence_is_logged(server: Server, until: Until, said: Said) -> None:
