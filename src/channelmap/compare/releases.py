@@ -1,14 +1,14 @@
 """What one version of a contract lets through, as plain values: what two versions are compared by."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from channelmap.compare.normal import digest, normal, opaque
 from channelmap.contract import Contract, EventType, Validate
 from channelmap.environment import shown
-from channelmap.validation import Schema
+from channelmap.validation import Schema, Validator
 from channelmap.validation.structure import Entangled, documents, standalone
 
 
@@ -17,18 +17,33 @@ class ReleasedType:
     """One event type of a release.
 
     Attributes:
-        schema: the schema of the whole event in the form of `normal`; `True` where there is none.
+        made: the schema of the whole event in the form of `normal`, or what brings it into that form.
         accepts: events that it was shown to accept.
+        validator: what judges the events, where the contract itself was read.
 
     """
 
-    schema: Schema = True
+    made: Schema | Callable[[], Schema] = True
     accepts: tuple[Any, ...] = ()
+    validator: Validator | None = field(default=None, compare=False)
+
+    @cached_property
+    def schema(self) -> Schema:
+        """The schema in the form of `normal`; `True` where there is none."""
+        return self.made() if callable(self.made) else self.made
 
     @cached_property
     def digest(self) -> str:
         """Equal for schemas that say the same."""
         return digest(self.schema)
+
+    @cached_property
+    def _written(self) -> Mapping[str, Any] | None:
+        return None if self.validator is None else documents(self.validator)
+
+    def says_the_same(self, other: "ReleasedType") -> bool:
+        """Whether both schemas say the same; nothing is rewritten to find that out of two that are written alike."""
+        return (self._written is not None and self._written == other._written) or self.digest == other.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +95,11 @@ def _released(event_type: EventType) -> ReleasedType:
     accepts = tuple(example.event for example in event_type.accepts)
     if event_type.validator is None:
         return ReleasedType(True, accepts)  # noqa: FBT003  (a schema)
+    return ReleasedType(partial(_schema_of, event_type.validator), accepts, event_type.validator)
+
+
+def _schema_of(validator: Validator) -> Schema:
     try:
-        schema = normal(standalone(event_type.validator))
+        return normal(standalone(validator))
     except Entangled:
-        schema = opaque(documents(event_type.validator))
-    return ReleasedType(schema, accepts)
+        return opaque(documents(validator))

@@ -57,7 +57,7 @@ def judge(event_type: str, source: ReleasedType, target: ReleasedType, *, strict
         strict: all that `source` accepts counts, not only what it describes.
 
     """
-    if source.digest == target.digest:
+    if source.says_the_same(target):
         return Judgement("same")
     plain, wide = exclusive(source.schema), exclusive(target.schema)
     view = plain if strict else declared(plain)

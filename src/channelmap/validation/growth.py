@@ -24,6 +24,8 @@ _NAMING = frozenset({"properties", "prefixItems"})
 _OF_SAME_VALUE = frozenset(
     {"allOf", "anyOf", "oneOf", "dependentSchemas", "dependencies", "not", "if", "then", "else", "$ref"}
 )
+#: Keywords that hold schemas, or refer to one.
+_FOLLOWED = frozenset({*_LISTS, *_MAPS, *_SINGLES, "$ref"})
 _ANY: str | int = -1
 
 
@@ -68,7 +70,7 @@ class _Counted:
 
     def below(self, part: Part) -> _Visits:
         """Count the visits that holding a part against a value brings about."""
-        if not isinstance(part.schema, dict):
+        if not isinstance(part.schema, dict) or _FOLLOWED.isdisjoint(part.schema):
             return _ONE_VISIT
         if id(part.schema) not in self._known:
             # The engine remembers its verdict where a schema leads back to itself.

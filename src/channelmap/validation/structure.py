@@ -7,6 +7,7 @@ references of recursive files that lead nowhere any more: what it returns may de
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
@@ -26,6 +27,10 @@ _HOLDERS = _MAPS | _LISTS | _SINGLES
 _ENTANGLING = frozenset({"$dynamicRef", "$recursiveRef"})
 _LEFT_OUT = frozenset({"$ref", "$defs", "definitions", "$id", "$anchor"})
 _REFERENCE = re.compile(r'"\$(?:ref|dynamicRef|recursiveRef)": "([^"]*)"')
+#: What makes a schema more than its own keywords.
+_MORE = _HOLDERS | _LEFT_OUT
+#: The same few references are followed several times over.
+_joined = lru_cache(1_024)(urljoin)
 #: Subschemas in what was put together; a few definitions that refer to each other can come to millions.
 _MAX_PARTS = 20_000
 
@@ -86,7 +91,7 @@ def documents(validator: Validator) -> dict[str, Any]:
             # What moves the base of references may lead anywhere.
             return known
         found[uri] = known[uri]
-        waiting += [urldefrag(urljoin(uri, reference))[0] for reference in _REFERENCE.findall(text)]
+        waiting += [urldefrag(_joined(uri, reference))[0] for reference in _REFERENCE.findall(text)]
     return found
 
 
@@ -168,14 +173,14 @@ class _Alone:
         self._parts += 1
         if self._parts > _MAX_PARTS:
             raise Entangled(base)
-        if isinstance(schema, bool):
+        if isinstance(schema, bool) or _MORE.isdisjoint(schema):
             return schema
         base = _base(schema, base)
         own = {keyword: value for keyword, value in schema.items() if keyword not in _LEFT_OUT}
         own = rebuilt(own, lambda _, child: self._put(child, base))
         if "$ref" not in schema:
             return own
-        target = urljoin(base, schema["$ref"])
+        target = _joined(base, schema["$ref"])
         name = self._names.get(target)
         there = self._put(*self._target(target)) if name is None else {"$ref": f"#/$defs/{name}"}
         # Draft-07 ignores what stands beside a `$ref`, except that `$schema` still names the dialect.
@@ -194,7 +199,7 @@ def _references(schema: Schema, base: str) -> Iterator[str]:
         if not _ENTANGLING.isdisjoint(value):
             raise Entangled(own)
         if "$ref" in value:
-            yield urljoin(own, value["$ref"])
+            yield _joined(own, value["$ref"])
         waiting += [(child, own) for pointer, child in children(value) if pointer[0] not in {"$defs", "definitions"}]
 
 
@@ -224,7 +229,7 @@ def _base(schema: Mapping[str, Any], around: str) -> str:
         return around
     if "$ref" in schema or urldefrag(identity)[1]:
         raise Entangled(identity)
-    return urljoin(around, identity)
+    return _joined(around, identity)
 
 
 def _dialect(schema: Schema) -> str:
