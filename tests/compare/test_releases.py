@@ -49,9 +49,7 @@ def test_a_change_in_a_file_that_is_only_referred_to_is_a_change(tmp_path: Path)
 
 @pytest.mark.parametrize("title", ["", "Another one."])
 def test_event_types_that_are_written_in_another_way_may_say_the_same(tmp_path: Path, title: str) -> None:
-    other = CONTRACT.replace("schemas/size.json#/", "schemas/./size.json#/").replace(
-        "{type: integer}", "{type: [integer]}"
-    )
+    other = CONTRACT.replace("schemas/size.json#/", "schemas/./size.json#/")
     old = release(tmp_path / "old", {"minimum": 1, "maximum": 9})
     new = release(tmp_path / "new", {"maximum": 9, "minimum": 1}, contract=other, title=title)
     assert verdicts(old, new) == {"far": "same", "inline": "same", "alone": "same"}

@@ -38,12 +38,13 @@ class ReleasedType:
         return digest(self.schema)
 
     @cached_property
-    def _written(self) -> Mapping[str, Any] | None:
+    def written(self) -> Mapping[str, Any] | None:
+        """The schema as it was written and all that it refers to, by their URIs, where the contract itself was read."""
         return None if self.validator is None else documents(self.validator)
 
     def says_the_same(self, other: "ReleasedType") -> bool:
         """Whether both schemas say the same; nothing is rewritten to find that out of two that are written alike."""
-        return (self._written is not None and self._written == other._written) or self.digest == other.digest
+        return (self.written is not None and self.written == other.written) or self.digest == other.digest
 
 
 @dataclass(frozen=True, slots=True)
