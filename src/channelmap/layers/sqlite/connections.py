@@ -42,6 +42,10 @@ _REASONS = {
     sqlite3.SQLITE_PERM: "the file may not be written; who sends or takes must",
     sqlite3.SQLITE_FULL: "the disk is full; nothing was written",
 }
+#: A disk that is full says so otherwise; a quota and a failing disk say this.
+_NOT_WRITTEN = frozenset({
+    sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_TRUNCATE, sqlite3.SQLITE_IOERR_SHMSIZE,
+})  # fmt: skip
 
 
 class _BusyError(Exception):
@@ -176,6 +180,10 @@ class Connections:
         code = _code(error)
         if _is_locked(error):
             return _BusyError("the database is locked by another process")
+        if getattr(error, "sqlite_errorcode", 0) in _NOT_WRITTEN:
+            return LayerUnavailable(
+                self._url, f"the file cannot be written ({error}); is a quota used up, or the disk failing?"
+            )
         if code == sqlite3.SQLITE_IOERR:
             # Of a file that was deleted, others hold the log until they notice.
             self.close()
