@@ -29,8 +29,6 @@ _LEFT_OUT = frozenset({"$ref", "$defs", "definitions", "$id", "$anchor"})
 _REFERENCE = re.compile(r'"\$(?:ref|dynamicRef|recursiveRef)": "([^"]*)"')
 #: What makes a schema more than its own keywords.
 _MORE = _HOLDERS | _LEFT_OUT
-#: The same few references are followed several times over.
-_joined = lru_cache(1_024)(urljoin)
 #: Subschemas in what was put together; a few definitions that refer to each other can come to millions.
 _MAX_PARTS = 20_000
 
@@ -230,6 +228,12 @@ def _base(schema: Mapping[str, Any], around: str) -> str:
     if "$ref" in schema or urldefrag(identity)[1]:
         raise Entangled(identity)
     return _joined(around, identity)
+
+
+@lru_cache(1_024)
+def _joined(base: str, reference: str) -> str:
+    """Join as `urljoin` does; the same few references are followed several times over."""
+    return urljoin(base, reference)
 
 
 def _dialect(schema: Schema) -> str:
