@@ -12,7 +12,7 @@ from channelmap.validation import Schema, Validator
 from channelmap.validation.structure import Entangled, documents, standalone
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReleasedType:
     """One event type of a release.
 
@@ -25,7 +25,13 @@ class ReleasedType:
 
     made: Schema | Callable[[], Schema] = True
     accepts: tuple[Any, ...] = ()
-    validator: Validator | None = field(default=None, compare=False)
+    validator: Validator | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ReleasedType) and self.accepts == other.accepts and self.says_the_same(other)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
     @cached_property
     def schema(self) -> Schema:
