@@ -1,6 +1,7 @@
 """A place that has moved on: no connection to where it was is kept."""
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,40 @@ def test_an_event_loop_keeps_no_connection_to_where_a_service_was(
         await layer.close()
 
     run(main())
+
+
+def test_a_place_that_is_forgotten_as_its_look_up_ends_is_looked_up_once_more(
+    sentinel: Server, start_server: StartServer
+) -> None:
+    """Who asks between the end of a look-up and the turn in which others hear of it must not wait for that one."""
+    server = start_server()
+    move(sentinel, None, server)
+
+    async def main() -> None:
+        layer = RedisChannelLayer([f"redis+sentinel://{sentinel.address}/{SERVICE}/0"])
+        links = (await layer._here()).links
+        place = layer._ring.places[0]
+        first = asyncio.ensure_future(links.line(place, "asgijobs"))
+        while not links._finding:
+            await asyncio.sleep(0)
+        [finding] = links._finding.values()
+        while not finding.done():
+            await asyncio.sleep(0)
+        place.forget()
+        assert await links.line(place, "asgijobs") is await first
+        await layer.close()
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError("the event loop does not turn")
+
+    # An event loop that spins hears only signals.
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, 30)
+    try:
+        run(main())
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_threads_keep_no_connection_to_where_a_service_was(sentinel: Server, start_server: StartServer) -> None:

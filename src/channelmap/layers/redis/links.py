@@ -158,11 +158,13 @@ class Links:
             if self._closed:
                 raise Lost(CLOSED)
             finding = self._finding.get(place)
-            ours = finding is None
-            if finding is None:
+            # One that has just ended knows nothing new for who comes after it: the place may have been forgotten again.
+            ours = False
+            if finding is None or finding.done():
+                ours = True
                 finding = self._finding[place] = _apart(place.find, key, ask)
                 finding.add_done_callback(_look_at)
-                finding.add_done_callback(lambda _: self._finding.pop(place))
+                finding.add_done_callback(partial(self._found, place))
             try:
                 found = await asyncio.shield(finding)
             except Exception:
@@ -174,6 +176,10 @@ class Links:
                 return found
             if known := place.known(key):
                 return known
+
+    def _found(self, place: Place, finding: "asyncio.Future[Address]") -> None:
+        if self._finding.get(place) is finding:
+            del self._finding[place]
 
     async def _tried(self, place: Place, key: str, use: Callable[[_Call], Awaitable[Any]]) -> Any:
         """Use a connection; where the key may have moved, look once more."""
