@@ -120,7 +120,7 @@ class _Findings:
             release.channels[found.channel].events[found.event_type]
             for release in (self._comparison.old, self._comparison.new)
         )
-        if old.digest == new.digest:
+        if old.says_the_same(new):
             return
         for drop in dropped(old.schema, new.schema):
             message = f"property {quoted(drop.name)} of {self._release} is gone: handlers may still read it"

@@ -40,6 +40,8 @@ class Entangled(Exception):
 def children(schema: Mapping[str, Any]) -> list[tuple[Pointer, Schema]]:
     """Find the schemas right inside a schema, and the way to each."""
     found: list[tuple[Pointer, Schema]] = []
+    if _HOLDERS.isdisjoint(schema):
+        return found
     for keyword, value in schema.items():
         if keyword not in _HOLDERS:
             continue
@@ -89,7 +91,7 @@ def documents(validator: Validator) -> dict[str, Any]:
             # What moves the base of references may lead anywhere.
             return known
         found[uri] = known[uri]
-        waiting += [urldefrag(_joined(uri, reference))[0] for reference in _REFERENCE.findall(text)]
+        waiting += [_parted(_joined(uri, reference))[0] for reference in _REFERENCE.findall(text)]
     return found
 
 
@@ -152,7 +154,7 @@ class _Alone:
         return False
 
     def _target(self, reference: str) -> tuple[Schema, str]:
-        base, fragment = urldefrag(reference)
+        base, fragment = _parted(reference)
         if base not in self._resources and base in self._others:
             self._open(self._others[base], base)
         value: Any = self._resources.get(base)
@@ -234,6 +236,12 @@ def _base(schema: Mapping[str, Any], around: str) -> str:
 def _joined(base: str, reference: str) -> str:
     """Join as `urljoin` does; the same few references are followed several times over."""
     return urljoin(base, reference)
+
+
+@lru_cache(1_024)
+def _parted(reference: str) -> tuple[str, str]:
+    base, fragment = urldefrag(reference)
+    return base, fragment
 
 
 def _dialect(schema: Schema) -> str:
