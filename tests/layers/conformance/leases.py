@@ -114,6 +114,21 @@ class Leases(Suite):
 
         assert self.run(scenario) == [(1, 1, True), (2, 1, True), (3, 1, True), (4, 1, False)]
 
+    def test_a_given_back_suspect_keeps_its_crashes(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[tuple[int, bool, int]]:
+            await layer.send("jobs", event(1))
+            await layer.take("jobs", 1, lease=0)
+            (suspect,) = await layer.take("jobs", 1, lease=60)
+            await layer.begin(suspect)
+            await layer.renew([suspect], 0)
+            deliveries = []
+            for _ in range(2):
+                deliveries += (taken := await layer.take("jobs", 1, lease=60))
+                await layer.give_back(taken)
+            return [(one.attempt, one.suspect, one.crashes) for one in deliveries]
+
+        assert self.run(scenario) == [(2, True, 1)] * 2
+
     def test_a_given_back_suspect_wakes_one_who_waits(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Delivery]:
             await layer.send("jobs", event(1))
