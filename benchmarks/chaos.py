@@ -48,6 +48,8 @@ PROMISES: Mapping[str, Promise] = {
 }  # fmt: skip
 SENDERS = ("async", "sync", "forked", "batches")
 WORKERS = (1, 1, 2)
+#: Seconds after which a worker that was told to stop cuts handlers off; at-least-once, their events come again.
+DRAIN_SECS = 25.0
 #: Seconds that the last worker has for what is left: longer than two leases.
 PATIENCE = 150.0
 
@@ -118,6 +120,8 @@ class Storm:
         self._clocks = options.clocks
         #: When a process was found to have ended, by its id.
         self.ends: dict[int, float] = {}
+        #: When a process was told to stop, by a signal or by the end of its supervisor, by its id.
+        self._stops: dict[int, float] = {}
         self.faults = collections.Counter[str]()
         self.kills = 0
         self._workers = [self._worker(processes) for processes in WORKERS]
@@ -162,13 +166,17 @@ class Storm:
         if kind == "worker":
             process = self._workers[int(choice * len(self._workers))]
             pids = process.pids()
-            self._kill(process, [pids[int(part * len(pids))]])
+            killed = pids[int(part * len(pids))]
+            self._kill(process, [killed])
+            if killed == process.process.pid:
+                self._note_stop(pids)
         elif kind == "sender":
             process = self._senders[int(choice * len(self._senders))]
             pids = process.pids()
             self._kill(process, [pids[int(part * len(pids))]])
         elif kind == "stop":
             process = self._workers[int(choice * len(self._workers))]
+            self._note_stop(process.pids())
             process.process.send_signal(signal.SIGTERM)
         elif kind == "disk":
             self._fill_disk(self._workers[int(choice * len(self._workers))].pids(), part)
@@ -188,6 +196,15 @@ class Storm:
                 self.ends[pid] = time.monotonic()
                 self.kills += 1
         process.has_ended  # noqa: B018  (collects it)
+
+    def _note_stop(self, pids: list[int]) -> None:
+        for pid in pids:
+            self._stops.setdefault(pid, time.monotonic())
+
+    def gone(self) -> dict[int, float]:
+        """When a process had ended, or let go of its handlers, by its id."""
+        cut_off = {pid: at + DRAIN_SECS for pid, at in self._stops.items()}
+        return {pid: min(end for end in (self.ends.get(pid), cut_off.get(pid)) if end) for pid in self.ends | cut_off}
 
     @staticmethod
     def _fill_disk(pids: list[int], part: float) -> None:
@@ -278,8 +295,8 @@ def main() -> int:
                 remaining = ground.remaining()
             finally:
                 storm.close()
-        (directory / "ends.json").write_text(json.dumps(storm.ends))
-        verdicts = judge(storm.book.records(), remaining, PROMISES, storm.ends)
+        (directory / "gone.json").write_text(json.dumps(storm.gone()))
+        verdicts = judge(storm.book.records(), remaining, PROMISES, storm.gone())
         print(f"chaos: layer {options.layer}, seed {options.seed}, {options.minutes} minutes")
         faults = report(storm, verdicts, remaining, may_lose=ground.may_lose)
     for fault in faults:
