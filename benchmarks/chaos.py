@@ -145,6 +145,7 @@ class Storm:
 
     def run(self, seconds: float) -> None:
         """Let faults happen for so long, then stop the senders and let a last worker handle what is left."""
+        self._wait_for_traffic()
         deadline = time.monotonic() + seconds
         due = time.monotonic()
         while due < deadline:
@@ -156,6 +157,14 @@ class Storm:
         for process in (*self._senders, *self._workers):
             self._kill(process, process.pids())
         self._finish()
+
+    def _wait_for_traffic(self) -> None:
+        """Wait until each channel has had an event handled: processes that are killed before they work prove little."""
+        deadline = time.monotonic() + PATIENCE
+        while {record.channel for record in self.book.records() if record.what == "end"} < PROMISES.keys():
+            if time.monotonic() > deadline:
+                raise SystemExit(f"chaos: nothing was handled within {PATIENCE:.0f} s")
+            time.sleep(0.1)
 
     def _strike(self) -> None:
         """Let one fault happen; which one depends on the seed alone."""
