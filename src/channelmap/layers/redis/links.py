@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -63,6 +64,8 @@ class Links:
         self._pinging: asyncio.TimerHandle | None = None
         #: Servers whose last ping was not answered.
         self._silent: set[tuple[Place, Address]] = set()
+        #: How many pings each server has still to answer.
+        self._unanswered = Counter[tuple[Place, Address]]()
         self._closed = False
 
     async def run(self, place: Place, script: Script, keys: Sequence[str], *arguments: Any) -> Any:
@@ -241,13 +244,17 @@ class Links:
         self._pinging = self._loop.call_later(PING_SECS, self._ping)
         for (place, address, _), wire in self._wires.items():
             if wire.idle and not wire.lost:
+                self._unanswered[place, address] += 1
                 wire.call("PING").add_done_callback(partial(self._note_ping, place, address))
 
     def _note_ping(self, place: Place, address: Address, reply: "asyncio.Future[Any]") -> None:
         """Log an unanswered ping, once for all connections to a server; a refusal is an answer."""
         error = reply.exception()
+        self._unanswered[place, address] -= 1
         if not isinstance(error, Silent):
-            self._silent.discard((place, address))
+            # Beside a new connection, an old one that was busy before may still be silent: that is the same silence.
+            if not self._unanswered[place, address]:
+                self._silent.discard((place, address))
         elif (place, address) not in self._silent:
             self._silent.add((place, address))
             log.warning("%s: idle connections to %s are lost (%s); connecting anew", place.url, address, error)
