@@ -25,7 +25,7 @@ class ScriptedChild:
 
     def __init__(self) -> None:
         self.pid = next(self._pids)
-        self.started = time.time()
+        self.started = self.listed = time.time()
         self.ready = False
         self.finished = False
         self.is_spent = False
@@ -403,6 +403,10 @@ def edit(path: Path) -> None:
     path.write_text(path.read_text() + "#")
 
 
+def changed(path: Path) -> float:
+    return path.stat().st_ctime
+
+
 async def look(them: Workers) -> None:
     """Let the supervisor look at its files twice: the first look may only learn them."""
     for _ in range(2):
@@ -446,6 +450,28 @@ def test_a_change_while_a_worker_starts_is_remembered(source: Path, until: Until
             await until(first.draining.is_set)
             await first.end(0)
             await until(lambda: len(them.children) == 2)
+            them.supervisor.stop()
+            assert await them.end() == 0
+
+    asyncio.run(main())
+
+
+def test_a_module_that_was_edited_before_the_worker_said_that_it_has_loaded_it_has_changed(
+    source: Path, until: Until
+) -> None:
+    async def main() -> None:
+        async with workers(watched=[source.parent]) as them:
+            them.last.started = them.last.listed = changed(source) + 1
+            them.last.files = frozenset({source})
+            await look(them)
+            later = source.with_name("later.py")
+            later.write_text("1")
+            them.last.listed = changed(later) - 1
+            # Looks while the worker has yet to answer.
+            await look(them)
+            them.last.files |= {later}
+            await look(them)
+            await until(them.last.draining.is_set)
             them.supervisor.stop()
             assert await them.end() == 0
 

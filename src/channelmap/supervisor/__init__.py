@@ -54,6 +54,8 @@ class Child(Protocol):
     draining: asyncio.Event
     #: The source files that it has loaded, as far as it has said.
     files: frozenset[Path]
+    #: When it listed them, in seconds since the epoch; before its first report, when it was started.
+    listed: float
 
     async def wait(self) -> int:
         """Wait for its end; return its exit code, or the negative number of the signal that ended it."""
@@ -258,9 +260,10 @@ class Supervisor:
                 continue
             if state != (state := (self._changes, broken)):
                 watch = Watch(min((child.started for child in children), default=self._last_start), rewritten)
+            listed = min((child.listed for child in children), default=self._last_start)
             self._last_files = files or self._last_files
             sources = source_files(self._watched) if broken else frozenset()
-            if changed := watch.look(self._last_files | sources, complete=broken):
+            if changed := watch.look(self._last_files | sources, listed, complete=broken):
                 self._replace(changed)
 
     def _watching_ended(self, watching: "asyncio.Task[None]") -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Literal
@@ -64,7 +65,7 @@ class Link:
         except ConnectionError:
             data = b""
         if data:
-            self._send({"files": sorted(files())})
+            self._send({"listed": time.time(), "files": sorted(files())})
         else:
             asyncio.get_running_loop().remove_reader(connection)
             stop()

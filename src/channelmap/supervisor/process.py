@@ -24,7 +24,7 @@ class WorkerProcess:
 
     def __init__(self, process: asyncio.subprocess.Process, connection: socket.socket) -> None:
         self.pid = process.pid
-        self.started = time.time()
+        self.started = self.listed = time.time()
         self.ready = False
         self.finished = False
         self.is_spent = False
@@ -115,7 +115,7 @@ class WorkerProcess:
         self.finished = self.finished or report.get("state") == "finished"
         self.is_spent = self.is_spent or report.get("state") == "spent"
         if "files" in report:
-            self.files = frozenset(map(Path, report["files"]))
+            self.files, self.listed = frozenset(map(Path, report["files"])), report["listed"]
 
 
 def command_line(arguments: Sequence[str]) -> list[str]:

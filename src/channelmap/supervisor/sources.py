@@ -7,7 +7,6 @@ network mounts, and needs none of the system's limited watches.
 import os
 import sys
 import sysconfig
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +16,8 @@ _SUFFIXES = (".py", ".yaml", ".yml", ".json")
 #: Directories of other people's code; hidden ones are passed over too.
 _FOREIGN = frozenset({"node_modules", "site-packages", "dist-packages", "__pycache__"})
 
+#: Seconds that the time of a file may lie before that of `time.time()`: file systems use the tick of the kernel.
+_COARSE = 0.01
 #: Starts in a row that a file which changes during each of them is worth.
 _MOST_REWRITES = 3
 
@@ -33,7 +34,7 @@ class Watch:
     """Finds the files that have changed between two looks.
 
     Args:
-        since: when the watched process started, in seconds since the epoch: a file that changed later may have been
+        since: when the watched processes started, in seconds since the epoch: a file that changed later may have been
             loaded before.
         rewritten: how often, in a row, each file changed before the first look; it is kept up to date. A process that
             writes a source file at each start would be replaced forever, so this counts only a few times.
@@ -45,21 +46,22 @@ class Watch:
         self._rewritten = rewritten
         self._known: dict[Path, _Version | None] | None = None
 
-    def look(self, files: Iterable[Path], *, complete: bool = False) -> list[Path]:
+    def look(self, files: Iterable[Path], listed: float, *, complete: bool = False) -> list[Path]:
         """Return the changed files.
 
         Args:
             files: what is watched now; it may have grown.
+            listed: when `files` were listed, in seconds since the epoch. A file that is new at the next look was
+                loaded later than this, and counts as changed if it was written later: another version may be loaded.
             complete: `files` is all that there is, so a new one has just been made.
 
         """
-        looked = time.time()
         found = {file: _stat(file) for file in files}
         versions = {
             file: status and _Version(status.st_ino, status.st_mtime_ns, status.st_size)
             for file, status in found.items()
         }
-        later = {file for file, status in found.items() if status and status.st_ctime > self._since}
+        later = {file for file, status in found.items() if status and status.st_ctime > self._since - _COARSE}
         if self._known is None:
             for file in versions:
                 self._rewritten[file] = self._rewritten[file] + 1 if file in later else 0
@@ -69,7 +71,7 @@ class Watch:
             gone = self._known.keys() - versions.keys() if complete else set()
             other = {file for file in self._known.keys() & versions.keys() if self._known[file] != versions[file]}
             changed = other | gone | (new if complete else new & later)
-        self._known, self._since = versions, looked
+        self._known, self._since = versions, listed
         return sorted(changed)
 
 
