@@ -10,7 +10,7 @@ import pytest
 from asgiref.local import Local
 
 from channelmap import AsyncConsumer, StopConsumer, SyncConsumer
-from channelmap.asgi import Application, Event, Receive, Scope, Send, at_hand_of, forward, offer
+from channelmap.asgi import Application, AtHand, Event, Receive, Scope, Send, at_hand_of, forward, offer
 from channelmap.consumers import get_handler_name, handlers_of
 
 SCOPE = {"type": "channel", "channel": "a"}
@@ -257,10 +257,13 @@ def test_a_middleware_keeps_with_one_line_what_the_servers_receive_offers(*, has
         async def numbered() -> Event:
             return number(await receive())
 
+        def numbered_at_hand(at_hand: AtHand) -> AtHand:
+            return lambda: (event := at_hand()) and number(event)
+
         def number(event: Event) -> Event:
             return event | {"n": event["n"] + 10}
 
-        await inner(scope, forward(receive, numbered, number), send)
+        await inner(scope, forward(receive, numbered, numbered_at_hand), send)
 
     at_hand: list[Event] | None = [{"type": "note", "n": 2}] if has_at_hand else None
     serve(middleware, {"type": "note", "n": 1}, {"type": "note", "n": 3}, at_hand=at_hand)

@@ -122,6 +122,6 @@ def test_what_ends_something_on_purpose_is_no_panic(
     def interrupted(instance: Any) -> bool:
         raise error
 
-    monkeypatch.setattr(event_type.validator, "_engine_accepts", interrupted)
+    monkeypatch.setattr(event_type.validator, "accepts", interrupted)
     with pytest.raises(error):
         contract.channel("jobs").judge(GOOD)

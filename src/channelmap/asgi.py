@@ -38,26 +38,19 @@ def at_hand_of(receive: Receive) -> AtHand | None:
     return getattr(receive, "at_hand", None)
 
 
-def forward(receive: Receive, own: OwnReceive, through: Callable[[Event], Event | None] | None = None) -> OwnReceive:
+def forward(receive: Receive, own: OwnReceive, through: Callable[[AtHand], AtHand] | None = None) -> OwnReceive:
     """Let a middleware's own `receive` offer what the server's offers, and return it.
 
     Args:
         receive: the server's.
         own: the middleware's, which calls the server's.
-        through: what the middleware makes of each event that is at hand; `None` means that nothing is.
+        through: makes the middleware's own `at_hand`, which calls the server's; `None` for the server's as it is.
 
     """
     at_hand = at_hand_of(receive)
     if at_hand is None:
         return own
-    if through is None:
-        return offer(own, at_hand)
-
-    def own_at_hand() -> Event | None:
-        event = at_hand()
-        return None if event is None else through(event)
-
-    return offer(own, own_at_hand)
+    return offer(own, at_hand if through is None else through(at_hand))
 
 
 def offer(receive: OwnReceive, at_hand: AtHand) -> OwnReceive:

@@ -107,7 +107,6 @@ class _Consumer:
         #: The context that each handler begins with. Nearly all leave it as it is; from the first that changed it on,
         #: each has a copy of its own.
         self._context = contextvars.copy_context()
-        self._has_own_context = False
         self.channel_layer = current_layer.get()
         if self.channel_layer is not None:
             self._private_channel = await self.channel_layer.new_channel()
@@ -155,12 +154,10 @@ class _Consumer:
                 await _taken_back(private)
 
     def _handler(self, event: Event) -> Callable[[Event], Any]:
-        """Find the method for an event, once for each type."""
-        try:
-            return self._handlers[event["type"]]
-        except (KeyError, TypeError):
-            handler = self._handlers[event["type"]] = self._find_handler(get_handler_name(event), event)
-            return handler
+        """Find the method for the first event of a type."""
+        name = get_handler_name(event)
+        handler = self._handlers[event["type"]] = self._find_handler(name, event)
+        return handler
 
     def _find_handler(self, name: str, event: Event) -> Callable[[Event], Any]:
         own: type = type(self)
@@ -202,9 +199,8 @@ class AsyncConsumer(_Consumer):
 
     async def _consume(self, receive: Receive) -> None:
         dispatch, context, copied = self.dispatch, self._context, contextvars.copy_context
-        while not (self._listens_in_private or self._has_own_context):
+        while copied() == context and not self._listens_in_private:
             await dispatch(await receive())
-            self._has_own_context = copied() != context
         while not self._listens_in_private:
             await self._dispatch_alone(await receive())
         await self._consume_both(receive, self._dispatch_alone)
@@ -222,7 +218,11 @@ class AsyncConsumer(_Consumer):
 
     async def dispatch(self, event: Event) -> None:
         """Call the handler that the event's type names; ValueError when there is none."""
-        await self._handler(event)(event)
+        try:
+            handler = self._handlers[event["type"]]
+        except (KeyError, TypeError):
+            handler = self._handler(event)
+        await handler(event)
 
     async def send(self, event: Event) -> None:
         """Send to the server that runs the application. A worker takes nothing back: NotImplementedError."""
@@ -239,7 +239,7 @@ class SyncConsumer(_Consumer):
     channel_layer_alias: ClassVar[str] = "default"
 
     async def _consume(self, receive: Receive) -> None:
-        at_hand = at_hand_of(receive)
+        at_hand, self._dispatch = at_hand_of(receive), self.dispatch
         executor = ThreadPoolExecutor(1, thread_name_prefix=type(self).__name__)
         in_thread = sync_to_async(self._drain, thread_sensitive=False, executor=executor)
         try:
@@ -253,20 +253,26 @@ class SyncConsumer(_Consumer):
             executor.shutdown(wait=False)
 
     def _drain(self, event: Event | None, at_hand: AtHand | None = None) -> None:
-        copied = contextvars.copy_context
+        dispatch, copied = self._dispatch, contextvars.copy_context
         before = copied()
         while event is not None:
-            if self._has_own_context:
-                self._context.copy().run(self.dispatch, event)
-            else:
-                self.dispatch(event)
-                self._has_own_context = copied() != before
+            dispatch(event)
+            if copied() != before:
+                dispatch = self._dispatch = self._dispatch_alone
             event = at_hand() if at_hand is not None and not self._listens_in_private else None
+
+    def _dispatch_alone(self, event: Event) -> None:
+        """Call the handler; what it sets in context variables does not reach the next event."""
+        self._context.copy().run(self.dispatch, event)
 
     def dispatch(self, event: Event) -> None:
         """Call the handler that the event's type names; ValueError when there is none."""
         try:
-            self._handler(event)(event)
+            handler = self._handlers[event["type"]]
+        except (KeyError, TypeError):
+            handler = self._handler(event)
+        try:
+            handler(event)
         except StopIteration as error:
             # A future cannot carry it: the caller would wait forever.
             raise RuntimeError(f"{type(self).__name__} raised StopIteration") from error

@@ -15,7 +15,7 @@ from channelmap.diagnostics import Location
 from channelmap.errors import EventRejected, UnknownChannel, Violation, did_you_mean
 from channelmap.source import Document, Pointer
 from channelmap.terms import Limits, Service
-from channelmap.validation import Schema, Validator, is_plain, plain_copy, unsupported
+from channelmap.validation import Schema, Validator, is_engine_failure, is_plain, plain_copy, unsupported
 
 Validate = Literal["enforce", "warn", "off"]
 
@@ -101,18 +101,29 @@ class Channel:
         is then exactly what was judged, whatever a layer makes of subclasses.
         """
         if type(event) is dict:
-            name: Any = event.get("type")
-            event_type = self.events.get(name) if type(name) is str else None
-            if event_type is not None:
-                validator = event_type.validator
-                if is_plain(event) or unsupported(event, binary=validator is None) is None:
-                    if validator is None or validator.fits(event):
+            try:
+                event_type = self.events[event["type"]]
+            except (KeyError, TypeError):
+                return self._admit_copy(event)
+            validator = event_type.validator
+            # A name of a subclass of str finds its type too, and is found here.
+            if is_plain(event) or unsupported(event, binary=validator is None) is None:
+                if validator is None:
+                    return event, None
+                try:
+                    if validator.accepts(event):
                         return event, None
-                    find_violations = validator.reasons(event)
-                    return event, EventRejected.with_reasons_on_demand(
-                        self.name, name, "schema-mismatch", lambda: (find_violations(), "")
-                    )
+                except BaseException as error:
+                    if not is_engine_failure(error):
+                        raise
+                return event, self._mismatch(event, validator)
         return self._admit_copy(event)
+
+    def _mismatch(self, event: Event, validator: Validator) -> EventRejected:
+        find_violations = validator.reasons(event)
+        return EventRejected.with_reasons_on_demand(
+            self.name, event["type"], "schema-mismatch", lambda: (find_violations(), "")
+        )
 
     def _admit_copy(self, event: Event) -> tuple[Event, EventRejected | None]:
         """Judge a copy of plain values, if the event has a declared type and one can be made."""

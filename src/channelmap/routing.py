@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from channelmap.asgi import Application, Event, Receive, Scope, Send, forward
+from channelmap.asgi import Application, AtHand, Event, Receive, Scope, Send, forward
 from channelmap.contract import Channel, Contract
 from channelmap.errors import EventRejected
 from channelmap.imports import import_dotted
@@ -131,12 +131,18 @@ def _gated(channel: Channel, receive: Receive, refuse: Send) -> Receive:
                 return event
             refused.append((event, rejected))
 
-    def admitted_at_hand(event: Event) -> Event | None:
-        event, rejected = admit(event)
-        if rejected is None:
-            return event
-        refused.append((event, rejected))
-        return None
+    def admitted_at_hand(at_hand: AtHand) -> AtHand:
+        def next_admitted() -> Event | None:
+            event = at_hand()
+            if event is None:
+                return None
+            event, rejected = admit(event)
+            if rejected is None:
+                return event
+            refused.append((event, rejected))
+            return None
+
+        return next_admitted
 
     return forward(receive, admitted, admitted_at_hand)
 
@@ -151,7 +157,10 @@ def _watched(channel: Channel, receive: Receive) -> Receive:
     async def watched() -> Event:
         return look(await receive())
 
-    return forward(receive, watched, look)
+    def watched_at_hand(at_hand: AtHand) -> AtHand:
+        return lambda: None if (event := at_hand()) is None else look(event)
+
+    return forward(receive, watched, watched_at_hand)
 
 
 def _rejection(event: Event, rejected: EventRejected) -> Event:

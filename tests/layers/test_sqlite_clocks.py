@@ -98,7 +98,7 @@ async def take_all(url: str) -> list[list[int]]:
 def file_time(file: Path) -> float:
     with closing(sqlite3.connect(file, factory=Database)) as db:
         db.read_clock()
-        return db.now()
+        return db.time()
 
 
 @STEPS

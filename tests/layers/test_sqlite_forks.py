@@ -54,7 +54,7 @@ print(ended(layer._connections.run_sync(fork)), ids())
 # before the layer's runs behind it: what it adds is there at the very moment of the fork.
 COMES_MEANWHILE = """
 import os, sys
-os.register_at_fork(before=lambda: connections._using.add(1))
+os.register_at_fork(before=lambda: connections._openers.add(1))
 from channelmap.layers.sqlite import connections
 """
 
@@ -63,7 +63,7 @@ pid = os.fork()
 if pid == 0:
     send(1)
     os._exit(0)
-connections._using.discard(1)
+connections._openers.discard(1)
 print(ended(pid), ids())
 """
 

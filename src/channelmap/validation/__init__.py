@@ -11,6 +11,7 @@ from channelmap.validation.engine import (
     SchemaSet,
     SchemaUnusable,
     Validator,
+    is_engine_failure,
     schema_mismatches,
     with_type,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "SchemaSet",
     "SchemaUnusable",
     "Validator",
+    "is_engine_failure",
     "is_plain",
     "plain",
     "plain_copy",

@@ -55,6 +55,11 @@ def is_panic(error: BaseException) -> bool:
     return not isinstance(error, Exception | KeyboardInterrupt | SystemExit | GeneratorExit)
 
 
+def is_engine_failure(error: BaseException) -> bool:
+    """Whether an error means that the engine could not decide; then nothing fits."""
+    return isinstance(error, _ENGINE_FAILURES) or is_panic(error)
+
+
 class SchemaUnusable(Exception):
     """A schema that its metaschema accepts cannot be compiled all the same; says why."""
 
@@ -91,12 +96,15 @@ class Validator:
         uri: what its relative references are relative to.
         others: the schemas that it may refer to.
 
+    Attributes:
+        accepts: what `fits` asks, for one who handles its `is_engine_failure` and saves a call for each event.
+
     Raises:
         SchemaUnusable: it cannot be compiled.
 
     """
 
-    __slots__ = ("_engine", "_engine_accepts", "_others", "_parts", "_registry", "_schema", "_uri", "bundle")
+    __slots__ = ("_engine", "_others", "_parts", "_registry", "_schema", "_uri", "accepts", "bundle")
 
     def __init__(self, schema: Schema, uri: str = BASE_URI, others: SchemaSet | None = None) -> None:
         self._schema = schema
@@ -120,37 +128,26 @@ class Validator:
             raise SchemaUnusable(error.message) from None
         except (*_ENGINE_FAILURES, jsonschema_rs.ReferencingError) as error:
             raise SchemaUnusable(str(error)) from None
-        self._engine_accepts: Callable[[Any], bool] = self._first_verdict
+        self.accepts: Callable[[Any], bool] = self._first_verdict
 
     def is_valid(self, event: dict[str, Any]) -> bool:
         """Whether an event consists of JSON values and fits the schema."""
-        try:
-            return (is_plain(event) or unsupported(event) is None) and self._engine_accepts(event)
-        except _ENGINE_FAILURES:
-            return False
-        except BaseException as error:
-            # Not by `no_panic`: here each event passes.
-            if not is_panic(error):
-                raise
-            return False
+        return (is_plain(event) or unsupported(event) is None) and self.fits(event)
 
     def fits(self, instance: Any) -> bool:
         """Whether a value fits the schema that is known to be JSON and not too deep: nobody stands guard here."""
         try:
-            return self._engine_accepts(instance)
-        except _ENGINE_FAILURES:
-            return False
+            return self.accepts(instance)
         except BaseException as error:
-            # Not by `no_panic`: here each event passes.
-            if not is_panic(error):
+            if not is_engine_failure(error):
                 raise
             return False
 
     def _first_verdict(self, instance: Any) -> bool:
         """Judge for the first time: whether the engine can judge in time is not asked before anything is judged."""
         self._walked.may_ask_engine = not grows(self._walked)
-        self._engine_accepts = self._engine.is_valid if self._walked.may_ask_engine else self._descend
-        return self._engine_accepts(instance)
+        self.accepts = self._engine.is_valid if self._walked.may_ask_engine else self._descend
+        return self.accepts(instance)
 
     def _descend(self, instance: Any) -> bool:
         """Judge without the engine: slower, and each part of the schema only once for each value."""

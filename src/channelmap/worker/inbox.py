@@ -190,7 +190,7 @@ class Inbox:
             self.ledger.close()
             self._unsupported(error)
             return False
-        if all(map(self._is_fit, taken)):
+        if self._are_fit(taken):
             if taken:
                 self._decryption.note_readable()
             self.ledger.add(taken)
@@ -216,6 +216,12 @@ class Inbox:
             return False
         # A worker that dies of an event cannot say so: the layer counts it.
         return self.service.retry is None or delivery.attempt <= self.service.retry.attempts
+
+    def _are_fit(self, deliveries: list[Delivery]) -> bool:
+        if self._lease is None:
+            # Without a call for each.
+            return not [one for one in deliveries if not (one.event and one.event.get("type"))]
+        return all(map(self._is_fit, deliveries))
 
     async def _bury_unfit(self) -> None:
         unfit = self.ledger.sort_out(self._is_fit)

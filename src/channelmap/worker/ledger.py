@@ -73,10 +73,15 @@ class Ledger:
             except IndexError:
                 return
 
-    def add(self, taken: Iterable[Delivery]) -> None:
+    def add(self, taken: Collection[Delivery]) -> None:
         """Enter what can be handed out."""
-        for delivery in taken:
-            (self.returning if self.closed else self.suspects if delivery.suspect else self.prefetched).append(delivery)
+        if self.closed:
+            self.returning += taken
+        elif suspects := [delivery for delivery in taken if delivery.suspect]:
+            self.suspects += suspects
+            self.prefetched += [delivery for delivery in taken if not delivery.suspect]
+        else:
+            self.prefetched += taken
 
     def begin(self, place: Place, suspect: Delivery) -> None:
         """Turn a suspect that is beginning into a place's current delivery."""
@@ -90,7 +95,7 @@ class Ledger:
 
     def sort_out(self, is_fit: Callable[[Delivery], bool]) -> list[Delivery]:
         """Enter those undeliverable ones that can be handed out after all; return the others."""
-        self.add(filter(is_fit, self.undeliverable))
+        self.add([delivery for delivery in self.undeliverable if is_fit(delivery)])
         self.undeliverable = [delivery for delivery in self.undeliverable if not is_fit(delivery)]
         return self.undeliverable
 

@@ -15,7 +15,7 @@ from pathlib import Path
 #: Changes with each start of the machine.
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 #: Counts while the machine is suspended, on Linux and elsewhere.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 #: By so many seconds the wall clock may drift before the file says so.
 _DRIFT_SECS = 1.0
 
@@ -31,24 +31,26 @@ SELECT max(
 class Database(sqlite3.Connection):
     """A connection that knows the time of its file."""
 
+    #: The time of the file at the beginning of the operation that uses the connection, in seconds.
+    now = 0.0
     #: The time of the file minus the time since the machine was started.
-    _offset = 0.0
+    offset = 0.0
     _ahead = 0.0
 
-    def now(self) -> float:
+    def time(self) -> float:
         """Return the time of the file, in seconds."""
-        return time.clock_gettime(_CLOCK) + self._offset
+        return time.clock_gettime(CLOCK) + self.offset
 
     def ahead(self) -> float:
         """Return the wall clock minus the time of the file, to a second: the same until the wall clock is set."""
-        ahead = time.time() - self.now()
+        ahead = time.time() - self.time()
         if abs(ahead - self._ahead) > _DRIFT_SECS:
             self._ahead = ahead
         return self._ahead
 
     def follow_wall_clock(self) -> None:
         """Begin with the time of the wall clock: the file says nothing else."""
-        self._offset = wall_offset()
+        self.offset = wall_offset()
 
     def read_clock(self) -> bool:
         """Begin with the time that the file says; False when the file has to be told another one."""
@@ -57,13 +59,13 @@ class Database(sqlite3.Connection):
         if row is None:
             self.follow_wall_clock()
             return False
-        written, self._offset, self._ahead = row
+        written, self.offset, self._ahead = row
         is_new = written != boot
         if is_new or not boot:
             newest = float(self.execute(_NEWEST).fetchone()[0])
-            is_new = is_new or self.now() < newest
+            is_new = is_new or self.time() < newest
             if is_new:
-                self._offset += max(time.time() - self._ahead, newest) - self.now()
+                self.offset += max(time.time() - self._ahead, newest) - self.time()
         return not is_new and self.ahead() == row[2]
 
     def keep_clock(self) -> None:
@@ -74,7 +76,7 @@ class Database(sqlite3.Connection):
         try:
             # Another process may have been faster.
             if not self.read_clock():
-                self.execute("INSERT OR REPLACE INTO clock VALUES (0, ?, ?, ?)", (_boot(), self._offset, self.ahead()))
+                self.execute("INSERT OR REPLACE INTO clock VALUES (0, ?, ?, ?)", (_boot(), self.offset, self.ahead()))
             self.execute("COMMIT")
         finally:
             if self.in_transaction:
@@ -83,7 +85,7 @@ class Database(sqlite3.Connection):
 
 def wall_offset() -> float:
     """Return the wall clock minus the time since the machine was started: it changes when the wall clock is set."""
-    return time.time() - time.clock_gettime(_CLOCK)
+    return time.time() - time.clock_gettime(CLOCK)
 
 
 def has_stepped(since: float) -> bool:

@@ -8,20 +8,21 @@ import asyncio
 import os
 import random
 import sqlite3
+import sys
 import tempfile
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import get_ident
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from channelmap.environment import derived
 from channelmap.errors import LayerUnavailable, quoted
-from channelmap.layers.sqlite.clock import Database, has_stepped, wall_offset
+from channelmap.layers.sqlite.clock import CLOCK, Database, has_stepped, wall_offset
 from channelmap.layers.sqlite.schema import AlienFile, make_tables, prepare, prepare_to_read
 
 P = ParamSpec("P")
@@ -69,10 +70,12 @@ class Connections:
         self._url = url
         self._greet: Callable[[Database], None] | None = greet
         self._idle: deque[Database] = deque()
+        #: Those that are open: a connection of them that is not idle is in use.
+        self._opened: set[Database] = set()
         self._inode = 0
         self._wall_offset = 0.0
         self._follow_at = 0.0
-        weakref.finalize(self, _close_all, self._idle)
+        weakref.finalize(self, _close_idle, self._idle, self._opened)
         _everywhere.add(self)
 
     async def run(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -105,31 +108,30 @@ class Connections:
         """Whether there is a connection that is not in use."""
         return bool(self._idle)
 
+    @property
+    def are_used(self) -> bool:
+        """Whether a connection is open, when `close` has closed those that are not in use."""
+        return bool(self._opened)
+
     def close(self) -> None:
         """Close what is not in use."""
-        _close_all(self._idle)
+        _close_idle(self._idle, self._opened)
+
+    def abandon(self) -> None:
+        """Use no connection that is open, and close none: they belong to the process that forked this one."""
+        self._idle = _Abandoned(self._idle)
 
     def _once(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        # First say that this thread uses a connection, then look whether one forks: `_before_fork` does it the other
-        # way round, so at least one of the two sees the other.
-        thread = get_ident()
-        _using.add(thread)
+        now = time.clock_gettime(CLOCK)
+        if now >= self._follow_at:
+            self._follow_the_file(now)
         try:
-            if _forking:
-                raise _BusyError("this process is being forked")
-            if _unsafe_since_fork:
-                raise LayerUnavailable(self._url, _unsafe_since_fork)
-            return self._use(operation, *args, **kwargs)
-        finally:
-            _using.discard(thread)
-
-    def _use(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        if time.monotonic() >= self._follow_at:
-            self._follow_the_file()
-        try:
+            # From here to its return the connection is in use. Nothing else is noted: each event passes here.
             db = self._idle.pop()
         except IndexError:
             db = self._open()
+            now = time.clock_gettime(CLOCK)
+        db.now = now + db.offset
         try:
             result = operation(db, *args, **kwargs)
         except sqlite3.Error as error:
@@ -137,7 +139,7 @@ class Connections:
             if _is_locked(error):
                 self._idle.append(db)
             else:
-                db.close()
+                self._close(db)
             raise problem from error
         except BaseException:
             self._idle.append(db)
@@ -145,29 +147,38 @@ class Connections:
         self._idle.append(db)
         return result
 
+    def _close(self, db: Database) -> None:
+        db.close()
+        self._opened.discard(db)
+
     def _open(self) -> Database:
-        db = None
-        try:
-            _make_private(self._path)
-            db = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False, factory=Database)
-            self._wall_offset = wall_offset()
-            prepare(db, durable=self._durable)
-            if self._greet is not None:
-                self._greet(db)
-            self._inode = Path(self._path).stat().st_ino
-        except (sqlite3.Error, AlienFile, OSError) as error:
-            if db is not None:
-                db.close()
-            raise self._problem(error) from error
+        with _opening(self._url):
+            db = None
+            try:
+                _make_private(self._path)
+                db = sqlite3.connect(
+                    self._path, timeout=0, isolation_level=None, check_same_thread=False, factory=Database
+                )
+                self._wall_offset = wall_offset()
+                prepare(db, durable=self._durable)
+                db.now = time.clock_gettime(CLOCK) + db.offset
+                if self._greet is not None:
+                    self._greet(db)
+                self._inode = Path(self._path).stat().st_ino
+            except (sqlite3.Error, AlienFile, OSError) as error:
+                if db is not None:
+                    db.close()
+                raise self._problem(error) from error
+            self._opened.add(db)
         self._greet = None
         return db
 
-    def _follow_the_file(self) -> None:
+    def _follow_the_file(self, now: float) -> None:
         """Leave a file that was deleted or replaced: nobody else would see what is sent to it.
 
         When the wall clock was set, a new connection writes that down.
         """
-        self._follow_at = time.monotonic() + _FOLLOW_SECS
+        self._follow_at = now + _FOLLOW_SECS
         try:
             inode = Path(self._path).stat().st_ino
         except OSError:
@@ -227,9 +238,13 @@ class Readers(Connections):
         super().__init__(path, url, _do_nothing)
         self._writers = writers
 
-    def _use(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def _once(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._writers.is_open:
-            return self._writers._use(operation, *args, **kwargs)  # noqa: SLF001  (one of this class)
+            return self._writers._once(operation, *args, **kwargs)  # noqa: SLF001  (one of this class)
+        with _opening(self._url):
+            return self._read(operation, *args, **kwargs)
+
+    def _read(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         # A connection that reads makes the side files that it lacks, unless it is told that nobody changes the file.
         resting = self._resting()
         try:
@@ -238,6 +253,7 @@ class Readers(Connections):
             try:
                 if not prepare_to_read(db):
                     return _in_an_empty_file(operation, *args, **kwargs)
+                db.now = time.clock_gettime(CLOCK) + db.offset
                 result = operation(db, *args, **kwargs)
             finally:
                 db.close()
@@ -303,13 +319,14 @@ def _is_locked(error: Exception) -> bool:
     return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _close_all(idle: deque[Database]) -> None:
+def _close_idle(idle: deque[Database], opened: set[Database]) -> None:
     while True:
         try:
             db = idle.pop()
         except IndexError:
             return
         db.close()
+        opened.discard(db)
 
 
 # Forks.
@@ -322,27 +339,75 @@ def _close_all(idle: deque[Database]) -> None:
 FORK_PATIENCE_SECS = 30.0
 
 _everywhere: "weakref.WeakSet[Connections]" = weakref.WeakSet()
-#: The threads that use a connection, those that fork, and those of them that could not wait until none was used; adding
-#: and discarding are atomic.
-_using: set[int] = set()
+#: The threads that open a connection, those that fork, and those of them that could not wait until none was used;
+#: adding and discarding are atomic.
+_openers: set[int] = set()
 _forking: set[int] = set()
 _forking_unsafely: set[int] = set()
 #: Why no connection may be opened in this process; empty where one may.
 _unsafe_since_fork = ""
 
 
+class _Abandoned(deque[Database]):
+    """Connections that are never handed out."""
+
+    def pop(self) -> Database:  # type: ignore[override]
+        raise IndexError
+
+
+@contextmanager
+def _opening(url: str) -> Iterator[None]:
+    """Let no thread fork meanwhile.
+
+    Raises:
+        _BusyError: one does.
+        LayerUnavailable: this process may open none.
+
+    """
+    # First say that this thread opens a connection, then look whether one forks: `_before_fork` does it the other way
+    # round, so at least one of the two sees the other.
+    _openers.add(get_ident())
+    try:
+        if _forking:
+            raise _BusyError("this process is being forked")
+        if _unsafe_since_fork:
+            raise LayerUnavailable(url, _unsafe_since_fork)
+        yield
+    finally:
+        _openers.discard(get_ident())
+
+
 def _before_fork() -> None:
     """Wait until no other thread uses a connection, keep them from it, and close those that are idle."""
     _forking.add(get_ident())
     deadline = time.monotonic() + FORK_PATIENCE_SECS
-    while _using:
-        if get_ident() in _using or time.monotonic() >= deadline:
+    while _close_everywhere() or _openers:
+        if _is_inside_operation() or time.monotonic() >= deadline:
             _forking_unsafely.add(get_ident())
-            break
+            return
         time.sleep(_FIRST_DELAY_SECS)
-    # A thread that comes from here on sees that one forks, and opens nothing.
-    for connections in list(_everywhere):
+    # A thread that comes from here on finds no connection, sees that one forks, and opens none.
+
+
+def _close_everywhere() -> bool:
+    """Close all connections that are not in use; say whether others are."""
+    everywhere = list(_everywhere)
+    for connections in everywhere:
         connections.close()
+    return any(connections.are_used for connections in everywhere)
+
+
+def _is_inside_operation() -> bool:
+    """Whether this thread forks in the middle of an operation, for whose end it would wait forever."""
+    frame: Any = sys._getframe()  # noqa: SLF001  (documented)
+    while frame is not None:
+        if frame.f_code in _OPERATIONS:
+            return True
+        frame = frame.f_back
+    return False
+
+
+_OPERATIONS = {Connections._once.__code__, Readers._once.__code__}  # noqa: SLF001  (of this module)
 
 
 def _after_fork_in_parent() -> None:
@@ -354,7 +419,9 @@ def _after_fork_in_child() -> None:
     global _unsafe_since_fork  # noqa: PLW0603  (a property of the process)
     if get_ident() in _forking_unsafely:
         _unsafe_since_fork = "this process was forked in the middle of an operation on the file; start it anew"
-    for threads in (_using, _forking, _forking_unsafely):
+        for connections in list(_everywhere):
+            connections.abandon()
+    for threads in (_openers, _forking, _forking_unsafely):
         threads.clear()
 
 

@@ -129,7 +129,7 @@ class transaction:  # noqa: N801  (reads as the statement that it is; a generato
 
 def append(db: Database, channel: str, body: bytes, limits: Limits) -> bool:
     """Put one event at the end; False when the channel is full."""
-    values = (channel, limits.capacity, channel, db.now(), body)
+    values = (channel, limits.capacity, channel, db.now, body)
     if db.execute(_APPEND, values).rowcount:
         return True
     return expire(db, channel, limits) > 0 and db.execute(_APPEND, values).rowcount > 0
@@ -156,7 +156,7 @@ def append_all(db: Database, channel: str, bodies: Sequence[bytes], limits: Limi
     """Put all of them at the end; or none, and return False."""
     with transaction(db):
         expire(db, channel, limits)
-        now = db.now()
+        now = db.now
         values = [(channel, limits.capacity, channel, now, body) for body in bodies]
         fits = db.executemany(_APPEND, values).rowcount == len(bodies)
         if not fits:
@@ -168,7 +168,7 @@ def expire(db: Database, channel: str, limits: Limits) -> int:
     """Drop what has waited too long at the front, and return how much that was."""
     if limits.expiry is None:
         return 0
-    return db.execute(_EXPIRE, (channel, channel, db.now() - limits.expiry)).rowcount
+    return db.execute(_EXPIRE, (channel, channel, db.now - limits.expiry)).rowcount
 
 
 def clean(db: Database, private: Limits, group_expiry: float) -> None:
@@ -177,7 +177,7 @@ def clean(db: Database, private: Limits, group_expiry: float) -> None:
     names = "SELECT DISTINCT channel FROM events WHERE channel >= 'specific.' AND channel < 'specific/'"
     for (channel,) in db.execute(names).fetchall():
         expire(db, channel, private)
-    db.execute("DELETE FROM members WHERE added < ?", (db.now() - group_expiry,))
+    db.execute("DELETE FROM members WHERE added < ?", (db.now - group_expiry,))
 
 
 def take(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
@@ -185,7 +185,7 @@ def take(db: Database, channel: str, limit: int, lease: float | None, limits: Li
     while True:
         # Looking needs no lock: an idle worker holds nobody up.
         waiting, due = db.execute(_LOOK, (channel, channel)).fetchone()
-        left = None if due is None else due - db.now()
+        left = None if due is None else due - db.now
         overdue = left is not None and left <= 0
         if not (waiting or overdue):
             return Taken([], due=left)
@@ -209,12 +209,12 @@ def _take_front(db: Database, channel: str, limit: int, lease: float | None, lim
     rows = _remove_front(db, channel, limit, limits)
     if lease is None or not rows:
         return Taken(rows, ahead=db.ahead())
-    return Taken(rows, _lease(db, channel, rows, db.now() + lease), ahead=db.ahead())
+    return Taken(rows, _lease(db, channel, rows, db.now + lease), ahead=db.ahead())
 
 
 def _take_overdue(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
     """Take what comes again, and then from the front; under a lease a suspect is taken alone."""
-    now = db.now()
+    now = db.now
     again: list[Row] = []
     crashes: int | None = None
     for id_, sent, attempt, body, state, crashed in db.execute(_OVERDUE, (channel, now, limit)).fetchall():
@@ -251,7 +251,7 @@ def _remove_front(db: Database, channel: str, limit: int, limits: Limits) -> lis
     if limits.expiry is None:
         return rows
     # Behind one that came back older ones may stand.
-    oldest = db.now() - limits.expiry
+    oldest = db.now - limits.expiry
     return [row for row in rows if row[1] >= oldest or row[2] > 1]
 
 
@@ -273,7 +273,7 @@ def release(db: Database, leases: Sequence[int]) -> None:
 
 def postpone(db: Database, leases: Sequence[int], delay: float) -> None:
     """Let the leases run out `delay` seconds from now, neither before nor later."""
-    until = db.now() + delay
+    until = db.now + delay
     with transaction(db):
         db.executemany("UPDATE leases SET until = ? WHERE id = ?", [(until, lease) for lease in leases])
 
@@ -286,7 +286,7 @@ def begin(db: Database, lease: int) -> bool:
 def retry(db: Database, lease: int, delay: float) -> None:
     """End a lease; its event comes again `delay` seconds from now."""
     with transaction(db):
-        db.execute(_RETRY, (db.now() + delay, lease))
+        db.execute(_RETRY, (db.now + delay, lease))
         db.execute("DELETE FROM leases WHERE id = ?", (lease,))
 
 
@@ -323,13 +323,13 @@ def read_leased(db: Database, channel: str, after: int, limit: int) -> list[Row]
 
 def read_waiting(db: Database, channel: str, after: int, limit: int, expiry: float | None) -> list[Row]:
     """Read up to `limit` events that wait, those with ids above `after` and not older than `expiry`; as above."""
-    oldest = -math.inf if expiry is None else db.now() - expiry
+    oldest = -math.inf if expiry is None else db.now - expiry
     return db.execute(_READ_WAITING, (db.ahead(), channel, after, oldest, limit)).fetchall()
 
 
 def join(db: Database, group: str, channel: str) -> None:
     """Make the channel a member of the group as from now."""
-    db.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?)", (group, channel, db.now()))
+    db.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?)", (group, channel, db.now))
 
 
 def leave(db: Database, group: str, channel: str) -> None:
@@ -345,7 +345,7 @@ def append_to_group(
     Those get theirs from a durable connection.
     """
     with transaction(db):
-        db.execute("DELETE FROM members WHERE name = ? AND added < ?", (group, db.now() - expiry))
+        db.execute("DELETE FROM members WHERE name = ? AND added < ?", (group, db.now - expiry))
         members = db.execute("SELECT channel FROM members WHERE name = ?", (group,)).fetchall()
         durable = [channel for (channel,) in members if limits_of(channel).durable]
         others = [channel for (channel,) in members if not limits_of(channel).durable]
