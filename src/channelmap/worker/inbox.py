@@ -124,12 +124,14 @@ class Inbox:
         while not self.ledger.closed:
             async with self._refilling:
                 while not (self.ledger.closed or self.ledger.suspects):
-                    # A handler's thread may have taken the last one.
-                    with suppress(IndexError):
+                    try:
                         place.current = self.ledger.prefetched.popleft()
+                    except IndexError:
+                        # Perhaps a handler's thread has taken the last one.
+                        if not await self.refill():
+                            return None
+                    else:
                         return place.current
-                    if not await self.refill():
-                        return None
                 if self.ledger.closed:
                     return None
                 suspect = self.ledger.suspects.popleft()

@@ -5,6 +5,7 @@ import select
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import hiredis
@@ -68,12 +69,13 @@ class PlainWire:
     def call(self, *command: Any) -> Any:
         """Send a command and wait for its reply."""
         data = hiredis.pack_command(command)
-        delivery = Delivery(self._socket) if len(data) > LARGE else None
-        unsent = memoryview(data)
-        while unsent:
-            unsent = unsent[self._patiently(delivery, self._socket.send, unsent[:LARGE]) :]
+        receive: Callable[[int], bytes] = self._socket.recv
+        if len(data) > LARGE:
+            receive = self._send_large(data)
+        else:
+            self._socket.sendall(data)
         while (reply := self._reader.gets()) is _NOTHING:
-            answer = self._patiently(delivery, self._socket.recv, 65_536)
+            answer = receive(65_536)
             if not answer:
                 raise Lost("the server closed the connection")
             self._reader.feed(answer)
@@ -81,15 +83,13 @@ class PlainWire:
             raise reply
         return reply
 
-    @staticmethod
-    def _patiently(delivery: Delivery | None, operation: Callable[[Any], T], argument: Any) -> T:
-        """Use the socket, which has a time-out; begin anew while the server is still receiving the command."""
-        while True:
-            try:
-                return operation(argument)
-            except TimeoutError:
-                if delivery is None or not delivery.advanced():
-                    raise
+    def _send_large(self, data: bytes) -> Callable[[int], bytes]:
+        """Send a command whose transfer may take longer than the patience; return what receives its reply."""
+        delivery = Delivery(self._socket)
+        unsent = memoryview(data)
+        while unsent:
+            unsent = unsent[_patiently(delivery, self._socket.send, unsent[:LARGE]) :]
+        return partial(_patiently, delivery, self._socket.recv)
 
     def close(self) -> None:
         """Close it."""
@@ -171,18 +171,22 @@ class Plain:
     def _once(self, place: Place, key: str, use: Callable[[_Call], Any], asked: Address | None = None) -> Any:
         try:
             address = asked or place.known(key) or place.find(key, ask)
-            wire = _pick(self._idle_at(place, address)) or self._open(place, address)
+            idle = self._idle_at(place, address)
+            wire = _pick(idle) or self._open(place, address)
         except OSError as error:
             raise Unreached from error
         try:
             result = use(wire.call if asked is None else _asking(wire))
         except hiredis.ReplyError:
-            self._keep(place, address, wire)
+            idle.append(wire)
             raise
         except BaseException:
             wire.close()
             raise
-        self._keep(place, address, wire)
+        if place.has_left(address):
+            wire.close()
+        else:
+            idle.append(wire)
         return result
 
     def _open(self, place: Place, address: Address) -> PlainWire:
@@ -195,18 +199,22 @@ class Plain:
                     left.pop().close()
         return wire
 
-    def _keep(self, place: Place, address: Address, wire: PlainWire) -> None:
-        if place.has_left(address):
-            wire.close()
-        else:
-            self._idle_at(place, address).append(wire)
-
     def _idle_at(self, place: Place, address: Address) -> "deque[PlainWire]":
         if self._pid != os.getpid():
             # What a fork inherits is its parent's: two would read each other's replies.
             self.close()
             self._pid = os.getpid()
         return self._idle.setdefault((place, address), deque())
+
+
+def _patiently(delivery: Delivery, operation: Callable[[Any], T], argument: Any) -> T:
+    """Use a socket, which has a time-out; begin anew while the server is still receiving the command."""
+    while True:
+        try:
+            return operation(argument)
+        except TimeoutError:
+            if not delivery.advanced():
+                raise
 
 
 def _asking(wire: PlainWire) -> _Call:

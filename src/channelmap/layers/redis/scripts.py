@@ -36,17 +36,16 @@ _NOW = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
 """
+# The server writes a number that it is given with all its digits; `tostring` would not.
 _EXPIRE = """
-if ARGV[1] ~= '' then
-    redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.17g', now - ARGV[1]))
-end
+if ARGV[1] ~= '' then redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1]) end
 """
 # Scores that would be the same differ by as little as they can, or the order of a sender would be lost.
 _ADD = f"""
 local last = 0
 local function add(score, member)
     last = math.max(math.min(tonumber(score), now + {_SKEW_SECS}), now - {_SKEW_SECS}, last + 2.5e-7)
-    redis.call('ZADD', KEYS[1], string.format('%.17g', last), member)
+    redis.call('ZADD', KEYS[1], last, member)
 end
 """
 
