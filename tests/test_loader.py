@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -582,3 +583,57 @@ def test_a_garbage_collector_that_was_stopped_before_a_contract_loads_stays_stop
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def release(directory: Path, name: str, **files: str) -> Contract:
+    """Load a contract of three event types from a directory of its own; `files` are written differently."""
+    where = directory / name
+    where.mkdir()
+    size = {"type": "object", "properties": {"size": {"$ref": "size.json"}}}
+    usual = {
+        "channels": "version: 1\nlayer: 'memory://'\nchannels: {jobs: {consumer: a.B, events: "
+        "{resize: sized.json, report: alone.json, inline: {schema: {required: [id]}}}}}\n",
+        "sized": json.dumps(size),
+        "alone": json.dumps({"type": "object", "required": ["id"]}),
+        "size": json.dumps({"type": "integer"}),
+    } | files
+    (where / "channels.yaml").write_text(usual.pop("channels"))
+    for file, text in usual.items():
+        (where / f"{file}.json").write_text(text)
+    return load(where / "channels.yaml")
+
+
+def shared(one: Contract, other: Contract) -> set[str]:
+    """Name the event types whose schemas were compiled once for both contracts."""
+    before, after = one.channel("jobs").events, other.channel("jobs").events
+    return {name for name in before if before[name].validator is after[name].validator}
+
+
+def test_another_release_compiles_only_what_is_written_differently(directory: Path) -> None:
+    first = release(directory, "first")
+    assert shared(first, release(directory, "same")) == {"resize", "report"}
+    other = release(directory, "other", alone=json.dumps({"type": "object", "required": ["name"]}))
+    assert shared(first, other) == {"resize"}
+    assert other.channel("jobs").judge({"type": "report", "id": 1}) is not None
+
+
+def test_a_schema_is_compiled_anew_where_a_file_that_it_refers_to_is_written_differently(directory: Path) -> None:
+    first = release(directory, "first")
+    other = release(directory, "other", size=json.dumps({"type": "string"}))
+    assert shared(first, other) == {"report"}
+    assert first.channel("jobs").judge({"type": "resize", "size": "L"}) is not None
+    assert other.channel("jobs").judge({"type": "resize", "size": "L"}) is None
+    assert shared(first, release(directory, "third")) == {"resize", "report"}
+
+
+def test_what_a_known_schema_refers_to_must_be_there_in_another_release(directory: Path) -> None:
+    first = release(directory, "first")
+    with pytest.raises(ContractError, match="schema-syntax"):
+        release(directory, "other", size="{")
+    assert first.channel("jobs").judge({"type": "resize", "size": 1}) is None
+
+
+def test_compiled_schemas_end_with_the_contracts_that_use_them(directory: Path) -> None:
+    kept = weakref.ref(release(directory, "first").channel("jobs").events["report"].validator)
+    gc.collect()
+    assert kept() is None

@@ -22,6 +22,7 @@ from channelmap.validation import (
     with_type,
 )
 from channelmap.validation.descent import Descent
+from channelmap.validation.growth import grows, is_small
 from channelmap.validation.parts import Parts
 
 
@@ -187,6 +188,32 @@ def test_verdict_and_reason_come_in_time_where_each_definition_would_double_the_
     name = "type" if keyword == "allOf" else keyword
     assert reasons(validator, {"v": "a"}) == ("schema-mismatch", (Violation("$.v", name, message),))
     assert validator.is_valid({"v": 1}) == (keyword != "oneOf")
+
+
+def layered(layers: list[int], *, keyword: str = "anyOf") -> dict[str, Any]:
+    """A schema of definitions of which each refers to the next one so many times."""
+    definitions: dict[str, Any] = {
+        f"d{number}": {keyword: [{"$ref": f"#/$defs/d{number + 1}"}] * abreast} for number, abreast in enumerate(layers)
+    }
+    return {"$ref": "#/$defs/d0", "$defs": {**definitions, f"d{len(layers)}": {"type": "object"}}}
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=20), st.sampled_from(["anyOf", "allOf", "oneOf"]))
+def test_a_schema_that_is_taken_for_small_is_one_that_the_engine_judges_in_time(
+    layers: list[int], keyword: str
+) -> None:
+    schema = layered(layers, keyword=keyword)
+    assert not (is_small(schema, {}) and grows(Parts(schema, "urn:x", {}, None)))
+    assert not (is_small({"$ref": "urn:y"}, {"urn:y": schema}) and grows(Parts(schema, "urn:x", {}, None)))
+
+
+def test_small_schemas_are_small_and_those_with_too_many_parts_are_not() -> None:
+    assert is_small({"properties": {"id": {"type": "integer"}, "tags": {"items": {"type": "string"}}}}, {})
+    assert is_small(layered([1, 1]), {})
+    assert not is_small(layered([3] * 4), {})
+    assert not is_small({"anyOf": [True] * 30}, {})
+    assert not is_small({"$ref": "urn:y"}, {"urn:y": {"properties": {str(number): {} for number in range(30)}}})
+    assert not is_small({"$ref": "https://json-schema.org/draft/2020-12/schema"}, {})
 
 
 def test_the_verdict_comes_in_time_where_each_level_of_the_event_would_double_the_work() -> None:

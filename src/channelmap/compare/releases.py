@@ -50,6 +50,8 @@ class ReleasedType:
 
     def says_the_same(self, other: "ReleasedType") -> bool:
         """Whether both schemas say the same; nothing is rewritten to find that out of two that are written alike."""
+        if self.validator is not None and self.validator is other.validator:
+            return True
         return (self.written is not None and self.written == other.written) or self.digest == other.digest
 
 

@@ -62,6 +62,7 @@ class Files:
         self.found: list[Diagnostic] = []
         self._resolved_root = root.resolve()
         self._documents: dict[Path, Document | None] = {}
+        self._directories: dict[str, Path] = {}
 
     @property
     def paths(self) -> frozenset[Path]:
@@ -78,14 +79,13 @@ class Files:
 
         """
         try:
-            path = (self._resolved_root / name).resolve()
-            relative = path.relative_to(self._resolved_root)
+            path = self._resolved(name)
         except (ValueError, OSError, RuntimeError):
             message = f"{quoted(name)} is outside the directory of the contract"
             self._note(mention, "path-outside-root", message, "move the file below that directory")
             return None
         if self._fetch is not None and path not in self._documents:
-            self._fetch(relative.as_posix())
+            self._fetch(path.relative_to(self._resolved_root).as_posix())
         # Not `path.exists`, which raises where a name is too long, or a directory may not be entered.
         if not os.path.exists(path):  # noqa: PTH110
             self._note(mention, _MISSING[kind], f"there is no file {quoted(name)}", near_names(path))
@@ -93,6 +93,20 @@ class Files:
         if path not in self._documents:
             self._documents[path] = self._read(path, name, kind)
         return self._documents[path]
+
+    def _resolved(self, name: str) -> Path:
+        """Follow the symbolic links of a name; ValueError when it leads out of the root."""
+        directory, _, file = name.rpartition("/")
+        if directory not in self._directories:
+            self._directories[directory] = (self._resolved_root / directory).resolve()
+        path = self._directories[directory] / file
+        # Not by `resolve` alone: of ten thousand files each step from the root would be looked at each time.
+        # (Not `path.is_symlink`, which raises where a name is too long.)
+        if file in {"", ".", ".."} or os.path.islink(path):  # noqa: PTH114
+            path = path.resolve()
+        if not path.is_relative_to(self._resolved_root):
+            raise ValueError(name)
+        return path
 
     def with_id(self, identities: set[str], directory: str) -> str:
         """Return the name of a schema file that has one of these as its `$id`, or nothing.

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from channelmap.contract import Written
 from channelmap.diagnostics import Code, Diagnostic
@@ -35,6 +36,17 @@ class Source:
     pointer: Pointer
     uri: str
     schema: Any
+
+    @property
+    def known(self) -> Validator | None:
+        """The validator of a file of the same URI and text, if one is in use."""
+        return None if self.pointer else _in_use.get((self.uri, self.document.text.text))
+
+
+#: The validators in use that were made of files, by the URI and text of the file, and what each file refers to. So a
+#: contract that is loaded once more, or another release of it, costs only what is written differently.
+_in_use: WeakValueDictionary[tuple[str, str], Validator] = WeakValueDictionary()
+_outlines_in_use: WeakKeyDictionary[Validator, Outline] = WeakKeyDictionary()
 
 
 class Schemas:
@@ -101,8 +113,9 @@ class Schemas:
         """Check a schema and whatever it refers to, each once; None when it is no schema."""
         if source.uri not in self._outlines:
             self._outlines[source.uri] = None
-            if self._is_schema(source):
-                result = outline(source.schema, source.uri)
+            known = source.known
+            if known is not None or self._is_schema(source):
+                result = outline(source.schema, source.uri) if known is None else _outlines_in_use[known]
                 self._outlines[source.uri] = result
                 self._schemas[source.uri] = placed(source.schema, result)
                 self._followed.append(source)
@@ -205,16 +218,35 @@ class Schemas:
 
     def _compile(self) -> None:
         sets: dict[frozenset[str], SchemaSet] = {}
+        alike: dict[tuple[frozenset[str], SchemaSet | None], bool] = {}
         for uri, source in {source.uri: source for source in self._sources.values()}.items():
             referred = self._referred_by(uri)
+            if (known := source.known) is not None:
+                key = referred, known.others
+                if key not in alike:
+                    alike[key] = known.others is not None and known.others.schemas == self._placed(referred)
+                if alike[key]:
+                    self._validators[uri] = known
+                    continue
             try:
                 if referred not in sets:
-                    sets[referred] = SchemaSet((other, self._schemas[other]) for other in referred)
-                self._validators[uri] = Validator(with_type(self._schemas[uri]), uri, sets[referred])
+                    sets[referred] = SchemaSet(self._placed(referred).items())
+                self._validators[uri] = self._new_validator(source, sets[referred])
             except SchemaUnusable as error:
                 # It may be one of those that it refers to which cannot be compiled.
                 if not [pattern for each in self._followed for pattern in self._note_patterns(each)]:
                     self._note(source, (), "schema-invalid", f"the schema cannot be used: {error.reason}")
+
+    def _placed(self, uris: frozenset[str]) -> dict[str, Any]:
+        return {uri: self._schemas[uri] for uri in uris}
+
+    def _new_validator(self, source: Source, others: SchemaSet) -> Validator:
+        validator = Validator(with_type(self._schemas[source.uri]), source.uri, others)
+        outlined = self._outlines[source.uri]
+        if not source.pointer and outlined is not None:
+            _outlines_in_use[validator] = outlined
+            _in_use.setdefault((source.uri, source.document.text.text), validator)
+        return validator
 
     def _referred_by(self, uri: str) -> frozenset[str]:
         """Return the URIs of the files that a schema refers to, directly or through others; its own only if one does.

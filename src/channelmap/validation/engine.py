@@ -11,7 +11,7 @@ import jsonschema_rs
 
 from channelmap.errors import Violation, text_of
 from channelmap.validation.descent import Descent, TooLong
-from channelmap.validation.growth import grows
+from channelmap.validation.growth import grows, is_small
 from channelmap.validation.guard import is_plain, unsupported
 from channelmap.validation.parts import PATTERNS, Parts
 from channelmap.validation.wording import Mismatch, mismatch
@@ -97,6 +97,7 @@ class Validator:
         others: the schemas that it may refer to.
 
     Attributes:
+        others: as given.
         accepts: what `fits` asks, for one who handles its `is_engine_failure` and saves a call for each event.
 
     Raises:
@@ -104,11 +105,15 @@ class Validator:
 
     """
 
-    __slots__ = ("_engine", "_others", "_parts", "_registry", "_schema", "_uri", "accepts", "bundle")
+    __slots__ = (
+        *("__weakref__", "_engine", "_others", "_parts", "_registry", "_schema", "_uri"),
+        *("accepts", "bundle", "others"),
+    )
 
     def __init__(self, schema: Schema, uri: str = BASE_URI, others: SchemaSet | None = None) -> None:
         self._schema = schema
         self._uri = uri
+        self.others = others
         self._others = others.schemas if others is not None else {}
         self._registry = others.registry if others is not None else None
         self._parts: Parts | None = None
@@ -145,8 +150,10 @@ class Validator:
 
     def _first_verdict(self, instance: Any) -> bool:
         """Judge for the first time: whether the engine can judge in time is not asked before anything is judged."""
-        self._walked.may_ask_engine = not grows(self._walked)
-        self.accepts = self._engine.is_valid if self._walked.may_ask_engine else self._descend
+        if not is_small(self._schema, self._others):
+            self._walked.may_ask_engine = not grows(self._walked)
+        may_ask = self._parts is None or self._parts.may_ask_engine
+        self.accepts = self._engine.is_valid if may_ask else self._descend
         return self.accepts(instance)
 
     def _descend(self, instance: Any) -> bool:

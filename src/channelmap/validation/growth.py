@@ -5,13 +5,16 @@ one a million times. Only where definitions refer back to themselves, it remembe
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from channelmap.validation.parts import Part, Parts
 
 #: So many take the engine about a millisecond.
 _MOST = 50_000
+#: Through so many steps from schema to schema lead at most 3 ** (28 / 3) ways: always three abreast.
+_FEW = 28
 
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
 _MAPS = ("properties", "patternProperties", "dependentSchemas", "dependencies")
@@ -27,6 +30,27 @@ _OF_SAME_VALUE = frozenset(
 #: Keywords that hold schemas, or refer to one.
 _FOLLOWED = frozenset({*_LISTS, *_MAPS, *_SINGLES, "$ref"})
 _ANY: str | int = -1
+
+
+def is_small(schema: Any, others: Mapping[str, Any]) -> bool:
+    """Whether a schema, with those that it may refer to, has too few parts to grow: that is seen at a glance."""
+    left = _FEW
+    waiting = [schema, *others.values()]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            left -= 1 + ("$ref" in value)
+            if str(value.get("$ref")).startswith("http"):
+                # This may be the schema of all schemas, which is not among the others.
+                return False
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+        elif value is True or value is False:
+            left -= 1
+        if left < 0:
+            return False
+    return True
 
 
 def grows(parts: Parts) -> bool:
