@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import jsonschema_rs
 import pytest
@@ -13,6 +14,7 @@ from channelmap.cli import channelmap
 from channelmap.cli.exits import Exit
 from channelmap.cli.exits import run as cli_run
 from channelmap.layers.memory import MemoryChannelLayer
+from channelmap.loader import schemas
 from channelmap.validation import algebra
 
 GOOD = {"type": "job", "id": 1}
@@ -34,7 +36,13 @@ class Panicking:
 
 
 @pytest.fixture
-def panics_while_judging(monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No schema that another test compiled is used, nor is one of these tests by others."""
+    monkeypatch.setattr(schemas, "_in_use", WeakValueDictionary())
+
+
+@pytest.fixture
+def panics_while_judging(nothing_compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
     make = jsonschema_rs.validator_for
 
     def validator_for(schema: Any, **options: Any) -> Any:
@@ -44,7 +52,7 @@ def panics_while_judging(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def panics_while_compiling(monkeypatch: pytest.MonkeyPatch) -> None:
+def panics_while_compiling(nothing_compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
     make = jsonschema_rs.validator_for
 
     def validator_for(schema: Any, **options: Any) -> Any:
