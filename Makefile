@@ -8,8 +8,9 @@ READY := $(VENV)/.ready
 PINNED := requirements/dev.txt
 MUTANT_PINNED := requirements/mutants.txt
 PYTHONS := python3.11 python3.12 python3.13
-# Each test has files, servers and processes of its own. A processor that waits for a test takes half of the others' rest.
-IN_PARALLEL := -n auto --dist worksteal
+# Each test has files, servers and processes of its own. One runner more than processors: tests wait for processes too.
+RUNNERS = $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
+IN_PARALLEL = -n $(RUNNERS) --dist worksteal
 
 # Settings of another project must not leak into this one.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
