@@ -270,7 +270,8 @@ class ChannelLayer(ABC):
     async def give_back(self, deliveries: Sequence[Delivery]) -> None:
         """Put deliveries that were not begun to the front again, in their order, whatever the capacity.
 
-        Each comes again with the same attempt, and a suspect as a suspect.
+        Of those that several calls give back, a layer may put the one first that was sent first. Each comes again with
+        the same attempt, and a suspect as a suspect.
         """
 
     @abstractmethod
