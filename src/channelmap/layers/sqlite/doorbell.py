@@ -53,7 +53,7 @@ class Ringer:
         if directory is None:
             self._look()
         else:
-            found = directory.status
+            found = directory.status()
             if found.st_mtime_ns != self._listed_ns or not found.st_nlink:
                 self._look()
         message = channel.encode()
@@ -71,7 +71,7 @@ class Ringer:
         """See which bells hang: the directory is new, or some have come and gone."""
         with suppress(OSError):
             directory = SocketDirectory(self._path)
-            changed_ns = directory.status.st_mtime_ns
+            changed_ns = directory.status().st_mtime_ns
             ropes = {name: self._bells.get(name) or self._tie(directory, name) for name in directory.names()}
             self._bells = {name: rope for name, rope in ropes.items() if rope is not None}
             self._directory = directory
@@ -200,7 +200,7 @@ class Doorbell:
 
     def _is_reachable(self, directory: SocketDirectory) -> bool:
         # A directory that was deleted, and perhaps made anew, is still there for those who hold it open.
-        return directory.status.st_nlink > 0 and directory.holds(self._name)
+        return directory.status().st_nlink > 0 and directory.holds(self._name)
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         period = POLL_SECS if self._socket is None else HEARTBEAT_SECS
