@@ -160,6 +160,19 @@ def test_the_event_and_its_type_may_be_instances_of_subclasses() -> None:
     assert repr(admitted(event)) == "{'type': 'job', 'id': 1}"
 
 
+class Unhashable(str):
+    """Raises something of its own where a dict is asked for it."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        raise RuntimeError("no hash")
+
+
+def test_a_type_whose_hash_raises_is_taken_as_its_value() -> None:
+    assert repr(admitted({"type": Unhashable("job"), "id": 1})) == "{'type': 'job', 'id': 1}"
+
+
 @both_types
 def test_an_event_of_plain_values_is_not_copied(event_type: str) -> None:
     for value in (1, "é", [1, {"a": (1.5, None)}], list(range(50))):

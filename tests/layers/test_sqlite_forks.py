@@ -58,6 +58,16 @@ os.register_at_fork(before=lambda: connections._openers.add(1))
 from channelmap.layers.sqlite import connections
 """
 
+# Ctrl-C may come at the moment at which an operation has taken a connection and not yet begun.
+TORN_OUT = """
+layer._connections._idle.pop()
+pid = os.fork()
+if pid == 0:
+    send(1)
+    os._exit(0)
+print(ended(pid), ids())
+"""
+
 SENDS = """
 pid = os.fork()
 if pid == 0:
@@ -114,6 +124,10 @@ def test_a_child_that_is_forked_inside_an_operation_fails_loudly_and_its_parent_
 
 def test_a_thread_that_comes_while_its_process_forks_does_not_spoil_the_child(tmp_path: Path) -> None:
     assert run(SENDS, tmp_path, first=COMES_MEANWHILE) == "0 [0, 1]\n"
+
+
+def test_a_connection_that_was_torn_out_of_its_operation_does_not_spoil_later_forks(tmp_path: Path) -> None:
+    assert run(TORN_OUT, tmp_path) == "0 [0, 1]\n"
 
 
 def test_a_pool_of_forked_processes_sends_beside_a_thread_of_its_parent(tmp_path: Path) -> None:

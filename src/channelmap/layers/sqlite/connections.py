@@ -5,6 +5,7 @@ never waits inside SQLite for another process (`timeout=0`): the caller waits in
 """
 
 import asyncio
+import gc
 import os
 import random
 import sqlite3
@@ -71,7 +72,7 @@ class Connections:
         self._greet: Callable[[Database], None] | None = greet
         self._idle: deque[Database] = deque()
         #: Those that are open: a connection of them that is not idle is in use.
-        self._opened: set[Database] = set()
+        self._opened: weakref.WeakSet[Database] = weakref.WeakSet()
         self._inode = 0
         self._wall_offset = 0.0
         self._follow_at = 0.0
@@ -119,7 +120,9 @@ class Connections:
 
     def abandon(self) -> None:
         """Use no connection that is open, and close none: they belong to the process that forked this one."""
-        self._idle = _Abandoned(self._idle)
+        abandoned = _Abandoned(self._idle)
+        self._idle.clear()
+        self._idle = abandoned
 
     def _once(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         now = time.clock_gettime(CLOCK)
@@ -319,7 +322,7 @@ def _is_locked(error: Exception) -> bool:
     return _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def _close_idle(idle: deque[Database], opened: set[Database]) -> None:
+def _close_idle(idle: deque[Database], opened: "weakref.WeakSet[Database]") -> None:
     while True:
         try:
             db = idle.pop()
@@ -337,6 +340,9 @@ def _close_idle(idle: deque[Database], opened: set[Database]) -> None:
 
 #: How long a fork waits for the operations of other threads to end.
 FORK_PATIENCE_SECS = 30.0
+#: After so long a fork looks for connections that nobody has: Ctrl-C may come at the moment at which an operation has
+#: taken one and does not hold it yet. (Each is in a reference cycle of sqlite3's own.)
+_TORN_SECS = 0.5
 
 _everywhere: "weakref.WeakSet[Connections]" = weakref.WeakSet()
 #: The threads that open a connection, those that fork, and those of them that could not wait until none was used;
@@ -380,11 +386,15 @@ def _opening(url: str) -> Iterator[None]:
 def _before_fork() -> None:
     """Wait until no other thread uses a connection, keep them from it, and close those that are idle."""
     _forking.add(get_ident())
-    deadline = time.monotonic() + FORK_PATIENCE_SECS
+    begun, is_tidy = time.monotonic(), False
     while _close_everywhere() or _openers:
-        if _is_inside_operation() or time.monotonic() >= deadline:
+        waited = time.monotonic() - begun
+        if _is_inside_operation() or waited >= FORK_PATIENCE_SECS:
             _forking_unsafely.add(get_ident())
             return
+        if waited >= _TORN_SECS and not is_tidy:
+            gc.collect()
+            is_tidy = True
         time.sleep(_FIRST_DELAY_SECS)
     # A thread that comes from here on finds no connection, sees that one forks, and opens none.
 
