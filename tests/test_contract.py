@@ -112,8 +112,9 @@ def test_the_model_is_frozen() -> None:
     assert (CHANNEL.limits, CHANNEL.service) == (Limits(), Service())
 
 
-def test_a_rejection_is_about_the_event_as_it_was_judged() -> None:
-    event: dict[str, Any] = {"type": "image.made", "id": {"secret": "s3cret-payload"}}
+@pytest.mark.parametrize(("value", "got"), [({"secret": "s3cret-payload"}, "object"), ("s3cret-payload", "string")])
+def test_a_rejection_is_about_the_event_as_it_was_judged(value: Any, got: str) -> None:
+    event: dict[str, Any] = {"type": "image.made", "id": value}
     rejected = CHANNEL.judge(event)
     event["id"] = 1
     event["more"] = 2
@@ -122,7 +123,7 @@ def test_a_rejection_is_about_the_event_as_it_was_judged() -> None:
     first = str(rejected)
     event.clear()
     assert first == str(rejected)
-    assert rejected.violations == (Violation("$.id", "type", "expected integer, got object"),)
+    assert rejected.violations == (Violation("$.id", "type", f"expected integer, got {got}"),)
 
 
 EVERY_KIND: list[Any] = [

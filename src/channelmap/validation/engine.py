@@ -171,6 +171,9 @@ class Validator:
 
         It finds the violations of the event as it is now: a copy of it is kept until then.
         """
+        if is_plain(event):
+            flat = event.copy()
+            return lambda: self._violations(flat)
         kept = json.dumps(event)
         return lambda: self._violations(json.loads(kept))
 
