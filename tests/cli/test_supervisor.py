@@ -412,3 +412,4 @@ def test_workers_that_have_handled_max_events_are_replaced_and_every_event_is_ha
     by_process = Counter(line.split()[0] for line in (served / "done.txt").read_text().splitlines())
     assert len(by_process) >= 5
     assert max(by_process.values()) <= 55
+    assert "has handled as many events as it may: starting a new one" in process.errors

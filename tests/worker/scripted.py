@@ -300,9 +300,9 @@ class Stage:
     ) -> None:
         """Start the worker; channel `a` is served at-least-once if nothing else is said."""
         services = {"a": LEASED} if channels is None else channels
-        drain_timeout = options.pop("drain_timeout", 25.0)
+        drain_timeout, max_events = options.pop("drain_timeout", 25.0), options.pop("max_events", None)
         self.worker = Worker(
-            self.application, services, self.layer, burst=burst, drain_timeout=drain_timeout,
+            self.application, services, self.layer, burst=burst, drain_timeout=drain_timeout, max_events=max_events,
             timing=Timing(clock=self.clock, **options),
         )  # fmt: skip
         self.running = asyncio.ensure_future(self.worker.serve())

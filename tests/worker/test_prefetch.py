@@ -50,6 +50,20 @@ def test_refills_grow_to_ten_milliseconds_of_a_handlers_work() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize(("channels", "most", "largest"), [("a", 200, 20), ("ab", 200, 10), ("a", 5, 1)])
+def test_a_worker_that_may_handle_only_so_many_events_takes_a_tenth_of_them_at_once(
+    channels: str, most: int, largest: int
+) -> None:
+    async def scene(on: Stage) -> None:
+        for channel in channels:
+            on.layer.fill(channel, jobs(1_000))
+        await on.start(dict.fromkeys(channels, Service()), max_events=most)
+        assert max(limit for limit in limits(on) if limit is not None) == largest
+        assert most <= len(on.application.seen) <= most + len(channels) * largest
+
+    play(scene)
+
+
 def test_after_one_slow_handler_the_next_refill_is_small_and_grows_again() -> None:
     async def scene(on: Stage) -> None:
         on.layer.fill("a", [*jobs(7), *jobs(8, 7, blocks=0.005), *jobs(30, 15)])
