@@ -268,7 +268,7 @@ def test_the_engine_is_given_those_files_alone_that_a_schema_refers_to(directory
         "{consumer: a.B, events: {one: one.json, two: two.json, three: three.json, four: four.json}}",
     )
     given_to_the_engine = {
-        name: [uri.rpartition("/")[2] for uri in sorted(event_type.validator._others)]
+        name: [uri.rpartition("/")[2] for uri in sorted(event_type.validator.others.schemas)]
         for name, event_type in loaded.channel("images").events.items()
         if event_type.validator is not None
     }

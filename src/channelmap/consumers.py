@@ -154,7 +154,7 @@ class _Consumer:
                 await _taken_back(private)
 
     def _handler(self, event: Event) -> Callable[[Event], Any]:
-        """Find the method for the first event of a type."""
+        """Find the method for the first event of a type; those that follow cost `dispatch` no further call."""
         name = get_handler_name(event)
         handler = self._handlers[event["type"]] = self._find_handler(name, event)
         return handler

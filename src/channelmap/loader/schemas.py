@@ -218,13 +218,13 @@ class Schemas:
 
     def _compile(self) -> None:
         sets: dict[frozenset[str], SchemaSet] = {}
-        alike: dict[tuple[frozenset[str], SchemaSet | None], bool] = {}
+        alike: dict[tuple[frozenset[str], SchemaSet], bool] = {}
         for uri, source in {source.uri: source for source in self._sources.values()}.items():
             referred = self._referred_by(uri)
             if (known := source.known) is not None:
                 key = referred, known.others
                 if key not in alike:
-                    alike[key] = known.others is not None and known.others.schemas == self._placed(referred)
+                    alike[key] = known.others.schemas == self._placed(referred)
                 if alike[key]:
                     self._validators[uri] = known
                     continue

@@ -97,7 +97,7 @@ class Validator:
         others: the schemas that it may refer to.
 
     Attributes:
-        others: as given.
+        others: as given, or none.
         accepts: what `fits` asks, for one who handles its `is_engine_failure` and saves a call for each event.
 
     Raises:
@@ -106,16 +106,14 @@ class Validator:
     """
 
     __slots__ = (
-        *("__weakref__", "_engine", "_others", "_parts", "_registry", "_schema", "_uri"),
+        *("__weakref__", "_engine", "_parts", "_schema", "_uri"),
         *("accepts", "bundle", "others"),
     )
 
     def __init__(self, schema: Schema, uri: str = BASE_URI, others: SchemaSet | None = None) -> None:
         self._schema = schema
         self._uri = uri
-        self.others = others
-        self._others = others.schemas if others is not None else {}
-        self._registry = others.registry if others is not None else None
+        self.others = others or SchemaSet(())
         self._parts: Parts | None = None
         #: What `structure.standalone` made of the schema, once it was asked.
         self.bundle: Schema | None = None
@@ -123,7 +121,7 @@ class Validator:
             with no_panic():
                 self._engine = jsonschema_rs.validator_for(
                     schema,
-                    registry=self._registry,
+                    registry=self.others.registry,
                     base_uri=uri,
                     validate_formats=True,
                     pattern_options=PATTERNS,
@@ -150,7 +148,7 @@ class Validator:
 
     def _first_verdict(self, instance: Any) -> bool:
         """Judge for the first time: whether the engine can judge in time is not asked before anything is judged."""
-        if not is_small(self._schema, self._others):
+        if not is_small(self._schema, self.others.schemas):
             self._walked.may_ask_engine = not grows(self._walked)
         may_ask = self._parts is None or self._parts.may_ask_engine
         self.accepts = self._engine.is_valid if may_ask else self._descend
@@ -163,7 +161,7 @@ class Validator:
     @property
     def _walked(self) -> Parts:
         if self._parts is None:
-            self._parts = Parts(self._schema, self._uri, self._others, self._registry)
+            self._parts = Parts(self._schema, self._uri, self.others.schemas, self.others.registry)
         return self._parts
 
     def reasons(self, event: dict[str, Any]) -> Callable[[], tuple[Violation, ...]]:

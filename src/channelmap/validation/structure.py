@@ -79,7 +79,7 @@ def rebuilt(schema: Mapping[str, Any], change: Callable[[Pointer, Schema], Schem
 
 def documents(validator: Validator) -> dict[str, Any]:
     """Return a schema and all that it may refer to, by their URIs, to tell whether any of it has changed."""
-    known = {**validator._others, validator._uri: validator._schema}  # noqa: SLF001  (the same room)
+    known = {**validator.others.schemas, validator._uri: validator._schema}  # noqa: SLF001  (the same room)
     found: dict[str, Any] = {}
     waiting = [validator._uri]  # noqa: SLF001
     while waiting:
@@ -106,7 +106,7 @@ def standalone(validator: Validator) -> Schema:
 
     """
     if validator.bundle is None:
-        validator.bundle = _Alone(validator._schema, validator._uri, validator._others).result  # noqa: SLF001  (the same room)
+        validator.bundle = _Alone(validator._schema, validator._uri, validator.others.schemas).result  # noqa: SLF001  (the same room)
     return validator.bundle
 
 
