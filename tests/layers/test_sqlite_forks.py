@@ -58,6 +58,30 @@ os.register_at_fork(before=lambda: connections._openers.add(1))
 from channelmap.layers.sqlite import connections
 """
 
+# The child comes back from the operation, and its connection with it.
+COMES_BACK = """
+pid = layer._connections.run_sync(lambda db: os.fork())
+if pid == 0:
+    try:
+        send(1)
+    except LayerUnavailable as error:
+        print(error.reason, flush=True)
+    os._exit(0)
+print(ended(pid), ids())
+"""
+
+# As below: this hook runs when all connections are closed, and before the fork.
+OPENS_MEANWHILE = """
+import os
+def use():
+    try:
+        layer._connections._once(lambda db: None)
+    except connections._BusyError as error:
+        print(error)
+os.register_at_fork(before=use)
+from channelmap.layers.sqlite import connections
+"""
+
 # Ctrl-C may come at the moment at which an operation has taken a connection and not yet begun.
 TORN_OUT = """
 layer._connections._idle.pop()
@@ -120,6 +144,17 @@ def test_a_child_that_is_forked_inside_an_operation_fails_loudly_and_its_parent_
     assert run(INSIDE, tmp_path) == (
         "this process was forked in the middle of an operation on the file; start it anew\n0 [0]\n"
     )
+
+
+def test_a_child_that_comes_back_from_an_operation_of_its_parent_fails_loudly_too(tmp_path: Path) -> None:
+    assert run(COMES_BACK, tmp_path) == (
+        "this process was forked in the middle of an operation on the file; start it anew\n0 [0]\n"
+    )
+
+
+def test_no_connection_is_opened_between_the_closing_of_all_and_the_fork(tmp_path: Path) -> None:
+    forks = "ended(os.fork() or os._exit(0))\n"
+    assert run(forks, tmp_path, first=OPENS_MEANWHILE) == "this process is being forked\n"
 
 
 def test_a_thread_that_comes_while_its_process_forks_does_not_spoil_the_child(tmp_path: Path) -> None:
