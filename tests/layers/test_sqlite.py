@@ -16,7 +16,7 @@ from channelmap.layers.packing import pack
 from channelmap.layers.sqlite import SQLiteChannelLayer, doorbell
 from channelmap.terms import Limits
 
-from .conformance import Everything, Suite, event, numbers, until_blocked
+from .conformance import Everything, Suite, event, letter, numbers, until_blocked
 
 
 class OnAFile(Suite):
@@ -144,6 +144,36 @@ class TestOlderFile(OnAFile):
             return [(numbers(some), some[0].attempt, some[0].suspect) for some in taken]
 
         assert self.run(scenario, expiry=None) == [([1], 2, True), ([2], 1, False)]
+
+    @pytest.mark.parametrize("version", [1, 2])
+    def test_the_letters_of_an_older_file_are_counted(self, version: int) -> None:
+        older = self.make()
+        if version == 2:
+            older.executescript("""
+                ALTER TABLE leases ADD COLUMN state TEXT;
+                ALTER TABLE leases ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
+                CREATE TABLE clock (id INTEGER PRIMARY KEY, boot TEXT, offset REAL, ahead REAL);
+                PRAGMA user_version = 2;
+            """)
+
+        def keep_another() -> None:
+            older.execute("""
+                INSERT INTO dead_letters (channel, code, reason, violations, traceback, attempts, sent, died, body)
+                SELECT channel, code, reason, violations, traceback, attempts, sent, died, body
+                FROM dead_letters ORDER BY id DESC LIMIT 1
+            """)
+
+        async def scenario(layer: ChannelLayer) -> list[str]:
+            await layer.send("jobs", event(4))
+            (delivery,) = await layer.take("jobs", 1)
+            # A process that has had the file open since before goes on.
+            keep_another()
+            await layer.bury(delivery, letter("jobs", 4))
+            return [one.id for one in await layer.dead_letters()]
+
+        keep_another()
+        assert self.run(scenario, expiry=None, limits={"jobs": Limits(dead_letters=2)}) == ["3", "4"]
+        older.close()
 
     def test_a_file_of_version_0_1_can_be_looked_at_and_stays_as_it_is(self) -> None:
         self.make().close()

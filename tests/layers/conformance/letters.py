@@ -53,6 +53,21 @@ class DeadLetters(Suite):
 
         assert self.run(scenario, dead_letters=2) == [event(9), event(2), event(3)]
 
+    def test_letters_that_are_gone_leave_room_for_others(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[list[Event | None]]:
+            listed = []
+            for leave in (layer.drop, layer.replay):
+                ids = [await self.bury(layer, "jobs", number) for number in range(3)]
+                await self.bury(layer, "others", 9)
+                await leave(ids[1])
+                await layer.take("jobs", 1, wait=False)
+                await self.bury(layer, "jobs", 3)
+                listed.append([one.event for one in await layer.dead_letters("jobs")])
+                await layer.flush()
+            return listed
+
+        assert self.run(scenario, limits={"jobs": Limits(dead_letters=3)}) == [[event(0), event(2), event(3)]] * 2
+
     def test_dropped_letters_are_said_at_once_and_then_summed_up(self, caplog: pytest.LogCaptureFixture) -> None:
         async def scenario(layer: ChannelLayer) -> None:
             for number in range(5):

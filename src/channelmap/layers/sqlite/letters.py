@@ -10,10 +10,9 @@ from channelmap.layers.sqlite.clock import Database
 from channelmap.layers.sqlite.queue import append, transaction
 from channelmap.terms import Limits
 
+_COUNT = "SELECT letters FROM dead_letter_counts WHERE channel = ?"
 _FORGET_OLDEST = """
-DELETE FROM dead_letters WHERE channel = ? AND id <= (
-    SELECT id FROM dead_letters WHERE channel = ? ORDER BY id DESC LIMIT 1 OFFSET ?
-)
+DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE channel = ? ORDER BY id LIMIT ?)
 """
 _COLUMNS = "channel, code, reason, violations, traceback, attempts, sent, died, body"
 
@@ -37,7 +36,9 @@ def keep(
             [_row(letter) for _, letter in kept],
         )
         for channel in {letter.channel for _, letter in kept}:
-            dropped[channel] = db.execute(_FORGET_OLDEST, (channel, channel, limits_of(channel).dead_letters)).rowcount
+            too_many = db.execute(_COUNT, (channel,)).fetchone()[0] - limits_of(channel).dead_letters
+            if too_many > 0:
+                dropped[channel] = db.execute(_FORGET_OLDEST, (channel, too_many)).rowcount
     return dropped
 
 

@@ -4,9 +4,21 @@ import sqlite3
 
 from channelmap.layers.sqlite.clock import Database
 
-VERSION = 2
+VERSION = 3
 
 _CLOCK = "CREATE TABLE clock (id INTEGER PRIMARY KEY, boot TEXT, offset REAL, ahead REAL);"
+
+# How many letters a channel has, at the same cost however many.
+_COUNTS = """
+CREATE TABLE dead_letter_counts (channel TEXT PRIMARY KEY, letters INTEGER) WITHOUT ROWID;
+INSERT INTO dead_letter_counts SELECT channel, count(*) FROM dead_letters GROUP BY channel;
+CREATE TRIGGER dead_letter_kept AFTER INSERT ON dead_letters BEGIN
+    INSERT INTO dead_letter_counts VALUES (new.channel, 1) ON CONFLICT DO UPDATE SET letters = letters + 1;
+END;
+CREATE TRIGGER dead_letter_gone AFTER DELETE ON dead_letters BEGIN
+    UPDATE dead_letter_counts SET letters = letters - 1 WHERE channel = old.channel;
+END;
+"""
 
 _TABLES = f"""
 BEGIN IMMEDIATE;
@@ -27,16 +39,24 @@ CREATE TABLE dead_letters (
 );
 CREATE INDEX dead_letters_by_channel ON dead_letters (channel, id);
 {_CLOCK}
+{_COUNTS}
 PRAGMA user_version = {VERSION};
 COMMIT;
 """
 
+_FROM_VERSION_2 = f"""
+BEGIN IMMEDIATE;
+{_COUNTS}
+PRAGMA user_version = {VERSION};
+COMMIT;
+"""
 # The leases of version 1 were not begun.
 _FROM_VERSION_1 = f"""
 BEGIN IMMEDIATE;
 ALTER TABLE leases ADD COLUMN state TEXT;
 ALTER TABLE leases ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
 {_CLOCK}
+{_COUNTS}
 PRAGMA user_version = {VERSION};
 COMMIT;
 """
@@ -64,8 +84,8 @@ def prepare(db: Database, *, durable: bool) -> None:
     db.execute("PRAGMA wal_autocheckpoint = 4000")
     if is_new:
         make_tables(db)
-    elif _version(db) < VERSION:
-        _run(db, _FROM_VERSION_1)
+    elif (version := _version(db)) < VERSION:
+        _run(db, _FROM_VERSION_1 if version == 1 else _FROM_VERSION_2)
     db.keep_clock()
 
 
@@ -73,7 +93,7 @@ def prepare_to_read(db: Database) -> bool:
     """Give a new connection the time of its file, and change nothing; whether the tables are there, as `has_tables`."""
     if not has_tables(db):
         return False
-    if _version(db) < VERSION:
+    if _version(db) == 1:
         db.follow_wall_clock()
     else:
         db.read_clock()
