@@ -190,13 +190,18 @@ class Storm:
         elif kind == "disk":
             self._fill_disk(self._workers[int(choice * len(self._workers))].pids(), part)
         elif kind == "clock":
-            self._clock.write_bytes(struct.pack("d", (part - 0.5) * 240))
+            self._set_clock((part - 0.5) * 240)
         else:
             name = sorted(self._ground.troubles)[int(choice * len(self._ground.troubles))]
             if not self._troubler.start(self._ground.troubles[name], random.Random(part)):
                 return
             kind = name
         self.faults[kind] += 1
+
+    def _set_clock(self, step: float) -> None:
+        # Not written anew: who reads a mapped file that has just become empty is ended by SIGBUS.
+        with self._clock.open("r+b") as file:
+            file.write(struct.pack("d", step))
 
     def _kill(self, process: Process, pids: list[int]) -> None:
         for pid in pids:
@@ -237,7 +242,7 @@ class Storm:
 
     def _finish(self) -> None:
         """Let one more worker, whom nothing happens to, handle what is left."""
-        self._clock.write_bytes(struct.pack("d", 0.0))
+        self._set_clock(0.0)
         last = self._worker(1)
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and self._has_work() and not last.has_ended:

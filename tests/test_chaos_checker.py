@@ -58,6 +58,15 @@ def test_at_least_once_an_event_that_no_handler_finished_is_lost(run: Run, begun
     assert run.faults(kills=5, may_lose=True) == []
 
 
+def test_a_replica_that_takes_over_may_have_missed_that_an_event_was_taken(run: Run) -> None:
+    run.sent()
+    for pid in (1, 2):
+        run.note("begin", pid=pid)
+    run.note("end", pid=2)
+    assert run.faults(kills=5) == ["handled twice though nobody was killed: 1 events, such as 1"]
+    assert run.faults(kills=5, may_lose=True) == []
+
+
 def test_at_most_once_loses_less_than_one_event_for_each_kill(run: Run) -> None:
     for id_ in "12":
         run.sent(id_, "most")
