@@ -102,8 +102,7 @@ class Supervisor:
         self._killing = False
         #: A worker has been ready: the files and the command line are right.
         self._proven = False
-        #: How often watched files have changed; `_change` is set, and replaced, with each.
-        self._changes = 0
+        #: Set, and replaced, whenever a watched file has changed.
         self._change = asyncio.Event()
         #: Workers that cannot start until a file changes.
         self._broken: set[int] = set()
@@ -258,7 +257,7 @@ class Supervisor:
             broken = stuck or bool(self._broken)
             if not (files or broken):
                 continue
-            if state != (state := (self._changes, broken)):
+            if state != (state := (self._change, broken)):
                 watch = Watch(min((child.started for child in children), default=self._last_start), rewritten)
             listed = min((child.listed for child in children), default=self._last_start)
             self._last_files = files or self._last_files
@@ -275,7 +274,6 @@ class Supervisor:
     def _replace(self, changed: list[Path]) -> None:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         log.info("%s%s changed: starting anew", changed[0].name, more)
-        self._changes += 1
         self._change.set()
         self._change = asyncio.Event()
         for child in self._children:

@@ -15,6 +15,9 @@ from channelmap.layers.redis.scripts import BEGIN, POSTPONE, RELEASE, RETRY, SET
 
 log = logging.getLogger("channelmap.layers.redis")
 
+#: The keys that a script changes, of those that `keys_of` names: all of them, or those of the leases.
+_ALL, _LEASES = slice(None), slice(1, None)
+
 _REPAIRED = (
     "%s: repaired %d faults in the leases of channel %s: entries of its keys …$leases and …$leased were missing or "
     "unreadable, or the keys were about to expire; the events may be delivered again. Did somebody change these keys, "
@@ -122,7 +125,7 @@ async def _take_at_once(here: InLoop, place: Place, key: str, wish: Wish) -> tup
 
 async def settle(links: Links, deliveries: Sequence[Delivery]) -> None:
     """Forget leased events: they were handled. As `take` raises."""
-    await _each(links, SETTLE, slice(1, 3), deliveries)
+    await _each(links, SETTLE, _LEASES, deliveries)
 
 
 async def postpone(links: Links, url: str, deliveries: Sequence[Delivery], delay: float) -> None:
@@ -134,7 +137,7 @@ async def postpone(links: Links, url: str, deliveries: Sequence[Delivery], delay
 
     """
     _require_leases(url, deliveries)
-    await _each(links, POSTPONE, slice(1, 3), deliveries, repr(float(delay)))
+    await _each(links, POSTPONE, _LEASES, deliveries, repr(float(delay)))
 
 
 async def begin(links: Links, url: str, delivery: Delivery) -> bool:
@@ -147,7 +150,7 @@ async def begin(links: Links, url: str, delivery: Delivery) -> bool:
 async def retry(links: Links, url: str, delivery: Delivery, delay: float) -> None:
     """End a lease; its event comes again `delay` seconds from now. As `postpone` raises."""
     _require_leases(url, [delivery])
-    await _each(links, RETRY, slice(1, 3), [delivery], repr(float(delay)))
+    await _each(links, RETRY, _LEASES, [delivery], repr(float(delay)))
 
 
 def _require_leases(url: str, deliveries: Sequence[Delivery]) -> None:
@@ -157,7 +160,7 @@ def _require_leases(url: str, deliveries: Sequence[Delivery]) -> None:
 
 async def release(links: Links, deliveries: Sequence[Delivery], ttl: int | str) -> None:
     """Put leased events to the front again, while they are still leased. As `take` raises."""
-    await _each(links, RELEASE, slice(0, 3), deliveries, ttl)
+    await _each(links, RELEASE, _ALL, deliveries, ttl)
 
 
 def keys_of(key: str) -> list[str]:

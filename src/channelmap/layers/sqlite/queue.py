@@ -4,11 +4,11 @@ The law of the table `events`: the ids of a channel are dense. Sending appends a
 prefix, giving back prepends at first - 1. So a channel is full when the id `capacity - 1` below its last one
 exists, and everything costs the same at whatever depth.
 
-A row of `leases` is a lease, or an event that comes again at the time `until`. Its `state` says which:
+A row of `leases` is a lease, or an event that comes again at the time `until`. Its `state` says what it is then:
 
-- NULL: the lease of an event that is not a suspect. `suspect`: the lease of a suspect, or a suspect that comes again.
-- `begun`: the lease of a suspect whose handler has started.
-- `due`: an event that comes again and is not a suspect.
+- NULL: a suspect, for its worker has gone.
+- `begun`: a suspect whose handler had started.
+- `due`: no suspect, but a further attempt.
 
 When another process holds the file, a function raises `sqlite3.OperationalError` and has changed nothing: it
 can be called again.
@@ -52,7 +52,8 @@ SELECT EXISTS (SELECT 1 FROM events WHERE channel = ?), (SELECT min(until) FROM 
 _OVERDUE = """
 SELECT id, sent, attempt, body, state, crashes FROM leases WHERE channel = ? AND until <= ? ORDER BY until, id LIMIT ?
 """
-_LEASE_AGAIN = "INSERT INTO leases (channel, until, sent, attempt, body, state, crashes) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_LEASE = "INSERT INTO leases (channel, until, sent, attempt, body, crashes) VALUES (?, ?, ?, ?, ?, ?)"
+END = "DELETE FROM leases WHERE id = ?"
 # A new id, and so a new ticket.
 _RETRY = """
 INSERT INTO leases (channel, until, sent, attempt, body, state)
@@ -60,7 +61,7 @@ SELECT channel, ?, sent, attempt + 1, body, 'due' FROM leases WHERE id = ?
 """
 _RETURN_SUSPECT = """
 INSERT INTO leases (channel, until, sent, attempt, body, state, crashes)
-SELECT channel, 0, sent, attempt, body, 'suspect', crashes FROM leases WHERE id = ?
+SELECT channel, 0, sent, attempt, body, NULL, crashes FROM leases WHERE id = ?
 """
 
 # By their ids, in which they were leased: those of a channel would have to be sorted for each batch (hence the plus).
@@ -227,17 +228,12 @@ def _take_overdue(db: Database, channel: str, limit: int, lease: float | None, l
         if is_alone:
             limit, crashes = 0, crashed + is_begun
             break
-    db.executemany("DELETE FROM leases WHERE id = ?", [(row[0],) for row in again])
+    db.executemany(END, [(row[0],) for row in again])
     rows = _remove_front(db, channel, limit - len(again), limits) if limit > len(again) else []
     if lease is None:
         return Taken(again + rows, ahead=db.ahead())
-    state = None if crashes is None else "suspect"
-    db.executemany(
-        _LEASE_AGAIN,
-        [(channel, now + lease, sent, attempt, body, state, crashes or 0) for _, sent, attempt, body in again],
-    )
-    first_lease = _lease(db, channel, rows, now + lease) - len(again)
-    return Taken(again + rows, first_lease, crashes=crashes, ahead=db.ahead())
+    rows = again + rows
+    return Taken(rows, _lease(db, channel, rows, now + lease, crashes or 0), crashes=crashes, ahead=db.ahead())
 
 
 def _remove_front(db: Database, channel: str, limit: int, limits: Limits) -> list[Row]:
@@ -255,11 +251,8 @@ def _remove_front(db: Database, channel: str, limit: int, limits: Limits) -> lis
     return [row for row in rows if row[1] >= oldest or row[2] > 1]
 
 
-def _lease(db: Database, channel: str, rows: Sequence[Row], until: float) -> int:
-    db.executemany(
-        "INSERT INTO leases (channel, until, sent, attempt, body) VALUES (?, ?, ?, ?, ?)",
-        [(channel, until, sent, attempt, body) for _, sent, attempt, body in rows],
-    )
+def _lease(db: Database, channel: str, rows: Sequence[Row], until: float, crashes: int = 0) -> int:
+    db.executemany(_LEASE, [(channel, until, sent, attempt, body, crashes) for _, sent, attempt, body in rows])
     # The ids follow one another, for the write lock is ours; and AUTOINCREMENT uses none again, so whoever
     # settles too late settles nobody else's.
     return int(db.execute("SELECT last_insert_rowid()").fetchone()[0]) - len(rows) + 1
@@ -268,7 +261,7 @@ def _lease(db: Database, channel: str, rows: Sequence[Row], until: float) -> int
 def release(db: Database, leases: Sequence[int]) -> None:
     """Forget leased events: they were handled."""
     with transaction(db):
-        db.executemany("DELETE FROM leases WHERE id = ?", [(lease,) for lease in leases])
+        db.executemany(END, [(lease,) for lease in leases])
 
 
 def postpone(db: Database, leases: Sequence[int], delay: float) -> None:
@@ -287,7 +280,7 @@ def retry(db: Database, lease: int, delay: float) -> None:
     """End a lease; its event comes again `delay` seconds from now."""
     with transaction(db):
         db.execute(_RETRY, (db.now + delay, lease))
-        db.execute("DELETE FROM leases WHERE id = ?", (lease,))
+        db.execute(END, (lease,))
 
 
 def give_back(db: Database, deliveries: Sequence[Delivery]) -> None:
@@ -296,16 +289,15 @@ def give_back(db: Database, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             if delivery.suspect:
                 db.execute(_RETURN_SUSPECT, (delivery.ticket,))
-                db.execute("DELETE FROM leases WHERE id = ?", (delivery.ticket,))
+                db.execute(END, (delivery.ticket,))
         for delivery in reversed(deliveries):
             if delivery.suspect:
                 continue
             if isinstance(delivery.ticket, int):
                 db.execute(_PREPEND_LEASED, (delivery.ticket,))
-                db.execute("DELETE FROM leases WHERE id = ?", (delivery.ticket,))
+                db.execute(END, (delivery.ticket,))
                 continue
-            sent = delivery.sent - db.ahead() if delivery.ticket is None else delivery.ticket
-            db.execute(_PREPEND, (delivery.channel, delivery.channel, sent, delivery.attempt, delivery.body))
+            db.execute(_PREPEND, (delivery.channel, delivery.channel, delivery.ticket, delivery.attempt, delivery.body))
 
 
 def count(db: Database, channel: str) -> int:
