@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from channelmap.supervisor import Supervisor
+from channelmap.supervisor import STOP_SIGNALS, Supervisor, heeded
 from tests.turned_clock import TurnedClock, settled
 
 Until = Callable[..., Awaitable[None]]
@@ -100,6 +100,7 @@ async def workers(count: int = 1, watched: list[Path] | None = None, *, ready: b
         (70, "ended with exit code 70"),
         (-signal.SIGKILL, "was ended by SIGKILL"),
         (-signal.SIGSEGV, "was ended by SIGSEGV"),
+        (-200, "was ended by signal 200"),
     ],
 )
 def test_a_worker_that_served_and_ends_unasked_is_replaced_and_its_end_is_logged(
@@ -174,6 +175,37 @@ def test_a_reader_that_is_lost_while_the_workers_finish_changes_nothing(caplog: 
         assert "reader" not in caplog.text
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("code", "told"), [(0, 0), (-signal.SIGTERM, 0), (15, 15), (70, 70), (-signal.SIGKILL, 137)])
+def test_the_exit_code_of_a_worker_that_was_told_to_stop_is_the_supervisors(code: int, told: int) -> None:
+    """One that was still starting was ended by SIGTERM, and had nothing to finish."""
+
+    async def main() -> None:
+        async with workers(ready=False) as them:
+            them.supervisor.stop()
+            await them.last.end(code)
+            assert await them.end() == told
+
+    asyncio.run(main())
+
+
+def test_workers_that_have_ended_are_not_among_those_that_are_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with workers(2) as them:
+            await them.children[0].end(70)
+            them.supervisor.finish("enough")
+            assert await them.end() == 0
+        assert "enough: stopping 1 workers" in caplog.text
+
+    asyncio.run(main())
+
+
+def test_a_process_that_ignores_sighup_is_not_stopped_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under `nohup`."""
+    assert heeded(STOP_SIGNALS) == list(STOP_SIGNALS)
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_IGN)
+    assert heeded(STOP_SIGNALS) == [signal.SIGTERM, signal.SIGINT]
 
 
 @pytest.mark.parametrize("code", [1, 2])
@@ -476,6 +508,100 @@ def test_a_module_that_was_edited_before_the_worker_said_that_it_has_loaded_it_h
             assert await them.end() == 0
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("change", ["edited", "made", "removed"])
+def test_a_file_that_is_mended_starts_the_worker_that_could_not_start_and_from_then_on_only_its_own_files_count(
+    change: str, source: Path, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = source.with_name("other.py")
+    other.write_text("1")
+
+    async def main() -> None:
+        # A file that was written a tick before the start may have been written after it.
+        await until(lambda: time.time() > changed(other) + 0.02)
+        async with workers(watched=[source.parent], ready=False) as them:
+            await them.last.end(1)
+            await look(them)
+            await look(them)
+            assert len(them.children) == 1
+            if change == "edited":
+                edit(other)
+            elif change == "made":
+                other.with_name("another.py").write_text("1")
+            else:
+                other.unlink()
+            await look(them)
+            await until(lambda: len(them.children) == 2)
+            mended = them.last
+            mended.started = mended.listed = time.time() + 60
+            mended.ready, mended.files = True, frozenset({source})
+            await look(them)
+            other.write_text("not loaded")
+            await look(them)
+            assert not mended.draining.is_set()
+            edit(source)
+            await look(them)
+            await until(mended.draining.is_set)
+            them.supervisor.stop()
+            assert await them.end() == 0
+
+    caplog.set_level(logging.INFO)
+    asyncio.run(main())
+    assert f"{other.name if change != 'made' else 'another.py'} changed: starting anew" in caplog.text
+    assert "work.py changed: starting anew" in caplog.text
+
+
+def test_a_worker_that_does_not_become_ready_is_replaced_when_any_source_file_changes(
+    source: Path, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with workers(watched=[source.parent], ready=False) as them:
+            first = them.last
+            await look(them)
+            edit(source)
+            await look(them)
+            # It may still become ready, and say what it has loaded.
+            assert not first.draining.is_set()
+            first.started -= 11
+            await look(them)
+            await until(first.draining.is_set)
+            them.supervisor.stop()
+            assert await them.end() == 0
+
+    asyncio.run(main())
+
+
+def test_several_changes_at_once_are_one_and_are_counted(
+    source: Path, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    others = [source.with_name(name) for name in ("another.py", "more.py")]
+    for other in others:
+        other.write_text("1")
+
+    async def main() -> None:
+        async with workers(watched=[source.parent]) as them:
+            for first, *more in ([source], others, [source, *others]):
+                worker = them.last
+                worker.started = worker.listed = time.time() + 60
+                worker.ready, worker.files = True, frozenset({source, *others})
+                await look(them)
+                for path in (first, *more):
+                    edit(path)
+                await look(them)
+                await until(worker.draining.is_set)
+                await worker.end(0)
+            them.supervisor.stop()
+            assert await them.end() == 0
+
+    caplog.set_level(logging.INFO)
+    asyncio.run(main())
+    told = [record.getMessage() for record in caplog.records if "starting anew" in record.getMessage()]
+    assert told == [
+        "work.py changed: starting anew",
+        "another.py and 1 more changed: starting anew",
+        "another.py and 2 more changed: starting anew",
+    ]
 
 
 def test_a_change_shortens_the_pause_after_a_crash(source: Path, until: Until) -> None:

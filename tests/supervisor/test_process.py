@@ -1,10 +1,18 @@
 """One worker process, as its supervisor sees it."""
 
 import asyncio
+import gc
+import json
+import os
 import signal
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from channelmap.supervisor import WorkerProcess
+import pytest
+
+from channelmap.supervisor import WorkerProcess, command_line
 
 
 async def code_of(command: Sequence[str], kills: int) -> int:
@@ -28,3 +36,104 @@ def test_signals_to_a_process_that_ends_leave_its_exit_code_to_the_one_who_waits
 
 def test_a_process_that_has_ended_keeps_its_code_and_may_be_killed_again() -> None:
     assert asyncio.run(code_of(["sh", "-c", "exit 7"], kills=0)) == 7
+
+
+def shell(script: str) -> list[str]:
+    """Return the command of a worker in the shell; `$S` is its end of the socket."""
+    return ["bash", "-c", f"S=$CHANNELMAP_SUPERVISOR; {script}"]
+
+
+READY = 'echo \'{"state": "ready"}\' >&$S'
+UNTIL_DRAINED = "while read -N 1 word <&$S; do :; done"
+
+
+async def until(state: Callable[[], object]) -> None:
+    while not state():
+        await asyncio.sleep(0.001)
+
+
+def test_what_a_worker_has_said_before_its_end_is_known_when_it_has_ended() -> None:
+    async def said(words: str) -> tuple[int, bool, bool, bool]:
+        process = await WorkerProcess.start(shell(f"echo '{words}' >&$S"))
+        return await process.wait(), process.ready, process.finished, process.is_spent
+
+    async def main() -> None:
+        assert await said('{"state": "ready"}') == (0, True, False, False)
+        assert await said('{"state": "ready"}\n{"state": "spent"}') == (0, True, False, True)
+        assert await said('{"state": "finished"}') == (0, False, True, False)
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_is_ready_is_asked_to_stop_by_the_end_of_the_socket_once() -> None:
+    async def main() -> int:
+        process = await WorkerProcess.start(shell(f"trap 'exit 1' TERM; {READY}; {UNTIL_DRAINED}; exit 7"))
+        await until(lambda: process.ready)
+        process.drain()
+        process.drain()
+        assert process.draining.is_set()
+        return await process.wait()
+
+    assert asyncio.run(main()) == 7
+
+
+def test_a_worker_that_is_not_ready_is_ended_at_once() -> None:
+    async def main() -> int:
+        process = await WorkerProcess.start(["sleep", "60"])
+        process.drain()
+        return await process.wait()
+
+    assert asyncio.run(main()) == -signal.SIGTERM
+
+
+def test_a_worker_that_was_halted_stops_too() -> None:
+    async def main() -> int:
+        process = await WorkerProcess.start(shell(f"{READY}; kill -STOP $$; {UNTIL_DRAINED}; exit 7"))
+        await until(lambda: process.ready and " T " in Path(f"/proc/{process.pid}/stat").read_text())
+        process.drain()
+        return await process.wait()
+
+    assert asyncio.run(main()) == 7
+
+
+def test_a_worker_says_which_files_it_has_loaded_and_when_it_listed_them() -> None:
+    answer = json.dumps({"listed": 12.5, "files": ["/b.py", "/a.py"]})
+
+    async def main() -> None:
+        process = await WorkerProcess.start(shell(f"{READY}; read -N 1 word <&$S; echo '{answer}' >&$S"))
+        assert process.listed == process.started <= time.time()
+        # One that is not ready is not asked.
+        process.ask_files()
+        assert process.files == frozenset()
+        await until(lambda: process.ready)
+        process.ask_files()
+        await process.wait()
+        assert process.files == {Path("/a.py"), Path("/b.py")}
+        assert process.listed == 12.5
+        # It has gone.
+        process.ask_files()
+
+    asyncio.run(main())
+
+
+def test_a_worker_has_a_session_of_its_own() -> None:
+    async def main() -> None:
+        process = await WorkerProcess.start(["sleep", "60"])
+        assert os.getsid(process.pid) == process.pid
+        process.kill()
+        await process.wait()
+
+    asyncio.run(main())
+
+
+def test_a_command_that_cannot_run_is_an_error_and_leaves_no_socket_open() -> None:
+    async def main() -> None:
+        with pytest.raises(FileNotFoundError):
+            await WorkerProcess.start(["/no/such/program"])
+        gc.collect()
+
+    asyncio.run(main())
+
+
+def test_a_worker_runs_in_this_interpreter_without_the_working_directory() -> None:
+    assert command_line(["runworker"]) == [sys.executable, "-P", "-m", "channelmap", "runworker"]
