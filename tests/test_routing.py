@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from channelmap import ChannelNameRouter, ProtocolTypeRouter, UnknownChannel, load_router
-from channelmap.asgi import Event, Receive, Scope, Send
+from channelmap.asgi import Event, Receive, Scope, Send, offer
+from channelmap.routing import application_of
 
 
 async def nothing(*_: Any) -> Any:
@@ -145,6 +146,43 @@ def test_with_validate_warn_everything_is_delivered_and_said(
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
 
 
+def test_with_validate_warn_a_thread_goes_on_with_what_is_at_hand_and_all_is_said(
+    consumer_module: Callable[[str], ModuleType],
+    contract_file: Callable[..., Path],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    module = consumer_module(
+        """
+        class Jobs(SyncConsumer):
+            seen = []
+
+            def job(self, event):
+                self.seen.append(event)
+        """
+    )
+    router = load_router(contract_file(f"{module.__name__}.Jobs", options="validate: warn"))
+    waiting: list[Event] = [BAD, GOOD, BAD]
+    awaited = 0
+
+    async def main() -> None:
+        async def receive() -> Event:
+            nonlocal awaited
+            awaited += 1
+            if not waiting:
+                raise asyncio.CancelledError
+            return waiting.pop(0)
+
+        offered = offer(receive, lambda: waiting.pop(0) if waiting else None)
+        with suppress(asyncio.CancelledError):
+            await router({"type": "channel", "channel": "jobs"}, offered, nothing)
+
+    asyncio.run(main())
+
+    assert module.Jobs.seen == [BAD, GOOD, BAD]
+    assert awaited == 2
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+
+
 def test_with_validate_off_nothing_is_judged(
     consumers: ModuleType, contract_file: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -172,6 +210,31 @@ def test_any_asgi_application_may_be_a_consumer(
     drive(load_router(contract_file(f"{module.__name__}.application")), [BAD, GOOD], extensions={"channel.reject": {}})
 
     assert module.seen == [GOOD]
+
+
+def test_what_has_as_asgi_and_is_no_class_is_the_application_itself(
+    consumer_module: Callable[[str], ModuleType],
+) -> None:
+    module = consumer_module(
+        """
+        class Plain:
+            pass
+
+        plain = Plain()
+        plain.as_asgi = None
+        """
+    )
+
+    assert application_of(f"{module.__name__}.Plain") is module.Plain
+    assert application_of(f"{module.__name__}.plain") is module.plain
+
+
+def test_without_a_file_the_router_is_that_of_the_working_directory(
+    consumers: ModuleType, contract_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(contract_file(f"{consumers.__name__}.Jobs").parent)
+
+    assert list(load_router().application_mapping) == ["jobs"]
 
 
 def test_a_router_may_be_built_for_some_channels_only(

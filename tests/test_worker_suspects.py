@@ -279,18 +279,23 @@ def test_a_suspect_whose_lease_has_ended_is_left_to_another_worker(
 
 
 def test_a_layer_that_cannot_note_that_a_suspect_begins_blocks_no_channel(
-    consumer: Any, monkeypatch: pytest.MonkeyPatch
+    consumer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("channelmap.worker.insistence.FIRST_DELAY", 0.001)
 
     async def main() -> None:
         layer = Telling()
-        layer.begins_with = [LayerError("memory://", "refused by the test") for _ in range(3)]
+        layer.begins_with = [LayerError("memory://", "refused by the test") for _ in range(4)]
         await layer.send_suspects("a", [event(1), event(2)])
         await burst(consumer.as_asgi(), layer, {"a": service()})
 
     asyncio.run(main())
     assert consumer.begun == [1, 2]
+    # Three tries for the first event, and one that fails for the second.
+    tried = [record.getMessage().partition(":")[2] for record in caplog.records if "cannot" in record.getMessage()]
+    assert [line.partition(",")[0] for line in tried] == [" cannot begin an event"] * 4
+    assert ["giving up" in line for line in tried] == [False, False, True, False]
+    assert "ended before its handler started" not in caplog.text
 
 
 def test_the_lease_of_a_suspect_that_waits_for_its_turn_is_renewed(consumer: Any, until: Until) -> None:

@@ -4,19 +4,24 @@ import asyncio
 import shutil
 import sqlite3
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from channelmap.contract import Channel
 from channelmap.errors import LayerUnavailable
 from channelmap.layer import ChannelLayer, Delivery
 from channelmap.layers import open_layer
 from channelmap.layers.packing import pack
 from channelmap.layers.sqlite import SQLiteChannelLayer, doorbell
+from channelmap.loader import load
+from channelmap.sending import ContractLayer
 from channelmap.terms import Limits
 
 from .conformance import Everything, Suite, event, letter, numbers, until_blocked
+from .conformance.limits import INVALID_NAMES
 
 
 class OnAFile(Suite):
@@ -49,6 +54,33 @@ class OnAFile(Suite):
 
 class TestSQLite(Everything, OnAFile):
     pass
+
+
+class Undeclared(dict[str, Channel]):
+    """Channels that take any event, whatever their names."""
+
+    def get(self, name: Any, default: Any = None) -> Any:
+        declared = isinstance(name, str) and "!" not in name
+        return Channel(name, "apps.Any", {}, validate="off") if declared else None
+
+
+class Judging(ContractLayer):
+    @property
+    def _known(self) -> dict[str, Limits]:
+        return self.layer._known
+
+
+class TestBehindAContract(Everything, OnAFile):
+    """What a sender or worker does by way of the contract's layer, it does with the layer itself."""
+
+    def open(self, **options: Any) -> Any:
+        file = self.file.with_name("channels.yaml")
+        file.write_text("version: 1\nlayer: sqlite:///a.db\nchannels: {jobs: {consumer: a.B, events: {job: true}}}")
+        return Judging(replace(load(file), channels=Undeclared()), super().open(**options))
+
+    @pytest.mark.parametrize("name", [name for name in INVALID_NAMES if isinstance(name, str)])
+    def test_an_invalid_name_is_refused_by_whoever_gets_it(self, name: Any) -> None:
+        super().test_an_invalid_name_is_refused_by_whoever_gets_it(name)
 
 
 class TestPolling(Everything, OnAFile):

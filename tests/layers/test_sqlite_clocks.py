@@ -122,11 +122,14 @@ def test_what_is_shown_is_wall_time_as_the_clock_says_it_now(url: str, step: flo
             held = await layer.take("held", 1, lease=60)
             seen = [delivery for name in ("jobs", "held") async for delivery in layer.look(name)]
             shown = [*held, *seen, *await layer.take("jobs", 1)]
+            await layer.retry(held[0], 0)
+            shown += await layer.take("held", 1, lease=0)
+            shown += await layer.take("held", 1)
             assert all(abs(delivery.sent - time.time()) < 60 for delivery in shown)
             await layer.close()
             return shown
 
-    assert len(asyncio.run(main(open_layer(url)))) == 4
+    assert len(asyncio.run(main(open_layer(url)))) == 6
 
 
 def test_the_time_of_an_event_is_the_same_whenever_it_is_shown(url: str) -> None:

@@ -81,7 +81,7 @@ class ScriptedLayer(ChannelLayer):
 
     def put(self, channel: str, event: Event | None, **attributes: Any) -> None:
         """Put a delivery with those attributes at the end of a channel."""
-        self._put(Delivery(channel, event, b"?", 0.0, **attributes))
+        self._put(Delivery(channel, event, attributes.pop("body", b"?"), 0.0, **attributes))
 
     def fail(self, verb: Verb, error: Failure, times: float = float("inf")) -> None:
         """Let so many calls fail; a function says for which deliveries."""
@@ -236,9 +236,9 @@ class Application:
     """Does with each event what the event says, and notes when each was begun.
 
     An event may have: `blocks`, seconds for which it keeps the event loop busy; `takes`, seconds for which it waits;
-    `hangs`, it waits forever; `fails`, it raises that text; `rejected`, the gate's verdict with that reason; `deaf`, it
-    outlives its cancellation by so many seconds; `breaks`, so many of the next instances fail before they take one;
-    `then` is called.
+    `hangs`, it waits forever; `fails`, it raises that text; `rejected`, the verdict of a gate with that reason, `code`
+    and `violations`; `deaf`, it outlives its cancellation by so many seconds; `breaks`, so many of the next instances
+    fail before they take one; `then` is called.
     """
 
     def __init__(self, clock: TurnedClock) -> None:
@@ -282,7 +282,8 @@ class Application:
         if "fails" in event:
             raise ValueError(event["fails"])
         if "rejected" in event:
-            await send({"type": "channel.reject", "code": "invalid", "reason": event["rejected"], "violations": []})
+            verdict = {"code": event.get("code", "schema-mismatch"), "violations": event.get("violations", [])}
+            await send({"type": "channel.reject", "reason": event["rejected"], **verdict})
 
 
 class Stage:

@@ -5,8 +5,15 @@ from typing import Any
 
 import pytest
 
+from channelmap.errors import Violation
 from channelmap.terms import Retry, Service
 from tests.worker.scripted import LEASED, ScriptedLayer, Stage, job, jobs, lines, number_of, play
+
+#: What the gate's codes are in a dead letter.
+CODES = {
+    "unknown-type": "unroutable", "missing-type": "unreadable", "schema-mismatch": "invalid",
+    "unsupported-value": "invalid",
+}  # fmt: skip
 
 
 def letters(layer: ScriptedLayer) -> list[tuple[Any, str, str]]:
@@ -135,7 +142,9 @@ def test_rejections_of_a_millisecond_are_written_before_the_next_event() -> None
 
 
 @pytest.mark.parametrize("service", [LEASED, Service()])
-def test_letters_that_the_layer_cannot_write_are_tried_three_times_and_then_one_by_one(service: Service) -> None:
+def test_letters_that_the_layer_cannot_write_are_tried_three_times_and_then_one_by_one(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
     async def scene(on: Stage) -> None:
         on.layer.fill("a", [*jobs(7), *jobs(3, 7, rejected="bad"), job(10)])
         on.layer.fail("bury_many", RecursionError("too deep"))
@@ -147,6 +156,9 @@ def test_letters_that_the_layer_cannot_write_are_tried_three_times_and_then_one_
         assert not on.layer.out
 
     play(scene)
+    tried = [line for line in lines(caplog) if "cannot" in line]
+    assert all(line.startswith("channel 'a': cannot keep dead letters, ") for line in tried)
+    assert ["giving up" in line for line in tried] == [False, False, True]
 
 
 @pytest.mark.parametrize("service", [LEASED, Service()])
@@ -154,7 +166,12 @@ def test_of_a_letter_that_cannot_be_written_the_bare_bytes_are_tried_once_and_th
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scene(on: Stage) -> None:
-        on.layer.fill("a", [*jobs(7), *jobs(2, 7, rejected="bad"), job(9)])
+        on.layer.fill("a", jobs(7))
+        for number in (7, 8):
+            violations = [Violation("$.n", "type", "is no good")]
+            bad = job(number, rejected="bad", violations=violations)
+            on.layer.put("a", bad, body=str(number).encode())
+        on.layer.fill("a", [job(9)])
         on.layer.fail("bury_many", ValueError("cannot be written"))
         tries = iter([True, False, True, True])
         on.layer.fail("bury", lambda _: ValueError("cannot be written") if next(tries) else None)
@@ -162,13 +179,43 @@ def test_of_a_letter_that_cannot_be_written_the_bare_bytes_are_tried_once_and_th
         await on.turn(5)
         assert [call.numbers for call in on.layer.of("bury")] == [[7], [7], [8], [8]]
         (bare,) = on.layer.letters
-        assert (bare.code, bare.event, bare.traceback) == ("invalid", None, "")
+        assert (bare.code, bare.event, bare.body, bare.violations, bare.traceback) == ("invalid", None, b"7", (), "")
         assert bare.reason == "its letter could not be written in full; the worker's log has the reason"
         assert on.application.done == [*range(10)]
         assert not on.layer.out
 
     play(scene)
     assert lines(caplog)[-1] == "channel 'a': dropped an event of type 'job': its dead letter cannot be kept"
+    tried = [line for line in lines(caplog) if "cannot keep a dead letter" in line]
+    assert [line.partition(":")[2].partition(":")[0] for line in tried] == [" cannot keep a dead letter, giving up"] * 3
+
+
+@pytest.mark.parametrize(("event", "told"), [(None, "unknown"), ({"type": 5}, "unknown"), ({"type": ""}, "''")])
+def test_an_event_that_is_dropped_is_named_by_its_type_if_it_has_one(
+    event: Any, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(on: Stage) -> None:
+        on.layer.put("a", event, attempt=9)
+        on.layer.fail("bury_many", ValueError("cannot be written"))
+        on.layer.fail("bury", ValueError("cannot be written"))
+        await on.start()
+        await on.turn(5)
+        assert not on.layer.out
+
+    play(scene)
+    assert lines(caplog)[-1] == f"channel 'a': dropped an event of type {told}: its dead letter cannot be kept"
+
+
+def test_a_rejected_event_is_kept_with_what_is_wrong_with_it_under_the_code_of_the_gate() -> None:
+    async def scene(on: Stage) -> None:
+        on.layer.fill("a", [job(0, rejected="bad", violations=["$.n is bad", "$.m too"])])
+        on.layer.fill("a", [job(number, rejected="bad", code=code) for number, code in enumerate(CODES, 1)])
+        await on.start()
+        await on.turn(5)
+        assert on.layer.letters[0].violations == ("$.n is bad", "$.m too")
+        assert [letter.code for letter in on.layer.letters[1:]] == [*CODES.values()]
+
+    play(scene)
 
 
 def test_a_handler_over_its_timeout_fails_then_and_the_next_event_has_all_its_time() -> None:

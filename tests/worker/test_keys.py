@@ -86,3 +86,29 @@ def test_encrypted_events_among_readable_ones_become_dead_letters() -> None:
         await on.end()
 
     play(scene)
+
+
+def test_ten_encrypted_events_behind_a_readable_one_may_be_exceptions_and_no_more() -> None:
+    async def scene(on: Stage) -> None:
+        on.layer.fill("a", [job(0)])
+        await on.start()
+        put_encrypted(on, 13)
+        await on.turn(1)
+        assert (len(on.layer.letters), len(on.layer.queues["a"])) == (10, 3)
+        await on.end()
+
+    play(scene)
+
+
+def test_what_stands_before_a_readable_event_becomes_dead_letters_without_another_look() -> None:
+    async def scene(on: Stage) -> None:
+        put_encrypted(on, 12)
+        on.layer.fill("a", [job(0)])
+        await on.start(max_events=40)
+        await on.turn(1)
+        assert len(on.layer.letters) == 12
+        assert len(on.layer.of("look")) == 1
+        assert on.application.done == [0]
+        await on.end()
+
+    play(scene)

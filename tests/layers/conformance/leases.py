@@ -59,6 +59,45 @@ class Leases(Suite):
 
         assert self.run(scenario) == [[(1, 1, False)], [(2, 1, True)], [(3, 1, False)]]
 
+    def test_retries_that_are_due_and_what_waits_are_taken_together_up_to_the_limit_and_leased(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[list[int]]:
+            await layer.send_many("jobs", [event(number) for number in range(6)])
+            for delivery in await layer.take("jobs", 2, lease=60):
+                await layer.retry(delivery, 0)
+            first = await layer.take("jobs", 3, lease=60)
+            for delivery in first:
+                await layer.retry(delivery, 0)
+            second = await layer.take("jobs", 4)
+            await layer.send_many("jobs", [event(6)])
+            third = await layer.take("jobs", 9, lease=60)
+            return [*map(numbers, (first, second, third, await layer.take("jobs", 9, wait=False)))]
+
+        assert self.run(scenario) == [[0, 1, 2], [0, 1, 2, 3], [4, 5, 6], []]
+
+    def test_one_who_waits_with_a_lease_gets_one(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[int]:
+            taking = asyncio.create_task(layer.take("jobs", 1, lease=60))
+            await until_blocked()
+            await layer.send("jobs", event(1))
+            await layer.give_back(await taking)
+            (delivery,) = await layer.take("jobs", 1, lease=60)
+            await layer.retry(delivery, 0)
+            return [delivery.attempt for delivery in await layer.take("jobs", 1)]
+
+        assert self.run(scenario) == [2]
+
+    def test_suspects_and_others_with_leases_and_without_are_given_back_at_once(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[list[int]]:
+            await layer.send_many("jobs", [event(number) for number in range(6)])
+            await layer.take("jobs", 1, lease=0)
+            taken = await layer.take("jobs", 1, lease=60)
+            taken += await layer.take("jobs", 2, lease=60)
+            taken += await layer.take("jobs", 2)
+            await layer.give_back(taken)
+            return [numbers(await layer.take("jobs", 9, lease=60)) for _ in range(2)]
+
+        assert self.run(scenario) == [[0], [1, 2, 3, 4, 5]]
+
     def test_retrying_is_a_further_attempt(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             await layer.send("jobs", event(1))

@@ -169,8 +169,9 @@ class DeadLetters(Suite):
             assert await layer.dead_letters() == []
             for call in (layer.drop, layer.replay):
                 for unknown in (id_, "nonsense", ""):
-                    with pytest.raises(KeyError):
+                    with pytest.raises(KeyError) as caught:
                         await call(unknown)
+                    assert caught.value.args == (unknown,)
 
         self.run(scenario)
 
