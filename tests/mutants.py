@@ -6,8 +6,8 @@ import sys
 import tomllib
 from pathlib import Path
 
-#: Exit codes of mutmut for a mutant: the tests passed; no test calls the function.
-SURVIVED, UNTESTED = 0, (5, 33)
+#: Exit codes of mutmut for a mutant: the tests passed; no test calls the function; mypy refuses it.
+SURVIVED, UNTESTED, REFUSED = 0, (5, 33), 37
 ROOT = Path(__file__).parent.parent
 
 
@@ -30,11 +30,13 @@ def main() -> int:
         reason = reasons.get(added)
         unexplained += reason is None
         sys.stdout.write(f"{name}\n    {added}\n    {reason or 'no reason is known'}\n")
-    killed = len(judged) - len(unnoticed)
-    share = 100 * killed / max(1, len(judged))
+    refused = sum(code == REFUSED for code in judged.values())
+    tested = len(judged) - refused
+    killed = tested - len(unnoticed)
     sys.stdout.write(
-        f"{len(judged)} of {len(codes)} mutants judged: {killed} killed ({share:.1f} %), {len(unnoticed)} survived, "
-        f"{unexplained} of them without a reason\n"
+        f"{len(judged)} of {len(codes)} judged, {100 * (refused + killed) / max(1, len(judged)):.1f} % noticed: "
+        f"mypy refused {refused}; of the others the tests killed {killed} ({100 * killed / max(1, tested):.1f} %); "
+        f"{len(unnoticed)} survived, {unexplained} of them without a reason\n"
     )
     return 1 if unexplained else 0
 
