@@ -353,7 +353,7 @@ class TestDoorbell(OnAFile):
         assert self.run(lambda layer: self.take_after(layer, lambda: ring.send_sync("jobs", event(1)))) == [1]
         asyncio.run(ring.close())
 
-    def test_more_rings_than_the_kernel_keeps_wake_everybody(self) -> None:
+    def test_of_more_rings_than_the_kernel_keeps_none_is_lost(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             names = [f"jobs-{number}" for number in range(40)]
             taking = [asyncio.create_task(layer.take(name, 1)) for name in names]
@@ -368,6 +368,104 @@ class TestDoorbell(OnAFile):
     def test_what_a_killed_sender_did_not_ring_for_is_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(doorbell, "HEARTBEAT_SECS", 0.02)
         assert self.run(lambda layer: self.take_after(layer, self.commit_without_a_ring)) == [1]
+
+    @pytest.mark.parametrize("lease", [None, 60])
+    @pytest.mark.parametrize("cause", ["a heartbeat", "many rings"])
+    def test_those_for_whom_there_is_nothing_are_not_woken(
+        self, cause: str, lease: float | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        statements: list[str] = []
+
+        async def scenario(layer: Any) -> list[int]:
+            if cause == "a heartbeat":
+                monkeypatch.setattr(doorbell, "HEARTBEAT_SECS", 0.02)
+            taking = [asyncio.create_task(layer.take(f"idle-{number}", 1, lease=lease)) for number in range(200)]
+            taking.append(asyncio.create_task(layer.take("jobs", 1, lease=lease)))
+            await until_blocked()
+            layer._connections._idle[0].set_trace_callback(statements.append)
+            if cause == "many rings":
+                for number in range(20):
+                    layer.send_sync(f"elsewhere-{number}", event(number))
+            self.commit_without_a_ring()
+            if cause == "many rings":
+                # The last ones that the kernel keeps are read.
+                layer.send_sync("elsewhere", event(0))
+            taken = await taking.pop()
+            for one in taking:
+                one.cancel()
+            await asyncio.wait(taking)
+            return numbers(taken)
+
+        assert self.run(scenario) == [1]
+        assert len([statement for statement in statements if "idle-" in statement]) == 0
+        assert len([statement for statement in statements if "'jobs'" in statement]) > 0
+
+    def test_who_waits_learns_of_a_lease_that_nobody_rang_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def lease_without_a_ring() -> None:
+            db = sqlite3.connect(self.file)
+            (now,) = db.execute("SELECT sent FROM events").fetchone()
+            lease = "INSERT INTO leases (channel, until, sent, attempt, body) VALUES ('jobs', ?, 0.0, 1, ?)"
+            db.execute(lease, (now + 0.3, pack("jobs", event(1))))
+            db.commit()
+            db.close()
+
+        async def scenario(layer: ChannelLayer) -> list[int]:
+            monkeypatch.setattr(doorbell, "HEARTBEAT_SECS", 0.02)
+            await layer.send("other", event(0))
+            return await self.take_after(layer, lease_without_a_ring)
+
+        assert self.run(scenario) == [1]
+
+    def test_who_is_rung_for_takes_without_a_look(self) -> None:
+        statements: list[str] = []
+
+        async def scenario(layer: Any) -> None:
+            sender = self.open()
+            taking = asyncio.create_task(layer.take("jobs", 1))
+            await until_blocked()
+            layer._connections._idle[0].set_trace_callback(statements.append)
+            sender.send_sync("jobs", event(1))
+            await taking
+            await sender.close()
+
+        self.run(scenario)
+        assert statements[0] == "BEGIN IMMEDIATE"
+        assert not [statement for statement in statements if "SELECT EXISTS" in statement]
+
+    def test_who_was_not_rung_for_looks_without_a_lock(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(doorbell, "HEARTBEAT_SECS", 0.02)
+        statements: list[str] = []
+
+        async def scenario(layer: Any) -> None:
+            sender = self.open()
+            await layer.send("jobs", event(1))
+            await layer.take("jobs", 1, lease=60)
+            # It waits for the end of the lease.
+            taking = asyncio.create_task(layer.take("jobs", 1, lease=60))
+            await until_blocked()
+            layer._connections._idle[0].set_trace_callback(statements.append)
+            sender.send_sync("other", event(2))
+            while not [statement for statement in statements if "SELECT EXISTS" in statement]:
+                await asyncio.sleep(0)
+            await until_blocked()
+            taking.cancel()
+            await asyncio.wait([taking])
+            await sender.close()
+
+        self.run(scenario)
+        assert not [statement for statement in statements if "BEGIN" in statement]
+
+    def test_where_the_file_cannot_be_asked_all_are_woken(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(doorbell, "HEARTBEAT_SECS", 0.02)
+        self.file.touch()
+
+        async def main() -> list[bool]:
+            bell = doorbell.Doorbell(str(self.file), "the file", lambda: None)
+            rung = await asyncio.wait_for(asyncio.gather(bell.wait("a", None), bell.wait("b", None)), 20)
+            bell.end(asyncio.get_running_loop(), LayerUnavailable("the file", "closed"))
+            return [*rung]
+
+        assert asyncio.run(main()) == [False, False]
 
     def test_a_bell_that_was_deleted_is_hung_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:

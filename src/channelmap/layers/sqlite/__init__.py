@@ -57,7 +57,7 @@ class SQLiteChannelLayer(ChannelLayer):
         self._outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox] = WeakKeyDictionary()
         self._readers = Readers(path, url, self._connections)
         self._ringer = Ringer(path)
-        self._bells = Doorbells(path, layer_name(url))
+        self._bells = Doorbells(path, layer_name(url), partial(self._connections.run_now, queue.occupied))
 
     async def send(self, channel: str, event: Event) -> None:
         limits = self.limits_of(channel)
@@ -140,10 +140,10 @@ class SQLiteChannelLayer(ChannelLayer):
             if bell is None or bell.lost:
                 bell = self._bells.hang()
                 continue
-            await bell.wait(channel, taken.due)
-            taken = await self._connections.run(queue.take_at_once, channel, limit, lease, limits)
-            if taken.rows:
-                return _deliveries(channel, taken)
+            if await bell.wait(channel, taken.due):
+                taken = await self._connections.run(queue.take_at_once, channel, limit, lease, limits)
+                if taken.rows:
+                    return _deliveries(channel, taken)
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
         leases = [delivery.ticket for delivery in deliveries if isinstance(delivery.ticket, int)]

@@ -104,6 +104,13 @@ class Connections:
                 delays = delays or self._delays(error)
             time.sleep(next(delays))
 
+    def run_now(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """Run an operation without waiting for anything; `None` if the file cannot be used just now."""
+        try:
+            return self._once(operation, *args, **kwargs)
+        except (_BusyError, LayerUnavailable):
+            return None
+
     @property
     def is_open(self) -> bool:
         """Whether there is a connection that is not in use."""

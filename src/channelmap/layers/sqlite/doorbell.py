@@ -5,20 +5,21 @@ after its commit, sends the channel's name to each. Three laws keep a ring from 
 
 - The socket is there before its owner looks into the queue, and while it is busy rings wait in the kernel.
 - Between a look that found nothing and the wait stands no await.
-- A kernel keeps few rings and drops more; whoever reads many at once wakes everybody.
+- A kernel keeps few rings and drops more; whoever reads many at once asks the file for whom there is something.
 
-For a sender that was killed between commit and ring, a heartbeat looks now and then whether the file changed.
-Where there can be no such socket, the same heartbeat goes fast.
+For a sender that was killed between commit and ring, a heartbeat looks now and then whether the file changed, and asks
+it likewise. Where there can be no such socket, the same heartbeat goes fast.
 """
 
 import asyncio
+import itertools
 import logging
 import os
 import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,6 +34,8 @@ _LONGEST_ADDRESS = 100
 _MANY_RINGS = 10
 # More than any kernel's tick.
 _TICK_NS = 20_000_000
+
+Occupied = Callable[[], Iterable[str] | None]
 
 
 class Ringer:
@@ -100,16 +103,22 @@ class _Rope:
 class Doorbell:
     """The listener's side: wakes those who wait in one event loop.
 
+    Args:
+        path: the file.
+        url: its name in the log.
+        occupied: names the channels on which there is something; `None` if the file cannot be asked just now.
+
     Attributes:
         lost: somebody deleted the socket, so nobody can ring: hang another.
 
     """
 
-    def __init__(self, path: str, url: str) -> None:
+    def __init__(self, path: str, url: str, occupied: Occupied) -> None:
         self.lost = False
         self._path = path
+        self._occupied = occupied
         #: By the channel's name as a ring says it.
-        self._waiters: dict[bytes, list[asyncio.Future[None]]] = {}
+        self._waiters: dict[bytes, list[asyncio.Future[bool]]] = {}
         self._listens = False
         self._heartbeat: asyncio.TimerHandle | None = None
         self._footprint: tuple[int, ...] | None = None
@@ -117,15 +126,16 @@ class Doorbell:
         self._directory, self._socket = _hang(path, self._name, url)
         self._take_down = weakref.finalize(self, _take_down, self._socket, self._directory, self._name, os.getpid())
 
-    async def wait(self, channel: str, due: float | None) -> None:
-        """Wait for a ring for the channel, but no longer than `due` seconds."""
+    async def wait(self, channel: str, due: float | None) -> bool:
+        """Wait for a ring for the channel, but no longer than `due` seconds; whether there was one."""
         loop = asyncio.get_running_loop()
-        woken, name = loop.create_future(), channel.encode()
+        woken: asyncio.Future[bool] = loop.create_future()
+        name = channel.encode()
         self._listen(loop)
         self._waiters.setdefault(name, []).append(woken)
-        timer = None if due is None else loop.call_later(due, _wake, woken)
+        timer = None if due is None else loop.call_later(due, _wake, woken, False)  # noqa: FBT003
         try:
-            await woken
+            return await woken
         finally:
             if timer is not None:
                 timer.cancel()
@@ -138,7 +148,7 @@ class Doorbell:
 
     def end(self, loop: asyncio.AbstractEventLoop, error: Exception) -> None:
         """Take it down, and raise `error` in all who wait."""
-        for waiter in self._all_waiters():
+        for waiter in itertools.chain(*self._waiters.values()):
             if not waiter.done():
                 waiter.set_exception(error)
         self._stop_listening(loop)
@@ -169,33 +179,39 @@ class Doorbell:
             name = bell.recv(256)
         except BlockingIOError:
             return
-        for waiter in self._waiters.pop(name, ()):
-            _wake(waiter)
+        self._wake_all(name, rung=True)
         # What else there is waits until those just woken have had their turn.
         loop.call_soon(self._read_on, bell)
 
     def _read_on(self, bell: socket.socket) -> None:
         with suppress(OSError):
             for rings in range(2, 64):
-                self._wake_all(bell.recv(256))
+                self._wake_all(bell.recv(256), rung=True)
                 if rings == _MANY_RINGS:
-                    for name in list(self._waiters):
-                        self._wake_all(name)
+                    self._wake_occupied()
 
-    def _wake_all(self, name: bytes) -> None:
+    def _wake_occupied(self) -> None:
+        """Wake those for whom there is something; all of them, if that cannot be told."""
+        occupied = self._occupied()
+        for name in [*self._waiters] if occupied is None else map(str.encode, occupied):
+            self._wake_all(name, rung=False)
+
+    def _wake_all(self, name: bytes, *, rung: bool) -> None:
         for waiter in self._waiters.pop(name, ()):
-            _wake(waiter)
+            _wake(waiter, rung)
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         self._heartbeat = None
         self.lost = self._directory is not None and not self._is_reachable(self._directory)
         footprint = _footprint(self._path)
-        waiters = self._all_waiters()
-        if self.lost or footprint is None or footprint != self._footprint:
-            for waiter in waiters:
-                _wake(waiter)
+        is_waited_for = bool(self._waiters)
+        if self.lost:
+            for name in [*self._waiters]:
+                self._wake_all(name, rung=False)
+        elif footprint is None or footprint != self._footprint:
+            self._wake_occupied()
         self._footprint = footprint
-        if waiters:
+        if is_waited_for:
             self._schedule(loop)
 
     def _is_reachable(self, directory: SocketDirectory) -> bool:
@@ -206,16 +222,14 @@ class Doorbell:
         period = POLL_SECS if self._socket is None else HEARTBEAT_SECS
         self._heartbeat = loop.call_later(period, self._beat, loop)
 
-    def _all_waiters(self) -> list[asyncio.Future[None]]:
-        return [waiter for waiters in self._waiters.values() for waiter in waiters]
-
 
 class Doorbells:
     """The bells of one file in this process: one for each event loop that takes."""
 
-    def __init__(self, path: str, url: str) -> None:
+    def __init__(self, path: str, url: str, occupied: Occupied) -> None:
         self._path = path
         self._url = url
+        self._occupied = occupied
         self._bells = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Doorbell]()
         self._lock = threading.Lock()
 
@@ -226,7 +240,7 @@ class Doorbells:
 
     def hang(self) -> Doorbell:
         """Give the running loop a bell; the file must exist. Look into the queue once more before waiting."""
-        bell = Doorbell(self._path, self._url)
+        bell = Doorbell(self._path, self._url, self._occupied)
         with self._lock:
             for loop in list(self._bells):
                 if loop.is_closed():
@@ -253,9 +267,9 @@ def _remove_stale(directory: SocketDirectory | None, name: str, error: OSError) 
         directory.remove(name)
 
 
-def _wake(waiter: asyncio.Future[None]) -> None:
+def _wake(waiter: asyncio.Future[bool], rung: bool) -> None:  # noqa: FBT001  (as `call_later` passes it)
     if not waiter.done():
-        waiter.set_result(None)
+        waiter.set_result(rung)
 
 
 def _is_settled(mtime_ns: int) -> bool:

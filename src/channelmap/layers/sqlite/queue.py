@@ -49,6 +49,20 @@ _LOOK = """
 SELECT EXISTS (SELECT 1 FROM events WHERE channel = ?), (SELECT min(until) FROM leases WHERE channel = ?)
 """
 
+# Each channel costs two seeks, whatever waits there; DISTINCT would go through all events.
+_OCCUPIED = """
+WITH RECURSIVE
+    waiting (name) AS (
+        SELECT min(channel) FROM events UNION ALL
+        SELECT (SELECT min(channel) FROM events WHERE channel > name) FROM waiting WHERE name IS NOT NULL
+    ),
+    leased (name) AS (
+        SELECT min(channel) FROM leases UNION ALL
+        SELECT (SELECT min(channel) FROM leases WHERE channel > name) FROM leased WHERE name IS NOT NULL
+    )
+SELECT name FROM waiting WHERE name IS NOT NULL UNION SELECT name FROM leased WHERE name IS NOT NULL
+"""
+
 _OVERDUE = """
 SELECT id, sent, attempt, body, state, crashes FROM leases WHERE channel = ? AND until <= ? ORDER BY until, id LIMIT ?
 """
@@ -195,6 +209,11 @@ def take(db: Database, channel: str, limit: int, lease: float | None, limits: Li
             taken = take_now(db, channel, limit, lease, limits)
         if taken.rows:
             return taken
+
+
+def occupied(db: Database) -> list[str]:
+    """Name the channels on which an event waits, or is leased."""
+    return [name for (name,) in db.execute(_OCCUPIED)]
 
 
 def take_at_once(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
