@@ -1,9 +1,11 @@
 """Report of `make mutants`: which mutants of the code no test has noticed, with the reason where one is known."""
 
 import json
+import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 #: Exit codes of mutmut for a mutant: the tests passed; no test calls the function; mypy refuses it.
@@ -11,10 +13,22 @@ SURVIVED, UNTESTED, REFUSED = 0, (5, 33), 37
 ROOT = Path(__file__).parent.parent
 
 
-def change(mutant: str) -> str:
-    """Return the lines that a mutant adds, in one line."""
+_SQL = re.compile(r"\b(SELECT|DELETE|INSERT|UPDATE|ROLLBACK|SAVEPOINT|RELEASE|WHERE)\b|\bfor table in\b")
+
+
+def change(mutant: str) -> tuple[str, str]:
+    """Return the lines that a mutant removes, and those that it adds, in one line each."""
     shown = subprocess.run(["mutmut", "show", mutant], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return " ".join(line[1:].strip() for line in shown.splitlines() if line[:1] == "+" and line[:3] != "+++")
+    lines = [line for line in shown.splitlines() if line[:3] not in {"---", "+++"}]
+    removed, added = (" ".join(line[1:].strip() for line in lines if line[:1] == sign) for sign in "-+")
+    return removed, added
+
+
+def reason_for(removed: str, added: str, reasons: Mapping[str, str]) -> str | None:
+    """Return why no test can notice a mutant, or need not; `None` when no reason is known."""
+    if removed.casefold() == added.casefold() and _SQL.search(removed):
+        return "equivalent: SQL does not tell capital letters from small ones"
+    return reasons.get(added)
 
 
 def main() -> int:
@@ -26,8 +40,8 @@ def main() -> int:
     unnoticed = [name for name, code in judged.items() if code == SURVIVED or code in UNTESTED]
     unexplained = 0
     for name in unnoticed:
-        added = change(name)
-        reason = reasons.get(added)
+        removed, added = change(name)
+        reason = reason_for(removed, added, reasons)
         unexplained += reason is None
         sys.stdout.write(f"{name}\n    {added}\n    {reason or 'no reason is known'}\n")
     refused = sum(code == REFUSED for code in judged.values())

@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import threading
 from contextlib import suppress
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pytest
 from asgiref.local import Local
@@ -14,6 +14,7 @@ from channelmap.asgi import Application, AtHand, Event, Receive, Scope, Send, at
 from channelmap.consumers import get_handler_name, handlers_of
 
 SCOPE = {"type": "channel", "channel": "a"}
+T = TypeVar("T")
 
 
 class Over(Exception):
@@ -160,7 +161,7 @@ def test_handlers_are_the_public_methods_that_the_users_classes_define() -> None
         @staticmethod
         async def static(event: Event) -> None: ...
 
-    class Own(Mixin, AsyncConsumer):
+    class Own(Mixin, AsyncConsumer, Generic[T]):
         attribute = 3
 
         class Nested: ...
@@ -173,6 +174,37 @@ def test_handlers_are_the_public_methods_that_the_users_classes_define() -> None
             await super().dispatch(event)
 
     assert handlers_of(Own) == {"from_mixin", "static", "own"}
+
+
+def test_what_a_base_class_of_channels_or_of_typing_defines_is_no_handler() -> None:
+    def public(_self: object, _event: Event) -> None: ...
+
+    for module, handlers in (("channels.generic", set()), ("typing", set()), ("shop", {"public"})):
+        base = type("Base", (), {"__module__": module, "public": public})
+        assert handlers_of(type("Own", (base, SyncConsumer), {"__module__": "shop"})) == handlers
+
+
+def test_a_sync_handler_may_send_to_the_server() -> None:
+    class Sending(SyncConsumer):
+        def job(self, event: Event) -> None:
+            self.send({"type": "answer", "to": event["n"]})
+
+    sent: list[Event] = []
+
+    async def receive() -> Event:
+        if sent:
+            raise Over
+        return {"type": "job", "n": 1}
+
+    async def send(event: Event) -> None:
+        sent.append(event)
+
+    async def main() -> None:
+        with suppress(Over):
+            await Sending.as_asgi()(dict(SCOPE), receive, send)
+
+    asyncio.run(main())
+    assert sent == [{"type": "answer", "to": 1}]
 
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
@@ -232,6 +264,9 @@ def test_what_a_handler_sets_in_the_context_does_not_reach_the_next_event(consum
     else:
         serve(own.as_asgi(), *events)
     fresh = "unset None"
+    serve(own.as_asgi(), {"type": "put"}, at_hand=[{"type": "look"}])
+    assert own.seen.pop() == fresh
+    assert consumer is AsyncSetter or own.seen.pop() == fresh
     expected = 1 if at_hand and consumer is AsyncSetter else len(events)
     assert own.seen == [fresh] * expected
 

@@ -90,6 +90,7 @@ def test_private_channels_and_groups_are_not_the_contracts(contract_file: Callab
 
     async def main() -> None:
         name = await layer.new_channel()
+        assert name.startswith("specific.")
         await layer.group_add("g", name)
         await layer.group_send("g", {"anything": 1})
         await layer.send(name, {"anything": 2})
@@ -97,6 +98,20 @@ def test_private_channels_and_groups_are_not_the_contracts(contract_file: Callab
         assert await layer.receive(name) == {"anything": 2}
 
     asyncio.run(main())
+
+
+def test_names_and_events_are_checked_as_channels_does(contract_file: Callable[..., Path]) -> None:
+    layer = get_channel_layer(contract_file())
+    assert layer.require_valid_channel_name("specific.a!b")
+    assert layer.require_valid_channel_name("specific.a!", receive=True)
+    with pytest.raises(TypeError, match="must end at the !"):
+        layer.require_valid_channel_name("specific.a!b", receive=True)
+    assert layer.require_valid_group_name("group")
+    with pytest.raises(TypeError, match="Group name"):
+        layer.require_valid_group_name("group!")
+    layer.require_valid_event({"type": "job"})
+    with pytest.raises(AssertionError, match="not a dict"):
+        layer.require_valid_event("job")
 
 
 def test_the_file_is_the_argument_or_the_environments_or_the_one_here(

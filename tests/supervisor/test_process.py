@@ -100,13 +100,16 @@ def test_a_worker_says_which_files_it_has_loaded_and_when_it_listed_them() -> No
     answer = json.dumps({"listed": 12.5, "files": ["/b.py", "/a.py"]})
 
     async def main() -> None:
-        process = await WorkerProcess.start(shell(f"{READY}; read -N 1 word <&$S; echo '{answer}' >&$S"))
+        answering = f"{READY}; read -N 1 word <&$S; echo '{answer}' >&$S; {UNTIL_DRAINED}"
+        process = await WorkerProcess.start(shell(answering))
         assert process.listed == process.started <= time.time()
         # One that is not ready is not asked.
         process.ask_files()
         assert process.files == frozenset()
         await until(lambda: process.ready)
         process.ask_files()
+        await until(lambda: process.files)
+        process.drain()
         await process.wait()
         assert process.files == {Path("/a.py"), Path("/b.py")}
         assert process.listed == 12.5

@@ -112,3 +112,29 @@ def test_what_stands_before_a_readable_event_becomes_dead_letters_without_anothe
         await on.end()
 
     play(scene)
+
+
+def test_an_encrypted_event_behind_which_nothing_waits_becomes_a_dead_letter_at_once() -> None:
+    async def scene(on: Stage) -> None:
+        await on.start()
+        put_encrypted(on, 1)
+        await on.turn(1)
+        assert [letter.code for letter in on.layer.letters] == ["unreadable"]
+        await on.end()
+
+    play(scene)
+
+
+def test_a_layer_that_is_away_is_said_to_be_unable_to_look_and_to_take_back(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(on: Stage) -> None:
+        on.layer.fail("look", LayerUnavailable("scripted://", "away"), times=1)
+        on.layer.fail("give_back", LayerUnavailable("scripted://", "away"), times=1)
+        put_encrypted(on, 2)
+        await on.start()
+        await on.turn(4)
+        assert len(on.layer.queues["a"]) == 2
+        await on.end()
+
+    play(scene)
+    told = [line.partition(":")[2].partition(",")[0] for line in lines(caplog) if "cannot" in line]
+    assert told == [" cannot look for events that a key fits", " cannot give events back"]

@@ -1,6 +1,8 @@
 """Leases are renewed every third of their time, for everything that the worker holds and for nothing else."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -264,3 +266,24 @@ def test_a_renewal_whose_thread_fails_stops_the_worker_aloud(caplog: pytest.LogC
     assert lines(caplog) == [
         "the renewal of leases ended unexpectedly (OSError: the clock is broken): stopping the worker"
     ]
+
+
+def test_a_worker_that_leaves_prints_the_stacks_of_all_its_threads_and_ends_with_71() -> None:
+    script = """
+import threading
+from channelmap.worker.renewal import leave
+
+begun = threading.Event()
+
+def handler():
+    begun.set()
+    threading.Event().wait()
+
+threading.Thread(target=handler, daemon=True).start()
+begun.wait()
+leave()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 71
+    assert "in handler" in done.stderr
+    assert "in <module>" in done.stderr

@@ -394,7 +394,7 @@ class Inbox:
                 self._dying_since = self.clock.time()
 
     async def _bury_alone(self, delivery: Delivery, letter: DeadLetter) -> None:
-        bare = replace(letter, reason=_BARE_REASON, event=None, body=delivery.body, violations=(), traceback="")
+        bare = replace(letter, reason=_BARE_REASON, event=None, violations=(), traceback="")
         for kept in (letter, bare):
             with suppress(Exception):
                 await self._insist("keep a dead letter", partial(self.layer.bury, delivery, kept), tries=1)
