@@ -101,6 +101,24 @@ def test_connections_killed_every_fifty_milliseconds_cost_only_what_was_in_hand(
     run(main())
 
 
+@pytest.mark.parametrize("lease", [None, 60])
+def test_a_take_that_does_not_wait_never_takes_a_lost_server_for_an_empty_channel(
+    lease: float | None, start_server: StartServer
+) -> None:
+    """The burst of a worker would end as if everything were handled."""
+    server = start_server()
+
+    async def main() -> None:
+        layer = open_layer(server.url)
+        await layer.send("jobs", event(1))
+        server.kill()
+        with pytest.raises(LayerUnavailable):
+            await layer.take("jobs", 1, lease=lease, wait=False)
+        await layer.close()
+
+    asyncio.run(main())
+
+
 def test_a_paused_server_is_waited_for(start_server: StartServer) -> None:
     server = start_server()
 

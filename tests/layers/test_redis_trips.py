@@ -207,3 +207,15 @@ def test_the_order_of_one_sender_is_kept_when_its_clock_stands_still(
         return numbers(await layer.take("jobs", 400))
 
     assert run(server, scenario, capacity=400) == list(range(400))
+
+
+def test_a_take_that_waits_for_the_end_of_a_lease_asks_no_more_than_it_must(server: Server) -> None:
+    async def scenario(layer: ChannelLayer) -> list[str]:
+        await layer.send("jobs", event(1))
+        await layer.take("jobs", 1, lease=0.5)
+        with commands_of_clients(server) as commands:
+            assert numbers(await layer.take("jobs", 1, lease=60)) == [1]
+        return [command for command in commands if command == "EVALSHA"]
+
+    # Before it watches, behind that, and when the lease has ended, perhaps a moment too early.
+    assert 2 <= len(run(server, scenario)) <= 4

@@ -51,11 +51,14 @@ class Batches(Suite):
 
         assert sorted(self.run(scenario)) == list(range(200))
 
-    def test_cancelling_a_take_at_any_moment_loses_nothing(self) -> None:
+    @pytest.mark.parametrize("lease", [None, 60])
+    def test_cancelling_a_take_at_any_moment_loses_nothing(self, lease: float | None) -> None:
+        """Nor is anything left under a lease that nobody holds."""
+
         async def scenario(layer: ChannelLayer) -> list[int]:
             got: list[int] = []
             for number in range(40):
-                taking = asyncio.create_task(layer.take("jobs", 5))
+                taking = asyncio.create_task(layer.take("jobs", 5, lease=lease))
                 for _ in range(number % 5):
                     await asyncio.sleep(0)
                 await layer.send("jobs", event(number))
