@@ -1,18 +1,24 @@
 """A worker's log lines appear as asked for, whatever the consumers' modules do to logging and to the time zone."""
 
 import asyncio
+import fcntl
 import json
+import logging
 import os
+import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from channelmap import get_channel_layer
+from channelmap.cli.logs import PatientHandler
 
 CHANNELS = """\
 version: 1
@@ -147,3 +153,32 @@ def test_a_full_log_does_not_keep_a_worker_from_ending(project: Path, wait_until
         wait_until(lambda: len(asyncio.run(layer.dead_letters())) == 500, "all dead letters")
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+
+
+@pytest.mark.parametrize("character", ["a", "ü", "\U0001f600"])
+def test_a_long_line_is_written_whole_and_one_without_a_reader_blocks_nobody(character: str) -> None:
+    reading, writing = os.pipe()
+    size = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 65_536)
+    text = character * 200_000
+
+    def read() -> str:
+        parts = []
+        while part := os.read(reading, 1 << 16):
+            parts.append(part)
+        return b"".join(parts).decode()
+
+    with os.fdopen(writing, "w", encoding="utf-8") as stream, ThreadPoolExecutor(1) as pool:
+        handler = PatientHandler(stream)
+        # Room for one write that is never cut, and for no more.
+        os.write(writing, b"-" * (size - select.PIPE_BUF))
+        emitting = threading.Thread(target=handler.emit, args=(logging.makeLogRecord({"msg": text}),), daemon=True)
+        emitting.start()
+        emitting.join(20)
+        assert not emitting.is_alive()
+        assert len(os.read(reading, size)) > size - select.PIPE_BUF
+        whole = pool.submit(read)
+        handler.emit(logging.makeLogRecord({"msg": text}))
+        stream.close()
+        # The first line was cut: what follows begins a new one.
+        assert whole.result(20).splitlines() == ["", "1 lines of the log were left out: nobody read it", text]
+    os.close(reading)
