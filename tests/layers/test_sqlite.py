@@ -1,7 +1,9 @@
 """The layer in a file keeps the whole promise, and is rung for, not polled."""
 
 import asyncio
+import contextlib
 import shutil
+import socket
 import sqlite3
 import threading
 from dataclasses import replace
@@ -56,7 +58,7 @@ class TestSQLite(Everything, OnAFile):
     pass
 
 
-class Undeclared(dict[str, Channel]):
+class AnyChannel(dict[str, Channel]):
     """Channels that take any event, whatever their names."""
 
     def get(self, name: Any, default: Any = None) -> Any:
@@ -76,7 +78,7 @@ class TestBehindAContract(Everything, OnAFile):
     def open(self, **options: Any) -> Any:
         file = self.file.with_name("channels.yaml")
         file.write_text("version: 1\nlayer: sqlite:///a.db\nchannels: {jobs: {consumer: a.B, events: {job: true}}}")
-        return Judging(replace(load(file), channels=Undeclared()), super().open(**options))
+        return Judging(replace(load(file), channels=AnyChannel()), super().open(**options))
 
     @pytest.mark.parametrize("name", [name for name in INVALID_NAMES if isinstance(name, str)])
     def test_an_invalid_name_is_refused_by_whoever_gets_it(self, name: Any) -> None:
@@ -454,6 +456,33 @@ class TestDoorbell(OnAFile):
 
         self.run(scenario)
         assert not [statement for statement in statements if "BEGIN" in statement]
+
+    def test_the_file_is_asked_only_when_all_rings_are_read(self) -> None:
+        """The kernel may have dropped others while they were read; their events are committed by now."""
+        self.file.touch()
+        asked: list[int] = []
+
+        async def main() -> bool:
+            loop = asyncio.get_running_loop()
+
+            def occupied() -> list[str]:
+                assert bell._socket is not None
+                with contextlib.suppress(BlockingIOError):
+                    asked.append(len(bell._socket.recv(256, socket.MSG_PEEK)))
+                return ["jobs"]
+
+            bell = doorbell.Doorbell(str(self.file), "the file", occupied)
+            waiting = asyncio.ensure_future(bell.wait("jobs", None))
+            await until_blocked()
+            ring = doorbell.Ringer(str(self.file))
+            for _ in range(20):
+                ring.ring("other")
+            rung = await asyncio.wait_for(waiting, 20)
+            bell.end(loop, LayerUnavailable("the file", "closed"))
+            return rung
+
+        assert asyncio.run(main()) is False
+        assert asked == []
 
     def test_where_the_file_cannot_be_asked_all_are_woken(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(doorbell, "HEARTBEAT_SECS", 0.02)

@@ -5,10 +5,11 @@ after its commit, sends the channel's name to each. Three laws keep a ring from 
 
 - The socket is there before its owner looks into the queue, and while it is busy rings wait in the kernel.
 - Between a look that found nothing and the wait stands no await.
-- A kernel keeps few rings and drops more; whoever reads many at once asks the file for whom there is something.
+- The kernel queues few rings and drops further ones. After a burst of rings, the listener therefore asks the database
+  which channels have events or leases, and wakes the takes that wait for those.
 
-For a sender that was killed between commit and ring, a heartbeat looks now and then whether the file changed, and asks
-it likewise. Where there can be no such socket, the same heartbeat goes fast.
+A sender that is killed between commit and ring does not ring. A heartbeat checks whether the file has changed, and then
+asks the database in the same way. Without sockets, the same heartbeat runs at a shorter interval.
 """
 
 import asyncio
@@ -32,6 +33,8 @@ POLL_SECS = 0.05
 _LONGEST_ADDRESS = 100
 # net.unix.max_dgram_qlen is 10 on a plain Linux.
 _MANY_RINGS = 10
+#: Rings that are read before the takes that they wake may run.
+_MOST_RINGS = 64
 # More than any kernel's tick.
 _TICK_NS = 20_000_000
 
@@ -106,7 +109,7 @@ class Doorbell:
     Args:
         path: the file.
         url: its name in the log.
-        occupied: names the channels on which there is something; `None` if the file cannot be asked just now.
+        occupied: returns the channels that have events or leases; `None` if the database cannot be read now.
 
     Attributes:
         lost: somebody deleted the socket, so nobody can ring: hang another.
@@ -127,7 +130,7 @@ class Doorbell:
         self._take_down = weakref.finalize(self, _take_down, self._socket, self._directory, self._name, os.getpid())
 
     async def wait(self, channel: str, due: float | None) -> bool:
-        """Wait for a ring for the channel, but no longer than `due` seconds; whether there was one."""
+        """Wait for a ring for the channel, at most `due` seconds; return whether it was rung."""
         loop = asyncio.get_running_loop()
         woken: asyncio.Future[bool] = loop.create_future()
         name = channel.encode()
@@ -184,14 +187,17 @@ class Doorbell:
         loop.call_soon(self._read_on, bell)
 
     def _read_on(self, bell: socket.socket) -> None:
+        rings = 1
         with suppress(OSError):
-            for rings in range(2, 64):
+            while rings < _MOST_RINGS:
                 self._wake_all(bell.recv(256), rung=True)
-                if rings == _MANY_RINGS:
-                    self._wake_occupied()
+                rings += 1
+        if rings >= _MANY_RINGS:
+            # Only now: the kernel may also have dropped rings while these were read.
+            self._wake_occupied()
 
     def _wake_occupied(self) -> None:
-        """Wake those for whom there is something; all of them, if that cannot be told."""
+        """Wake the takes whose channels have events or leases; all takes if the database cannot be read now."""
         occupied = self._occupied()
         for name in [*self._waiters] if occupied is None else map(str.encode, occupied):
             self._wake_all(name, rung=False)
