@@ -105,7 +105,7 @@ class Connections:
             time.sleep(next(delays))
 
     def run_now(self, operation: Operation[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """Run an operation without waiting for anything; `None` if the file cannot be used just now."""
+        """Run an operation without retrying; return `None` if the database is busy or unavailable."""
         try:
             return self._once(operation, *args, **kwargs)
         except (_BusyError, LayerUnavailable):

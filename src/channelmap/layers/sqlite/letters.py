@@ -7,7 +7,7 @@ from typing import Any
 from channelmap.layer import DeadLetter
 from channelmap.layers.packing import unpack
 from channelmap.layers.sqlite.clock import Database
-from channelmap.layers.sqlite.queue import END, append, transaction
+from channelmap.layers.sqlite.queue import END_LEASE, append, transaction
 from channelmap.terms import Limits
 
 _COUNT = "SELECT letters FROM dead_letter_counts WHERE channel = ?"
@@ -30,7 +30,7 @@ def keep(
     """
     dropped: dict[str, int] = {}
     with transaction(db):
-        db.executemany(END, [(lease,) for lease, _ in kept if lease is not None])
+        db.executemany(END_LEASE, [(lease,) for lease, _ in kept if lease is not None])
         db.executemany(
             f"INSERT INTO dead_letters ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
             [_row(letter) for _, letter in kept],

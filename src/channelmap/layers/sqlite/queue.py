@@ -4,11 +4,11 @@ The law of the table `events`: the ids of a channel are dense. Sending appends a
 prefix, giving back prepends at first - 1. So a channel is full when the id `capacity - 1` below its last one
 exists, and everything costs the same at whatever depth.
 
-A row of `leases` is a lease, or an event that comes again at the time `until`. Its `state` says what it is then:
+A row of `leases` is a lease, or an event that is delivered again at the time `until`. `state` says how:
 
-- NULL: a suspect, for its worker has gone.
-- `begun`: a suspect whose handler had started.
-- `due`: no suspect, but a further attempt.
+- NULL: as a suspect, because its worker did not settle it in time.
+- `begun`: as a suspect whose handler had started.
+- `due`: as a retry, which is not a suspect.
 
 When another process holds the file, a function raises `sqlite3.OperationalError` and has changed nothing: it
 can be called again.
@@ -49,7 +49,7 @@ _LOOK = """
 SELECT EXISTS (SELECT 1 FROM events WHERE channel = ?), (SELECT min(until) FROM leases WHERE channel = ?)
 """
 
-# Each channel costs two seeks, whatever waits there; DISTINCT would go through all events.
+# One seek per channel and table, however many events a channel has. DISTINCT would scan all events.
 _OCCUPIED = """
 WITH RECURSIVE
     waiting (name) AS (
@@ -66,8 +66,8 @@ SELECT name FROM waiting WHERE name IS NOT NULL UNION SELECT name FROM leased WH
 _OVERDUE = """
 SELECT id, sent, attempt, body, state, crashes FROM leases WHERE channel = ? AND until <= ? ORDER BY until, id LIMIT ?
 """
-_LEASE = "INSERT INTO leases (channel, until, sent, attempt, body, crashes) VALUES (?, ?, ?, ?, ?, ?)"
-END = "DELETE FROM leases WHERE id = ?"
+_ADD_LEASE = "INSERT INTO leases (channel, until, sent, attempt, body, crashes) VALUES (?, ?, ?, ?, ?, ?)"
+END_LEASE = "DELETE FROM leases WHERE id = ?"
 # A new id, and so a new ticket.
 _RETRY = """
 INSERT INTO leases (channel, until, sent, attempt, body, state)
@@ -212,7 +212,7 @@ def take(db: Database, channel: str, limit: int, lease: float | None, limits: Li
 
 
 def occupied(db: Database) -> list[str]:
-    """Name the channels on which an event waits, or is leased."""
+    """Return the channels that have waiting or leased events."""
     return [name for (name,) in db.execute(_OCCUPIED)]
 
 
@@ -247,7 +247,7 @@ def _take_overdue(db: Database, channel: str, limit: int, lease: float | None, l
         if is_alone:
             limit, crashes = 0, crashed + is_begun
             break
-    db.executemany(END, [(row[0],) for row in again])
+    db.executemany(END_LEASE, [(row[0],) for row in again])
     rows = _remove_front(db, channel, limit - len(again), limits) if limit > len(again) else []
     if lease is None:
         return Taken(again + rows, ahead=db.ahead())
@@ -271,7 +271,7 @@ def _remove_front(db: Database, channel: str, limit: int, limits: Limits) -> lis
 
 
 def _lease(db: Database, channel: str, rows: Sequence[Row], until: float, crashes: int = 0) -> int:
-    db.executemany(_LEASE, [(channel, until, sent, attempt, body, crashes) for _, sent, attempt, body in rows])
+    db.executemany(_ADD_LEASE, [(channel, until, sent, attempt, body, crashes) for _, sent, attempt, body in rows])
     # The ids follow one another, for the write lock is ours; and AUTOINCREMENT uses none again, so whoever
     # settles too late settles nobody else's.
     return int(db.execute("SELECT last_insert_rowid()").fetchone()[0]) - len(rows) + 1
@@ -280,7 +280,7 @@ def _lease(db: Database, channel: str, rows: Sequence[Row], until: float, crashe
 def release(db: Database, leases: Sequence[int]) -> None:
     """Forget leased events: they were handled."""
     with transaction(db):
-        db.executemany(END, [(lease,) for lease in leases])
+        db.executemany(END_LEASE, [(lease,) for lease in leases])
 
 
 def postpone(db: Database, leases: Sequence[int], delay: float) -> None:
@@ -299,7 +299,7 @@ def retry(db: Database, lease: int, delay: float) -> None:
     """End a lease; its event comes again `delay` seconds from now."""
     with transaction(db):
         db.execute(_RETRY, (db.now + delay, lease))
-        db.execute(END, (lease,))
+        db.execute(END_LEASE, (lease,))
 
 
 def give_back(db: Database, deliveries: Sequence[Delivery]) -> None:
@@ -308,13 +308,13 @@ def give_back(db: Database, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             if delivery.suspect:
                 db.execute(_RETURN_SUSPECT, (delivery.ticket,))
-                db.execute(END, (delivery.ticket,))
+                db.execute(END_LEASE, (delivery.ticket,))
         for delivery in reversed(deliveries):
             if delivery.suspect:
                 continue
             if isinstance(delivery.ticket, int):
                 db.execute(_PREPEND_LEASED, (delivery.ticket,))
-                db.execute(END, (delivery.ticket,))
+                db.execute(END_LEASE, (delivery.ticket,))
                 continue
             db.execute(_PREPEND, (delivery.channel, delivery.channel, delivery.ticket, delivery.attempt, delivery.body))
 

@@ -8,7 +8,7 @@ VERSION = 3
 
 _CLOCK = "CREATE TABLE clock (id INTEGER PRIMARY KEY, boot TEXT, offset REAL, ahead REAL);"
 
-# How many letters a channel has, at the same cost however many.
+# The number of dead letters per channel. Triggers keep it, so that older processes with an open connection keep it too.
 _COUNTS = """
 CREATE TABLE dead_letter_counts (channel TEXT PRIMARY KEY, letters INTEGER) WITHOUT ROWID;
 INSERT INTO dead_letter_counts SELECT channel, count(*) FROM dead_letters GROUP BY channel;
@@ -44,22 +44,15 @@ PRAGMA user_version = {VERSION};
 COMMIT;
 """
 
-_FROM_VERSION_2 = f"""
-BEGIN IMMEDIATE;
-{_COUNTS}
-PRAGMA user_version = {VERSION};
-COMMIT;
-"""
-# The leases of version 1 were not begun.
-_FROM_VERSION_1 = f"""
-BEGIN IMMEDIATE;
-ALTER TABLE leases ADD COLUMN state TEXT;
-ALTER TABLE leases ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
-{_CLOCK}
-{_COUNTS}
-PRAGMA user_version = {VERSION};
-COMMIT;
-"""
+# What each later version has added to the first.
+_ADDED = {
+    2: f"""
+        ALTER TABLE leases ADD COLUMN state TEXT;
+        ALTER TABLE leases ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
+        {_CLOCK}
+    """,
+    3: _COUNTS,
+}
 
 
 class AlienFile(Exception):
@@ -85,7 +78,8 @@ def prepare(db: Database, *, durable: bool) -> None:
     if is_new:
         make_tables(db)
     elif (version := _version(db)) < VERSION:
-        _run(db, _FROM_VERSION_1 if version == 1 else _FROM_VERSION_2)
+        added = "".join(script for later, script in _ADDED.items() if later > version)
+        _run(db, f"BEGIN IMMEDIATE; {added} PRAGMA user_version = {VERSION}; COMMIT;")
     db.keep_clock()
 
 
