@@ -2,8 +2,8 @@
 
 One worker serves 10,000 channels, and this process sends to 50 of them; one handler in fifty fails, and every ten
 seconds a Redis server drops all its connections. Memory, descriptors, threads and connections of both processes are
-noted every two seconds; the slopes are those of straight lines through what was noted after the first fifth of the run.
-Exit code 1: something grew.
+sampled every two seconds. Each slope is a linear regression over the samples after the first fifth of the run.
+Exit code 1: a quantity grew by more than it may.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from storm.grounds import GROUNDS, Ground
+from workers import memory_of
 
 from channelmap.errors import LayerError
 from channelmap.loader import load
@@ -74,15 +75,14 @@ def contract() -> str:
 
 def measure(pid: int) -> dict[str, float]:
     """Measure a process."""
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     links = []
     for path in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
             links.append(str(path.readlink()))
     return {
-        "memory, MB": int(status["VmRSS"].split()[0]) / 1024,
+        "memory, MB": memory_of(pid),
         "descriptors": len(links),
-        "threads": int(status["Threads"]),
+        "threads": len([*Path(f"/proc/{pid}/task").iterdir()]),
         "connections": sum("socket:" in link or link.endswith(".db") for link in links),
     }
 
@@ -111,7 +111,7 @@ class Soak:
         tasks = [asyncio.ensure_future(one) for one in (self._send(layer), self._note(worker.pid), self._cut())]
         try:
             done, _ = await asyncio.wait(tasks, timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED)
-            for task in (*done, *tasks):
+            for task in tasks:
                 task.cancel()
             for task in done:
                 task.result()
@@ -156,7 +156,7 @@ class Soak:
                 await asyncio.to_thread(cut, self._random)
 
     def report(self) -> list[str]:
-        """Print the slopes; return what grew, and what was lost."""
+        """Print the slopes; return the quantities that grew."""
         faults = []
         for name, samples in self.noted.items():
             late = samples[len(samples) // 5 :]

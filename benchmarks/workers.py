@@ -6,11 +6,12 @@ memory of a worker after 100,000 events and after 1,000,000. Every figure that h
 
 import asyncio
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from embedded import row, spread
 
 from channelmap.loader import load
 from channelmap.sending import ContractLayer
@@ -42,14 +43,6 @@ class Nothing(AsyncConsumer):
 ROUNDS, COMPUTED = 5, 3_000
 #: Events after which the memory is read, both times with nothing waiting.
 FIRST, LAST = 100_000, 1_000_000
-
-
-def row(name: str, value: str, goal: str) -> None:
-    print(f"{name:<58} {value:>22}   {goal}", flush=True)
-
-
-def spread(values: list[float], unit: str, digits: int = 2) -> str:
-    return f"{statistics.median(values):.{digits}f} {unit} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 
 
 async def fill(layer: ContractLayer, channel: str, count: int) -> None:

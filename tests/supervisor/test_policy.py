@@ -201,11 +201,15 @@ def test_workers_that_have_ended_are_not_among_those_that_are_stopped(caplog: py
     asyncio.run(main())
 
 
-def test_a_process_that_ignores_sighup_is_not_stopped_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_ignores_sighup_is_not_stopped_by_it() -> None:
     """As under `nohup`."""
     assert heeded(STOP_SIGNALS) == list(STOP_SIGNALS)
-    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_IGN)
-    assert heeded(STOP_SIGNALS) == [signal.SIGTERM, signal.SIGINT]
+    before = {signum: signal.signal(signum, signal.SIG_IGN) for signum in STOP_SIGNALS}
+    try:
+        assert heeded(STOP_SIGNALS) == [signal.SIGTERM, signal.SIGINT]
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 @pytest.mark.parametrize("code", [1, 2])

@@ -7,12 +7,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from channelmap.supervisor import WorkerProcess, command_line
+
+Until = Callable[..., Awaitable[None]]
 
 
 async def code_of(command: Sequence[str], kills: int) -> int:
@@ -47,11 +49,6 @@ READY = 'echo \'{"state": "ready"}\' >&$S'
 UNTIL_DRAINED = "while read -N 1 word <&$S; do :; done"
 
 
-async def until(state: Callable[[], object]) -> None:
-    while not state():
-        await asyncio.sleep(0.001)
-
-
 def test_what_a_worker_has_said_before_its_end_is_known_when_it_has_ended() -> None:
     async def said(words: str) -> tuple[int, bool, bool, bool]:
         process = await WorkerProcess.start(shell(f"echo '{words}' >&$S"))
@@ -65,7 +62,7 @@ def test_what_a_worker_has_said_before_its_end_is_known_when_it_has_ended() -> N
     asyncio.run(main())
 
 
-def test_a_worker_that_is_ready_is_asked_to_stop_by_the_end_of_the_socket_once() -> None:
+def test_a_worker_that_is_ready_is_asked_to_stop_by_the_end_of_the_socket_once(until: Until) -> None:
     async def main() -> int:
         process = await WorkerProcess.start(shell(f"trap 'exit 1' TERM; {READY}; {UNTIL_DRAINED}; exit 7"))
         await until(lambda: process.ready)
@@ -86,7 +83,7 @@ def test_a_worker_that_is_not_ready_is_ended_at_once() -> None:
     assert asyncio.run(main()) == -signal.SIGTERM
 
 
-def test_a_worker_that_was_halted_stops_too() -> None:
+def test_a_worker_that_was_halted_stops_too(until: Until) -> None:
     async def main() -> int:
         process = await WorkerProcess.start(shell(f"{READY}; kill -STOP $$; {UNTIL_DRAINED}; exit 7"))
         await until(lambda: process.ready and " T " in Path(f"/proc/{process.pid}/stat").read_text())
@@ -96,7 +93,7 @@ def test_a_worker_that_was_halted_stops_too() -> None:
     assert asyncio.run(main()) == 7
 
 
-def test_a_worker_says_which_files_it_has_loaded_and_when_it_listed_them() -> None:
+def test_a_worker_says_which_files_it_has_loaded_and_when_it_listed_them(until: Until) -> None:
     answer = json.dumps({"listed": 12.5, "files": ["/b.py", "/a.py"]})
 
     async def main() -> None:
