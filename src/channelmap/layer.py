@@ -64,6 +64,7 @@ class Delivery:
         ticket: what the layer needs to find it again; nobody else's business.
         suspect: a lease of this event ran out, and the event has not failed since; only for what is taken with a lease.
         crashes: how often in a row its last leases ran out after `begin`; 0 unless it is a suspect.
+        raw_id: the bytes of `id`.
 
     """
 
@@ -77,6 +78,12 @@ class Delivery:
     encrypted: bool = False
     suspect: bool = False
     crashes: int = 0
+    raw_id: bytes = b""
+
+    @property
+    def id(self) -> str:
+        """The event's id, in hexadecimal digits: from `send` on the same, however often the event is delivered."""
+        return self.raw_id.hex()
 
 
 #: Why an event is dead: refused by its schema; no such event type; not an event at all; its handler failed.
@@ -99,6 +106,7 @@ class DeadLetter:
         sent: when it was sent, in seconds since the epoch.
         died: when it was given up, in seconds since the epoch.
         id: the layer's name for it, unique within the layer; empty before it is kept.
+        event_id: the id of its event; empty if it is not known.
 
     """
 
@@ -113,6 +121,7 @@ class DeadLetter:
     sent: float = 0.0
     died: float = 0.0
     id: str = ""
+    event_id: str = ""
 
 
 class _LostLetters:
@@ -416,4 +425,5 @@ def letter_for(
         attempts=delivery.attempt,
         sent=delivery.sent,
         died=time.time(),
+        event_id=delivery.id,
     )

@@ -20,7 +20,9 @@ from channelmap.terms import Limits
 KEPT_SECS = 30 * 86_400
 _DEAD = "$dead"
 #: What of a letter is written: the rest is told by the stream, and by the body.
-_WRITTEN = tuple(field.name for field in dataclasses.fields(DeadLetter) if field.name not in {"id", "event"})
+_WRITTEN = tuple(
+    field.name for field in dataclasses.fields(DeadLetter) if field.name not in {"id", "event", "event_id"}
+)
 #: The reason that stands for a letter which somebody has encrypted with another key.
 _UNREADABLE = "cannot be read: another key"
 _NO_KEY = "holds an event that no key of the layer fits; add its key to symmetric_encryption_keys"
