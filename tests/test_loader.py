@@ -19,7 +19,7 @@ from channelmap.contract import Contract, Example, LayerSetting
 from channelmap.diagnostics import Diagnostic, Location
 from channelmap.errors import ContractError, UnknownChannel
 from channelmap.loader import load
-from channelmap.terms import Limits, Retry, Service
+from channelmap.terms import Limits, RetryPolicy, Service
 
 EVERY_KEY = Path(__file__).parent / "check" / "ok" / "every-key"
 TYPES = "'array', 'boolean', 'integer', 'null', 'number', 'object', 'string', or array"
@@ -70,7 +70,7 @@ def test_every_key_reaches_the_model() -> None:
         "images", "consumers.Several", "What happens to images.", "team-media", "warn",
     )  # fmt: skip
     assert images.limits == Limits(capacity=500, expiry=3600.0, dead_letters=0, durable=True)
-    retry = Retry(attempts=3, delay=10.0, backoff=1.5, max_delay=60.0)
+    retry = RetryPolicy(attempts=3, delay=10.0, backoff=1.5, max_delay=60.0, jitter=0.5)
     assert images.service == Service(concurrency=4, timeout=30.0, retry=retry)
     assert loaded.limits == {"images": images.limits}
     assert list(images.events) == ["made", "made.now", "more", "wrapped"]
@@ -94,7 +94,7 @@ def test_what_is_not_written_has_its_default(directory: Path) -> None:
 
 def test_at_least_once_retries_by_default(directory: Path) -> None:
     loaded = contract(directory, "{consumer: a.B, delivery: at-least-once, events: {made: true}}")
-    assert loaded.channel("images").service.retry == Retry()
+    assert loaded.channel("images").service.retry == RetryPolicy()
 
 
 @pytest.mark.parametrize(
@@ -407,7 +407,7 @@ def test_any_schema_gives_a_contract_or_diagnostics(schema: Any, tmp_path: Path)
 NUMBERS = {
     "concurrency": (1, 10_000), "capacity": (1, 10**9), "dead_letters": (0, 10**9), "timeout": (0.001, 10**9),
     "expiry": (0.001, 10**9), "attempts": (1, 10**6), "delay": (0, 10**9), "backoff": (1, 10**6),
-    "max_delay": (0, 10**9), "group_expiry": (0.001, 10**9), "random_prefix_length": (0, 1_000),
+    "max_delay": (0, 10**9), "jitter": (0, 1), "group_expiry": (0.001, 10**9), "random_prefix_length": (0, 1_000),
 }  # fmt: skip
 
 
@@ -416,7 +416,7 @@ def with_number(name: str, value: object) -> str:
     options = (
         f"{{url: 'redis://h', options: {{{setting}}}}}" if name in {"group_expiry", "random_prefix_length"} else ""
     )
-    if name in {"attempts", "delay", "backoff", "max_delay"}:
+    if name in {"attempts", "delay", "backoff", "max_delay", "jitter"}:
         setting = f"retry: {{{setting}}}"
     text = f"version: 1\nlayer: {options or 'memory://'}\n"
     return (

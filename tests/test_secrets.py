@@ -55,6 +55,7 @@ defaults:
     delay: 5
     backoff: 5
     max_delay: 5
+    jitter: 1
 check:
   warn:
     - file-unused

@@ -17,7 +17,7 @@ from channelmap import AsyncConsumer, ChannelNameRouter, StopConsumer, SyncConsu
 from channelmap.asgi import Application, Event
 from channelmap.layer import current_layer
 from channelmap.layers.memory import MemoryChannelLayer
-from channelmap.terms import Retry, Service
+from channelmap.terms import RetryPolicy, Service
 
 Until = Callable[..., Awaitable[None]]
 Services = Mapping[str, Service] | Sequence[str]
@@ -447,7 +447,7 @@ def test_at_least_once_what_a_crashed_worker_had_in_hand_comes_again(jobs: Any) 
         await layer.send_many("a", [job(1), job(2)])
         await layer.take("a", 2, lease=0.001)
         await asyncio.wait_for(layer_has("a", layer), 20)
-        worker = Worker(jobs.as_asgi(), {"a": Service(retry=Retry())}, layer, burst=True)
+        worker = Worker(jobs.as_asgi(), {"a": Service(retry=RetryPolicy())}, layer, burst=True)
         await worker.serve()
 
     async def layer_has(channel: str, layer: MemoryChannelLayer) -> None:

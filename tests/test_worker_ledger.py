@@ -18,11 +18,11 @@ from channelmap.errors import LayerUnavailable
 from channelmap.layer import DeadLetter, Delivery
 from channelmap.layers.memory import MemoryChannelLayer
 from channelmap.routing import Gate
-from channelmap.terms import Retry, Service
+from channelmap.terms import RetryPolicy, Service
 from channelmap.worker import Timing
 
 Until = Callable[..., Awaitable[None]]
-LEASED = Service(retry=Retry(attempts=2, delay=0.001))
+LEASED = Service(retry=RetryPolicy(attempts=2, delay=0.001))
 
 
 class Watched(MemoryChannelLayer):
@@ -141,7 +141,7 @@ STALLED = """
 import asyncio, threading
 from channelmap import AsyncConsumer, Worker
 from channelmap.layers.memory import MemoryChannelLayer
-from channelmap.terms import Retry, Service
+from channelmap.terms import RetryPolicy, Service
 from channelmap.worker import Timing
 
 class Consumer(AsyncConsumer):
@@ -152,7 +152,7 @@ async def main():
     layer = MemoryChannelLayer()
     await layer.send("a", {"type": "job"})
     timing = Timing(lease=0.03, stall_after=0.1)
-    await Worker(Consumer.as_asgi(), {"a": Service(retry=Retry())}, layer, timing=timing).serve()
+    await Worker(Consumer.as_asgi(), {"a": Service(retry=RetryPolicy())}, layer, timing=timing).serve()
 
 asyncio.run(main())
 """

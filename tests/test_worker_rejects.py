@@ -13,7 +13,7 @@ from channelmap.errors import LayerUnavailable
 from channelmap.layer import DeadLetter, Delivery
 from channelmap.layers.memory import MemoryChannelLayer
 from channelmap.routing import Gate
-from channelmap.terms import Retry, Service
+from channelmap.terms import RetryPolicy, Service
 
 Until = Callable[..., Awaitable[None]]
 
@@ -67,7 +67,7 @@ async def buried(layer: MemoryChannelLayer) -> list[Any]:
     return [letter.event and letter.event["n"] for letter in await layer.dead_letters("a")]
 
 
-@pytest.mark.parametrize("service", [Service(), Service(retry=Retry()), Service(concurrency=3)])
+@pytest.mark.parametrize("service", [Service(), Service(retry=RetryPolicy()), Service(concurrency=3)])
 def test_of_many_rejected_events_each_has_its_letter_in_their_order(service: Service, consumer: Any) -> None:
     layer = Burying()
     consumer.release.set()
@@ -129,7 +129,7 @@ class Refusing(MemoryChannelLayer):
         await super().retry(delivery, delay)
 
 
-BOTH = pytest.mark.parametrize("service", [Service(), Service(retry=Retry(attempts=1))])
+BOTH = pytest.mark.parametrize("service", [Service(), Service(retry=RetryPolicy(attempts=1))])
 
 
 def drain(consumer: Any, layer: MemoryChannelLayer, service: Service, events: list[Event]) -> list[DeadLetter]:

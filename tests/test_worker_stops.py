@@ -12,7 +12,7 @@ from channelmap.asgi import Event
 from channelmap.errors import LayerUnavailable
 from channelmap.layer import DeadLetter, Delivery, current_layer
 from channelmap.layers.memory import MemoryChannelLayer
-from channelmap.terms import Retry, Service
+from channelmap.terms import RetryPolicy, Service
 
 Until = Callable[..., Awaitable[None]]
 
@@ -120,7 +120,7 @@ def test_an_event_that_is_being_settled_when_the_worker_stops_does_not_come_agai
         layer = Halting()
         layer.open.clear()
         await layer.send("a", job(1))
-        worker, serving = start(fickle, layer, Service(retry=Retry()))
+        worker, serving = start(fickle, layer, Service(retry=RetryPolicy()))
         await until(lambda: layer.halted, "the settling")
         worker.stop(20)
         await asyncio.sleep(0)
@@ -154,7 +154,7 @@ def test_of_unreadable_events_that_are_being_buried_when_the_worker_stops_none_i
 
 
 def test_the_delay_before_a_retry_has_its_limit_however_many_there_were() -> None:
-    assert Retry(backoff=10, max_delay=60).delay_after(100_000) == 60
+    assert RetryPolicy(backoff=10, max_delay=60, jitter=0).delay_after(100_000) == 60
 
 
 class Private(AsyncConsumer):

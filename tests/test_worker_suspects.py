@@ -13,7 +13,7 @@ from channelmap.errors import LayerError
 from channelmap.layer import DeadLetter, Delivery
 from channelmap.layers.memory import MemoryChannelLayer
 from channelmap.routing import Gate
-from channelmap.terms import Retry, Service
+from channelmap.terms import RetryPolicy, Service
 from channelmap.worker import Timing
 
 Until = Callable[..., Awaitable[None]]
@@ -99,7 +99,7 @@ def consumer() -> Any:
 
 
 def service(concurrency: int = 1, attempts: int = 2, timeout: float | None = None) -> Service:
-    return Service(concurrency=concurrency, retry=Retry(attempts=attempts, delay=60), timeout=timeout)
+    return Service(concurrency=concurrency, retry=RetryPolicy(attempts=attempts, delay=60), timeout=timeout)
 
 
 async def end(worker: Worker, serving: "asyncio.Future[None]", deadline: float = 20) -> None:

@@ -3,6 +3,7 @@
 The contract fills these in, the transport obeys them, and neither needs to know the other.
 """
 
+import random
 from dataclasses import dataclass
 
 
@@ -34,7 +35,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RetryPolicy:
     """How a failed event is tried again, where delivery is at-least-once.
 
     Attributes:
@@ -42,6 +43,8 @@ class Retry:
         delay: seconds before the second attempt.
         backoff: by how much the delay grows with each further one.
         max_delay: seconds above which it does not grow.
+        jitter: the share of the delay, from 0 to 1, by which it is shortened or lengthened at random, so that events
+            that failed together are not tried again together.
 
     """
 
@@ -49,17 +52,19 @@ class Retry:
     delay: float = 1.0
     backoff: float = 2.0
     max_delay: float = 300.0
+    jitter: float = 0.2
 
     def delay_after(self, attempt: int) -> float:
-        """Seconds to wait after the attempt of that number (the first is 1) failed.
+        """Return the seconds to wait after the attempt of that number (the first is 1) failed.
 
-        >>> [Retry(delay=1, backoff=3, max_delay=20).delay_after(n) for n in (1, 2, 3, 4)]
+        >>> [RetryPolicy(delay=1, backoff=3, max_delay=20, jitter=0).delay_after(n) for n in (1, 2, 3, 4)]
         [1.0, 3.0, 9.0, 20.0]
         """
         try:
-            return float(min(self.delay * self.backoff ** (attempt - 1), self.max_delay))
+            delay = min(self.delay * self.backoff ** (attempt - 1), self.max_delay)
         except OverflowError:
-            return float(self.max_delay)
+            delay = self.max_delay
+        return delay * random.uniform(1 - self.jitter, 1 + self.jitter)  # noqa: S311
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +80,4 @@ class Service:
 
     concurrency: int = 1
     timeout: float | None = None
-    retry: Retry | None = None
+    retry: RetryPolicy | None = None

@@ -375,7 +375,7 @@ channels:
   jobs:
     consumer: work.Jobs
     delivery: at-least-once
-    retry: {attempts: 3, delay: DELAY}
+    retry: {attempts: 3, delay: DELAY, jitter: 0}
     events: {job: true}
 """
 

@@ -28,7 +28,7 @@ from channelmap.errors import ChannelFull
 from channelmap.layer import DeadLetter, current_layer
 from channelmap.layers.redis import RedisChannelLayer
 from channelmap.routing import Gate
-from channelmap.terms import Retry, Service
+from channelmap.terms import RetryPolicy, Service
 
 from ..layers.redis_servers import BINARIES, VOLATILE, Server, running  # noqa: TID252  (tests are no package to import by its name)
 
@@ -533,7 +533,7 @@ def test_20_threads_send_without_a_loop_and_let_go_when_the_layer_is_closed(
     gc.collect()
 
 
-@pytest.mark.parametrize("service", [Service(), Service(retry=Retry(attempts=1))], ids=["most", "least"])
+@pytest.mark.parametrize("service", [Service(), Service(retry=RetryPolicy(attempts=1))], ids=["most", "least"])
 def test_a_deeply_nested_event_of_channels_redis_does_not_hold_up_those_behind_it(
     pair: Any, until: Until, service: Service
 ) -> None:

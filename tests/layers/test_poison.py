@@ -21,9 +21,9 @@ WORKERS = """\
 import asyncio, json, os, signal, sys
 from channelmap import AsyncConsumer, Worker
 from channelmap.layers import open_layer
-from channelmap.terms import Retry, Service
+from channelmap.terms import RetryPolicy, Service
 
-url, concurrency, retry = sys.argv[1], int(sys.argv[2]), Retry(**json.loads(sys.argv[3]))
+url, concurrency, retry = sys.argv[1], int(sys.argv[2]), RetryPolicy(**json.loads(sys.argv[3]))
 file = os.open("handled.txt", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
 
 class Jobs(AsyncConsumer):

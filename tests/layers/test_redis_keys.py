@@ -12,7 +12,7 @@ from channelmap.asgi import Event
 from channelmap.errors import LayerError
 from channelmap.layer import DeadLetter, Delivery, letter_for
 from channelmap.layers.redis import RedisChannelLayer
-from channelmap.terms import Retry, Service
+from channelmap.terms import RetryPolicy, Service
 from channelmap.worker import inbox
 
 from .conformance import event
@@ -21,7 +21,7 @@ from .redis_servers import Server
 Until = Callable[..., Awaitable[None]]
 T = TypeVar("T")
 
-BOTH = pytest.mark.parametrize("service", [Service(), Service(retry=Retry(attempts=2))], ids=["most", "least"])
+BOTH = pytest.mark.parametrize("service", [Service(), Service(retry=RetryPolicy(attempts=2))], ids=["most", "least"])
 FORMATS = pytest.mark.parametrize("serializer", ["msgpack", "json"])
 
 

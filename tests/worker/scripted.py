@@ -12,11 +12,11 @@ import pytest
 from channelmap.asgi import Event, Receive, Scope, Send
 from channelmap.errors import LayerUnavailable
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery
-from channelmap.terms import Retry, Service
+from channelmap.terms import RetryPolicy, Service
 from channelmap.worker import Timing, Worker
 from tests.turned_clock import TurnedClock
 
-LEASED = Service(retry=Retry(attempts=3, delay=1.0, backoff=10.0, max_delay=1_000.0))
+LEASED = Service(retry=RetryPolicy(attempts=3, delay=1.0, backoff=10.0, max_delay=1_000.0, jitter=0))
 
 Verb = str
 Services = Mapping[str, Service]

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from channelmap.errors import ChannelUnsupported
-from channelmap.terms import Retry, Service
+from channelmap.terms import RetryPolicy, Service
 from tests.worker.scripted import Stage, away, job, jobs, lines, play
 
 
@@ -28,6 +28,25 @@ def test_a_lost_layer_is_tried_again_after_a_tenth_of_a_second_and_then_up_to_ev
         assert len(shares) > 150
         assert 0.499 < min(shares) < 0.52
         assert 0.98 < max(shares) < 1.001
+
+    play(scene)
+
+
+@pytest.mark.parametrize("jitter", [0.2, 0.5, 1])
+def test_events_that_failed_together_come_again_at_times_around_the_delay_of_their_attempt(jitter: float) -> None:
+    async def scene(on: Stage) -> None:
+        random.seed(1)
+        policy = RetryPolicy(attempts=3, delay=10, backoff=1_000, max_delay=100, jitter=jitter)
+        on.layer.fill("a", jobs(200, fails="boom"))
+        await on.start({"a": Service(retry=policy)})
+        await on.turn(1_000)
+        delays: dict[int, list[float]] = {}
+        for call in on.layer.of("retry"):
+            delays.setdefault(call.numbers[0], []).append(call.amount or 0.0)
+        for mean, seconds in zip((10, 100), zip(*delays.values(), strict=True), strict=True):
+            assert len(seconds) == 200
+            assert 1 - jitter < min(seconds) / mean < 1 - 0.9 * jitter
+            assert 1 + 0.9 * jitter < max(seconds) / mean < 1 + jitter
 
     play(scene)
 
@@ -155,7 +174,7 @@ def test_a_delay_that_the_layer_cannot_set_is_tried_three_times(caplog: pytest.L
     async def scene(on: Stage) -> None:
         on.layer.fill("a", [job(0, fails="boom"), job(1)])
         on.layer.fail("retry", OSError("cannot delay"), times=3)
-        await on.start({"a": Service(retry=Retry(delay=1))})
+        await on.start({"a": Service(retry=RetryPolicy(delay=1))})
         await on.turn(5)
         assert on.application.done == [1]
         assert len(on.layer.of("retry")) == 3

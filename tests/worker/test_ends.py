@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from channelmap.terms import Retry, Service
+from channelmap.terms import RetryPolicy, Service
 from tests.worker.scripted import LEASED, Stage, job, jobs, lines, number_of, play
 
 
@@ -103,7 +103,7 @@ def test_a_burst_serves_what_comes_while_it_runs() -> None:
 def test_a_burst_waits_for_a_retry_that_is_due_within_ten_seconds(delay: float, *, is_waited_for: bool) -> None:
     async def scene(on: Stage) -> None:
         on.layer.fill("a", [job(0, fails="boom")])
-        await on.start({"a": Service(retry=Retry(attempts=3, delay=delay, backoff=1))}, burst=True)
+        await on.start({"a": Service(retry=RetryPolicy(attempts=3, delay=delay, backoff=1, jitter=0))}, burst=True)
         ended = await on.finish()
         assert ended == (pytest.approx(2 * delay) if is_waited_for else 0)
         assert len(on.layer.letters) == is_waited_for
@@ -118,7 +118,7 @@ def test_a_burst_waits_for_the_earliest_of_several_retries() -> None:
             on.layer.fill(channel, [job(int(delay), fails="boom")])
         await on.start(
             {
-                channel: Service(retry=Retry(attempts=2, delay=delay))
+                channel: Service(retry=RetryPolicy(attempts=2, delay=delay, jitter=0))
                 for channel, delay in (("a", 9.0), ("b", 4.0), ("c", 300.0))
             },
             burst=True,
@@ -132,7 +132,7 @@ def test_a_burst_waits_for_the_earliest_of_several_retries() -> None:
 def test_a_burst_that_waits_for_a_retry_ends_at_once_when_it_is_stopped() -> None:
     async def scene(on: Stage) -> None:
         on.layer.fill("a", [job(0, fails="boom")])
-        await on.start({"a": Service(retry=Retry(delay=8))}, burst=True)
+        await on.start({"a": Service(retry=RetryPolicy(delay=8, jitter=0))}, burst=True)
         await on.turn(3)
         assert await on.end() == 0
 

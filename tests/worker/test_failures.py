@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from channelmap.errors import Violation
-from channelmap.terms import Retry, Service
+from channelmap.terms import RetryPolicy, Service
 from tests.worker.scripted import LEASED, ScriptedLayer, Stage, job, jobs, lines, number_of, play
 
 #: What the gate's codes are in a dead letter.
@@ -25,7 +25,7 @@ def test_a_failed_event_comes_again_after_growing_delays_and_becomes_a_dead_lett
 ) -> None:
     async def scene(on: Stage) -> None:
         on.layer.fill("a", [job(0, fails="boom"), job(1)])
-        await on.start({"a": Service(retry=Retry(attempts=4, delay=1, backoff=10, max_delay=50))})
+        await on.start({"a": Service(retry=RetryPolicy(attempts=4, delay=1, backoff=10, max_delay=50, jitter=0))})
         await on.turn(100)
         assert on.application.begun == [(0, 0), (0, 1), (1, 0), (11, 0), (61, 0)]
         assert [call.amount for call in on.layer.of("retry")] == [1, 10, 50]
@@ -36,9 +36,9 @@ def test_a_failed_event_comes_again_after_growing_delays_and_becomes_a_dead_lett
 
     play(scene)
     assert lines(caplog) == [
-        "channel 'a': 'job' failed: ValueError: boom; attempt 1 of 4, next in 1 s",
-        "channel 'a': 'job' failed: ValueError: boom; attempt 2 of 4, next in 10 s",
-        "channel 'a': 'job' failed: ValueError: boom; attempt 3 of 4, next in 50 s",
+        "channel 'a': 'job' failed: ValueError: boom; attempt 1 of 4, next in 1.0 s",
+        "channel 'a': 'job' failed: ValueError: boom; attempt 2 of 4, next in 10.0 s",
+        "channel 'a': 'job' failed: ValueError: boom; attempt 3 of 4, next in 50.0 s",
         "channel 'a': 'job' failed: ValueError: boom; kept as a dead letter",
     ]
     record = caplog.records[0]
@@ -46,7 +46,7 @@ def test_a_failed_event_comes_again_after_growing_delays_and_becomes_a_dead_lett
     assert record.exc_info
 
 
-@pytest.mark.parametrize("service", [Service(), Service(retry=Retry(attempts=1))])
+@pytest.mark.parametrize("service", [Service(), Service(retry=RetryPolicy(attempts=1))])
 def test_without_a_further_attempt_a_failed_event_is_a_dead_letter_at_once(service: Service) -> None:
     async def scene(on: Stage) -> None:
         on.layer.fill("a", [job(0), job(1, fails="boom"), job(2)])
@@ -62,15 +62,15 @@ def test_without_a_further_attempt_a_failed_event_is_a_dead_letter_at_once(servi
 @pytest.mark.parametrize(
     ("attempt", "crashes", "retry", "reason"),
     [
-        (2, 1, Retry(attempts=2), None),
-        (3, 2, Retry(attempts=2), "its worker ended while it was handled, 2 times in a row"),
-        (2, 1, Retry(attempts=1), "its worker ended while it was handled"),
-        (3, 0, Retry(attempts=2), "it was delivered for attempt 3, beyond its last one"),
+        (2, 1, RetryPolicy(attempts=2), None),
+        (3, 2, RetryPolicy(attempts=2), "its worker ended while it was handled, 2 times in a row"),
+        (2, 1, RetryPolicy(attempts=1), "its worker ended while it was handled"),
+        (3, 0, RetryPolicy(attempts=2), "it was delivered for attempt 3, beyond its last one"),
         (9, 0, None, None),
     ],
 )
 def test_an_event_beyond_its_last_attempt_is_a_dead_letter_before_it_is_begun(
-    attempt: int, crashes: int, retry: Retry | None, reason: str | None
+    attempt: int, crashes: int, retry: RetryPolicy | None, reason: str | None
 ) -> None:
     async def scene(on: Stage) -> None:
         on.layer.put("a", job(0), attempt=attempt, crashes=crashes, suspect=crashes > 0)
@@ -235,7 +235,7 @@ def test_a_handler_over_its_timeout_fails_then_and_the_next_event_has_all_its_ti
 def test_a_timed_out_event_may_come_again() -> None:
     async def scene(on: Stage) -> None:
         on.layer.fill("a", [job(0, hangs=True)])
-        await on.start({"a": Service(timeout=5, retry=Retry(attempts=2, delay=1))})
+        await on.start({"a": Service(timeout=5, retry=RetryPolicy(attempts=2, delay=1, jitter=0))})
         await on.turn(60)
         assert on.application.begun == [(0, 0), (6, 0)]
         assert letters(on.layer) == [(0, "failed", "the handler took longer than 5 s")]

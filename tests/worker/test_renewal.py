@@ -10,7 +10,7 @@ import pytest
 
 from channelmap.asgi import Event
 from channelmap.layer import Delivery
-from channelmap.terms import Retry, Service
+from channelmap.terms import RetryPolicy, Service
 from channelmap.worker import Timing
 from channelmap.worker.ledger import Ledger
 from channelmap.worker.renewal import Renewal
@@ -39,7 +39,7 @@ def test_what_is_held_in_any_state_is_renewed_every_third_of_its_lease_and_no_lo
     async def scene(on: Stage) -> None:
         on.layer.fill("a", events)
         on.layer.hang(*hangs)
-        await on.start({"a": Service(retry=Retry(delay=1_000))}, lease=30, return_after=1_000)
+        await on.start({"a": Service(retry=RetryPolicy(delay=1_000))}, lease=30, return_after=1_000)
         await on.turn(24)
         assert renewals(on) == [(10, held), (20, held)]
         assert {call.amount for call in on.layer.of("renew")} == on.layer.leases == {30}
@@ -80,7 +80,7 @@ def test_suspects_that_wait_for_their_turn_or_for_the_layer_are_renewed(hangs: t
         for number in range(2):
             on.layer.put("a", job(number, takes=15), suspect=True)
         on.layer.hang(*hangs)
-        await on.start({"a": Service(concurrency=2, retry=Retry())}, lease=30)
+        await on.start({"a": Service(concurrency=2, retry=RetryPolicy())}, lease=30)
         await on.turn(10)
         assert on.application.begun == ([] if hangs else [(0, 0)])
         assert renewals(on) == [(10, [0, 1])]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from channelmap.terms import Retry, Service
+from channelmap.terms import RetryPolicy, Service
 from tests.worker.scripted import Stage, away, job, jobs, lines, play
 
 
@@ -65,7 +65,7 @@ def test_what_two_slots_have_handled_is_settled_in_one_call_and_once() -> None:
     async def scene(on: Stage) -> None:
         on.layer.fill("a", jobs(2))
         on.layer.hang("settle")
-        await on.start({"a": Service(concurrency=2, retry=Retry())})
+        await on.start({"a": Service(concurrency=2, retry=RetryPolicy())})
         await on.turn(1)
         assert on.application.done == [0, 1]
         on.layer.resume("settle")
@@ -102,7 +102,7 @@ def test_a_layer_that_is_away_is_told_however_long_that_takes(verb: str) -> None
         script = {"settle": {}, "retry": {"fails": "boom"}, "bury_many": {"rejected": "bad"}}[verb]
         on.layer.fill("a", [job(0, **script)])
         on.layer.fail(verb, away(), times=40)
-        await on.start({"a": Service(retry=Retry(attempts=2))})
+        await on.start({"a": Service(retry=RetryPolicy(attempts=2))})
         await on.turn(300)
         assert len(on.layer.of(verb)) == 41
         # Those tries in vain are no reason to hold the event any longer.

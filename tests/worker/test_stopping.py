@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from channelmap.terms import Retry, Service
+from channelmap.terms import RetryPolicy, Service
 from tests.worker.scripted import LEASED, Stage, away, job, jobs, lines, number_of, play
 
 BOTH = pytest.mark.parametrize("service", [LEASED, Service()])
@@ -71,7 +71,7 @@ def test_a_handler_that_still_runs_at_the_deadline_is_cut_off_and_its_event_a_de
 def test_what_is_cut_off_comes_again_if_it_may(attempts: int, *, comes_again: bool) -> None:
     async def scene(on: Stage) -> None:
         on.layer.fill("a", [job(0, hangs=True)])
-        await on.start({"a": Service(retry=Retry(attempts=attempts, delay=7))})
+        await on.start({"a": Service(retry=RetryPolicy(attempts=attempts, delay=7, jitter=0))})
         assert await on.end(3) == 3
         assert [(call.time, call.amount) for call in on.layer.of("retry")] == [(3, 7)] * comes_again
         assert len(on.layer.letters) == (not comes_again)

@@ -11,7 +11,7 @@ from channelmap.environment import derived
 from channelmap.loader.files import Files
 from channelmap.loader.schemas import Schemas
 from channelmap.source import Document, Pointer
-from channelmap.terms import Limits, Retry, Service, letters_kept
+from channelmap.terms import Limits, RetryPolicy, Service, letters_kept
 
 DEFAULT_LAYER = "sqlite:///channels.db"
 
@@ -101,7 +101,7 @@ def _limits(settings: dict[str, Any]) -> Limits:
 
 
 def _service(settings: dict[str, Any]) -> Service:
-    retry = Retry(**settings["retry"]) if settings.get("delivery") == "at-least-once" else None
+    retry = RetryPolicy(**settings["retry"]) if settings.get("delivery") == "at-least-once" else None
     return Service(**_chosen(settings, {"concurrency": int, "timeout": _seconds}), retry=retry)
 
 
@@ -112,7 +112,7 @@ def _chosen(settings: dict[str, Any], kinds: Mapping[str, Callable[[Any], Any]])
 
 def _retry(*levels: dict[str, Any]) -> dict[str, Any]:
     """Put together what defaults and channel say of `retry`, key by key."""
-    kinds = {"attempts": int, "delay": float, "backoff": float, "max_delay": float}
+    kinds = {"attempts": int, "delay": float, "backoff": float, "max_delay": float, "jitter": float}
     return {key: value for level in levels for key, value in _chosen(level.get("retry", {}), kinds).items()}
 
 

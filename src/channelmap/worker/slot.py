@@ -235,7 +235,7 @@ class Slot:
             await self.inbox.bury(self._place, letter_for(delivery, "failed", reason, traceback=trace))
             return
         delay = retry.delay_after(delivery.attempt)
-        outcome = f"attempt {delivery.attempt} of {retry.attempts}, next in {delay:g} s"
+        outcome = f"attempt {delivery.attempt} of {retry.attempts}, next in {delay:.1f} s"
         self._log_failure(delivery, reason, outcome, error)
         await self.inbox.retry(self._place, delay)
 

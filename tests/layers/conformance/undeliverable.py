@@ -11,7 +11,7 @@ from channelmap.asgi import Event
 from channelmap.contract import Channel, EventType
 from channelmap.layer import ChannelLayer, DeadLetter
 from channelmap.routing import Gate
-from channelmap.terms import Retry, Service
+from channelmap.terms import RetryPolicy, Service
 
 from .suite import Suite, event
 
@@ -60,7 +60,7 @@ class Undeliverable(Suite):
         b"\xff",
     ]
 
-    @pytest.mark.parametrize("service", [Service(), Service(retry=Retry(attempts=1))])
+    @pytest.mark.parametrize("service", [Service(), Service(retry=RetryPolicy(attempts=1))])
     def test_a_worker_handles_what_waits_behind_events_that_nobody_can_handle(self, service: Service) -> None:
         handled: list[int] = []
 
