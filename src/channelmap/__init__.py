@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         UnknownChannel,
         Violation,
     )
+    from channelmap.handling import Reject, Retry
     from channelmap.layer import ChannelLayer, DeadLetter, Delivery
     from channelmap.loader import load
     from channelmap.routing import ChannelNameRouter, ProtocolTypeRouter, load_router
@@ -35,6 +36,7 @@ _ROOMS = {
         "ChannelFull", "ChannelMapError", "ContractError", "EventRejected",
         "LayerError", "LayerUnavailable", "UnknownChannel", "Violation",
     ),
+    "handling": ("Reject", "Retry"),
     "layer": ("ChannelLayer", "DeadLetter", "Delivery"),
     "loader": ("load",),
     "routing": ("ChannelNameRouter", "ProtocolTypeRouter", "load_router"),
@@ -61,6 +63,8 @@ __all__ = [
     "LayerUnavailable",
     "Location",
     "ProtocolTypeRouter",
+    "Reject",
+    "Retry",
     "Severity",
     "StopConsumer",
     "SyncConsumer",

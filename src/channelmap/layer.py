@@ -86,8 +86,9 @@ class Delivery:
         return self.raw_id.hex()
 
 
-#: Why an event is dead: refused by its schema; no such event type; not an event at all; its handler failed.
-Cause = Literal["invalid", "unroutable", "unreadable", "failed"]
+#: Why an event is dead: refused by its schema; no such event type; not an event at all; its handler failed, or gave it
+#: up by `Reject`.
+Cause = Literal["invalid", "unroutable", "unreadable", "failed", "rejected-by-handler"]
 
 
 @dataclass(frozen=True, slots=True)

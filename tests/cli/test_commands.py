@@ -211,6 +211,25 @@ def test_dead_letters_are_listed_shown_replayed_and_dropped(served: Path, run: R
     assert run("dead", "list").output == ""
 
 
+def test_an_event_that_its_handler_rejected_is_listed_shown_replayed_and_dropped_like_any_other(
+    served: Path, run: Run
+) -> None:
+    reject = WORK.replace("SyncConsumer\n", "Reject, SyncConsumer\n").replace('ValueError("boom")', 'Reject("gone")')
+    (served / "work.py").write_text(reject)
+    put(served, {"type": "fail"})
+    run("runworker", "--burst")
+
+    ((id_, _, *fields),) = [line.split("\t") for line in run("dead", "list").lines]
+    assert fields == ["jobs", "rejected-by-handler", "fail", "gone\n"]
+    shown = json.loads(run("dead", "show", id_).output)
+    assert (shown["code"], shown["reason"], shown["traceback"]) == ("rejected-by-handler", "gone", "")
+    assert ends(run("dead", "replay", id_))[0] == 0
+    run("runworker", "--burst")
+    ((id_, *_),) = [line.split("\t") for line in run("dead", "list").lines]
+    assert ends(run("dead", "drop", id_))[0] == 0
+    assert run("dead", "list").output == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

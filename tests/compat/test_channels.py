@@ -16,13 +16,14 @@ from channels.routing import ChannelNameRouter, ProtocolTypeRouter
 from channels.worker import Worker as ChannelsWorker
 from django.db import models
 
-from channelmap import Worker, load_router
+from channelmap import Reject, Retry, Worker, load_router
 from channelmap.asgi import Event
 from channelmap.checks import check
 from channelmap.consumers import handlers_of
 from channelmap.layers import open_backend
 from channelmap.layers.memory import MemoryChannelLayer
 from channelmap.loader import load
+from channelmap.terms import RetryPolicy, Service
 
 Until = Callable[..., Awaitable[None]]
 
@@ -148,6 +149,13 @@ class AsyncNotes(Notes, AsyncConsumer):
     async def fail(self, event: Event) -> None:
         raise ValueError("boom")
 
+    async def retry(self, event: Event) -> None:
+        self.seen.append("retry")
+        raise Retry(after=0, reason="busy")
+
+    async def reject(self, event: Event) -> None:
+        raise Reject("gone")
+
     async def stop(self, event: Event) -> None:
         raise StopConsumer
 
@@ -162,6 +170,13 @@ class SyncNotes(Notes, SyncConsumer):
 
     def fail(self, event: Event) -> None:
         raise ValueError("boom")
+
+    def retry(self, event: Event) -> None:
+        self.seen.append("retry")
+        raise Retry(after=0, reason="busy")
+
+    def reject(self, event: Event) -> None:
+        raise Reject("gone")
 
     def stop(self, event: Event) -> None:
         raise StopConsumer
@@ -196,6 +211,25 @@ def test_channels_consumers_run_under_our_worker_and_lose_nothing(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("consumer", [AsyncNotes, SyncNotes])
+def test_channels_consumers_may_retry_and_reject_under_our_worker(
+    consumer: Any, fresh_layer: MemoryChannelLayer
+) -> None:
+    consumer.seen = []
+
+    async def main() -> None:
+        await fresh_layer.send_many("jobs", [{"type": "retry"}, {"type": "reject"}, {"type": "job", "id": 1}])
+        service = Service(retry=RetryPolicy(attempts=2))
+        await Worker(consumer.as_asgi(), {"jobs": service}, fresh_layer, burst=True).serve()
+        letters = await fresh_layer.dead_letters()
+        assert {(one.code, one.reason, one.attempts, one.traceback) for one in letters} == {
+            ("failed", "busy", 2, ""), ("rejected-by-handler", "gone", 1, ""),
+        }  # fmt: skip
+
+    asyncio.run(main())
+    assert sorted(consumer.seen, key=str) == [1, "retry", "retry"]
+
+
 def test_channels_own_layer_serves_our_worker_through_an_adapter(fresh_layer: Any, until: Until) -> None:
     AsyncNotes.seen = []
     layer = open_backend("channels.layers.InMemoryChannelLayer", {"capacity": 10})
@@ -210,7 +244,7 @@ def test_channels_own_layer_serves_our_worker_through_an_adapter(fresh_layer: An
 
 @pytest.mark.parametrize("consumer", [AsyncNotes, SyncNotes])
 def test_the_check_knows_the_handlers_of_channels_consumers(consumer: type) -> None:
-    assert handlers_of(consumer) == {"job", "fail", "stop", "join"}
+    assert handlers_of(consumer) == {"job", "fail", "retry", "reject", "stop", "join"}
 
 
 def test_a_contract_of_channels_consumers_passes_the_check(

@@ -236,9 +236,9 @@ class Application:
     """Does with each event what the event says, and notes when each was begun.
 
     An event may have: `blocks`, seconds for which it keeps the event loop busy; `takes`, seconds for which it waits;
-    `hangs`, it waits forever; `fails`, it raises that text; `rejected`, the verdict of a gate with that reason, `code`
-    and `violations`; `deaf`, it outlives its cancellation by so many seconds; `breaks`, so many of the next instances
-    fail before they take one; `then` is called.
+    `hangs`, it waits forever; `fails`, it raises that exception, or a ValueError of that text; `rejected`, the verdict
+    of a gate with that reason, `code` and `violations`; `deaf`, it outlives its cancellation by so many seconds;
+    `breaks`, so many of the next instances fail before they take one; `then` is called.
     """
 
     def __init__(self, clock: TurnedClock) -> None:
@@ -280,7 +280,7 @@ class Application:
         if "breaks" in event:
             self.broken_starts = len(self.starts) + event["breaks"]
         if "fails" in event:
-            raise ValueError(event["fails"])
+            raise ValueError(event["fails"]) if isinstance(event["fails"], str) else event["fails"]
         if "rejected" in event:
             verdict = {"code": event.get("code", "schema-mismatch"), "violations": event.get("violations", [])}
             await send({"type": "channel.reject", "reason": event["rejected"], **verdict})

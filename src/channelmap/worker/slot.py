@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from channelmap.asgi import Application, AtHand, Event, Receive, Scope, offer
 from channelmap.environment import shown
-from channelmap.errors import quoted, shortened, text_of
+from channelmap.errors import one_line, quoted, shortened, text_of
+from channelmap.handling import Reject, Retry, checked
 from channelmap.layer import Cause, Delivery, letter_for
 from channelmap.worker.inbox import Inbox
 from channelmap.worker.insistence import FIRST_DELAY, LONGEST_DELAY, ended
@@ -27,6 +28,7 @@ log = logging.getLogger("channelmap.worker")
 _CANCEL_PATIENCE = 1.0
 #: What the codes of a gate's verdict are in a dead letter.
 CAUSES: dict[str, Cause] = {"unknown-type": "unroutable", "missing-type": "unreadable"}
+_AT_MOST_ONCE = "the channel is at-most-once: no event is delivered again; set 'delivery: at-least-once'"
 
 
 class Slot:
@@ -101,7 +103,7 @@ class Slot:
                 self._instance.exception()
         if self._place.current is not None:
             self.cut_off = True
-            await self._fail("the worker stopped before the handler had finished", "")
+            await self._fail("the worker stopped before the handler had finished")
 
     def wake(self) -> None:
         """Let a resting slot look again."""
@@ -218,32 +220,59 @@ class Slot:
     async def _fail_timed_out(self) -> None:
         self._timed_out = False
         self.cut_off = True
-        await self._fail(f"the handler took longer than {self.inbox.service.timeout} s", "")
+        await self._fail(f"the handler took longer than {self.inbox.service.timeout} s")
 
     async def _failed(self, error: BaseException) -> None:
-        await self._fail(text_of(error), "".join(traceback.format_exception(error)), error)
+        """Do with the current delivery what the exception says that ended the instance."""
+        error = checked(error)
+        if isinstance(error, Reject):
+            await self._give_up("rejected-by-handler", "was rejected by its handler", one_line(error.reason))
+        elif isinstance(error, Retry):
+            why = one_line(error.reason)
+            reason = why or "its handler raised Retry"
+            if self.inbox.service.retry is None:
+                reason = f"its handler raised Retry{f' ({why})' if why else ''}, but {_AT_MOST_ONCE}"
+            await self._fail(reason, asked=error)
+        else:
+            await self._fail(text_of(error), error)
 
-    async def _fail(self, reason: str, trace: str, error: BaseException | None = None) -> None:
-        """Let the event in hand come again, if it may; else keep it as a dead letter."""
-        retry, delivery = self.inbox.service.retry, self._place.current
+    async def _fail(self, reason: str, error: BaseException | None = None, asked: Retry | None = None) -> None:
+        """Let the current delivery come again, if it may; else keep it as a dead letter.
+
+        Args:
+            reason: why it failed.
+            error: what the handler raised; its traceback is kept.
+            asked: how the handler asked for a retry, if it did.
+
+        """
+        policy, delivery = self.inbox.service.retry, self._place.current
+        if policy is None or delivery is None or delivery.attempt >= policy.attempts:
+            await self._give_up("failed", "failed", reason, error)
+            return
+        after = None if asked is None else asked.after
+        delay = policy.delay_after(delivery.attempt) if after is None else float(after)
+        outcome = f"{shortened(reason)}; attempt {delivery.attempt} of {policy.attempts}, next in {delay:.1f} s"
+        if asked is None:
+            self._log(logging.ERROR, delivery, f"failed: {outcome}", error)
+        else:
+            self._log(logging.WARNING, delivery, f"is to be tried again: {outcome}")
+        await self.inbox.retry(self._place, delay)
+
+    async def _give_up(self, code: Cause, what: str, reason: str, error: BaseException | None = None) -> None:
+        """Keep the current delivery as a dead letter."""
+        delivery = self._place.current
         if delivery is None:
             log.error("channel %s: the application ended before it took an event: %s",
                       quoted(self.inbox.channel), shortened(reason), exc_info=error)  # fmt: skip
             return
-        if retry is None or delivery.attempt >= retry.attempts:
-            self._log_failure(delivery, reason, "kept as a dead letter", error)
-            await self.inbox.bury(self._place, letter_for(delivery, "failed", reason, traceback=trace))
-            return
-        delay = retry.delay_after(delivery.attempt)
-        outcome = f"attempt {delivery.attempt} of {retry.attempts}, next in {delay:.1f} s"
-        self._log_failure(delivery, reason, outcome, error)
-        await self.inbox.retry(self._place, delay)
+        self._log(logging.ERROR, delivery, f"{what}: {shortened(reason)}; kept as a dead letter", error)
+        trace = "" if error is None else "".join(traceback.format_exception(error))
+        await self.inbox.bury(self._place, letter_for(delivery, code, reason, traceback=trace))
 
-    def _log_failure(self, delivery: Delivery, reason: str, outcome: str, error: BaseException | None) -> None:
+    def _log(self, level: int, delivery: Delivery, what: str, error: BaseException | None = None) -> None:
         event_type = delivery.event.get("type") if delivery.event else None
-        log.error(
-            "channel %s: %s failed: %s; %s",
-            quoted(delivery.channel), quoted(event_type), shortened(reason), outcome, exc_info=error,
+        log.log(
+            level, "channel %s: %s %s", quoted(delivery.channel), quoted(event_type), what, exc_info=error,
             extra={"channel": shown(delivery.channel), "event_type": shown(event_type), "attempt": delivery.attempt},
         )  # fmt: skip
 
