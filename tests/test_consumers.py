@@ -79,7 +79,7 @@ class Recorder(AsyncConsumer):
         await self.send({"type": "anything"})
 
 
-@pytest.mark.parametrize("event_type", ["x.y", "dispatch", "send", "as.asgi", "channel.name"])
+@pytest.mark.parametrize("event_type", ["x.y", "dispatch", "send", "as.asgi", "channel.name", "delivery"])
 def test_a_type_without_a_handler_of_the_users_own_raises(event_type: str) -> None:
     with pytest.raises(ValueError, match=f"^No handler for message type {event_type}$"):
         serve(Recorder.as_asgi(), {"type": event_type})

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         UnknownChannel,
         Violation,
     )
-    from channelmap.handling import Reject, Retry
+    from channelmap.handling import CurrentDelivery, Reject, Retry, current_delivery
     from channelmap.layer import ChannelLayer, DeadLetter, Delivery
     from channelmap.loader import load
     from channelmap.routing import ChannelNameRouter, ProtocolTypeRouter, load_router
@@ -36,7 +36,7 @@ _ROOMS = {
         "ChannelFull", "ChannelMapError", "ContractError", "EventRejected",
         "LayerError", "LayerUnavailable", "UnknownChannel", "Violation",
     ),
-    "handling": ("Reject", "Retry"),
+    "handling": ("CurrentDelivery", "Reject", "Retry", "current_delivery"),
     "layer": ("ChannelLayer", "DeadLetter", "Delivery"),
     "loader": ("load",),
     "routing": ("ChannelNameRouter", "ProtocolTypeRouter", "load_router"),
@@ -54,6 +54,7 @@ __all__ = [
     "ChannelNameRouter",
     "Contract",
     "ContractError",
+    "CurrentDelivery",
     "DeadLetter",
     "Delivery",
     "Diagnostic",
@@ -71,6 +72,7 @@ __all__ = [
     "UnknownChannel",
     "Violation",
     "Worker",
+    "current_delivery",
     "get_channel_layer",
     "load",
     "load_router",

@@ -17,6 +17,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 
 from channelmap.asgi import Application, AtHand, Event, Receive, Scope, Send, at_hand_of
 from channelmap.errors import LayerUnavailable
+from channelmap.handling import CurrentDelivery, current_delivery, current_holder
 from channelmap.layer import current_layer
 
 #: Seconds after which a consumer listens again to its private channel, when the layer was away.
@@ -107,6 +108,9 @@ class _Consumer:
         #: The context that each handler begins with. Nearly all leave it as it is; from the first that changed it on,
         #: each has a copy of its own.
         self._context = contextvars.copy_context()
+        #: The same for private events, which are no deliveries.
+        self._private_context = self._context.copy()
+        self._private_context.run(current_holder.set, None)
         self.channel_layer = current_layer.get()
         if self.channel_layer is not None:
             self._private_channel = await self.channel_layer.new_channel()
@@ -124,10 +128,17 @@ class _Consumer:
         self._listens_in_private = True
         return self._private_channel
 
+    @property
+    def delivery(self) -> CurrentDelivery | None:
+        """The delivery of the event that is handled; `None` for private events, and under Channels' own worker."""
+        return current_delivery()
+
     async def _consume(self, receive: Receive) -> None:
         raise NotImplementedError
 
-    async def _consume_both(self, receive: Receive, dispatch: Callable[[Event], Awaitable[None]]) -> NoReturn:
+    async def _consume_both(
+        self, receive: Receive, dispatch: Callable[[contextvars.Context, Event], Awaitable[None]]
+    ) -> NoReturn:
         """Handle what the server has and what comes in private, one at a time, the server's first.
 
         The server is not asked while a private event is handled: to ask is to say that one is done, and to answer
@@ -145,10 +156,10 @@ class _Consumer:
                 finally:
                     event = await _taken_back(asked)
                 if event is not None:
-                    await dispatch(event)
+                    await dispatch(self._context, event)
                 if private.done():
                     event, private = private.result(), None
-                    await dispatch(event)
+                    await dispatch(self._private_context, event)
         finally:
             if private is not None:
                 await _taken_back(private)
@@ -202,12 +213,12 @@ class AsyncConsumer(_Consumer):
         while copied() == context and not self._listens_in_private:
             await dispatch(await receive())
         while not self._listens_in_private:
-            await self._dispatch_alone(await receive())
+            await self._dispatch_alone(self._context, await receive())
         await self._consume_both(receive, self._dispatch_alone)
 
-    async def _dispatch_alone(self, event: Event) -> None:
-        """Call the handler; what it sets in context variables does not reach the next event."""
-        await asyncio.create_task(self._dispatch_in_task(event), context=self._context.copy())
+    async def _dispatch_alone(self, context: contextvars.Context, event: Event) -> None:
+        """Call the handler in a copy of a context; what it sets in context variables does not reach the next event."""
+        await asyncio.create_task(self._dispatch_in_task(event), context=context.copy())
 
     async def _dispatch_in_task(self, event: Event) -> None:
         try:
@@ -241,13 +252,14 @@ class SyncConsumer(_Consumer):
     async def _consume(self, receive: Receive) -> None:
         at_hand, self._dispatch = at_hand_of(receive), self.dispatch
         executor = ThreadPoolExecutor(1, thread_name_prefix=type(self).__name__)
-        in_thread = sync_to_async(self._drain, thread_sensitive=False, executor=executor)
+        drain = sync_to_async(self._drain, thread_sensitive=False, executor=executor)
+        dispatch_alone = sync_to_async(self._dispatch_alone, thread_sensitive=False, executor=executor)
         try:
             # A thread that cannot be started is not the failure of an event: none is taken before it runs.
-            await in_thread(None)
+            await drain(None)
             while not self._listens_in_private:
-                await in_thread(await receive(), at_hand)
-            await self._consume_both(receive, in_thread)
+                await drain(await receive(), at_hand)
+            await self._consume_both(receive, dispatch_alone)
         finally:
             # Not waited for: a handler that was cut off would hold up the event loop until it ends.
             executor.shutdown(wait=False)
@@ -258,12 +270,12 @@ class SyncConsumer(_Consumer):
         while event is not None:
             dispatch(event)
             if copied() != before:
-                dispatch = self._dispatch = self._dispatch_alone
+                dispatch = self._dispatch = functools.partial(self._dispatch_alone, self._context)
             event = at_hand() if at_hand is not None and not self._listens_in_private else None
 
-    def _dispatch_alone(self, event: Event) -> None:
-        """Call the handler; what it sets in context variables does not reach the next event."""
-        self._context.copy().run(self.dispatch, event)
+    def _dispatch_alone(self, context: contextvars.Context, event: Event) -> None:
+        """Call the handler in a copy of a context; what it sets in context variables does not reach the next event."""
+        context.copy().run(self.dispatch, event)
 
     def dispatch(self, event: Event) -> None:
         """Call the handler that the event's type names; ValueError when there is none."""

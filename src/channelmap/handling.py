@@ -1,14 +1,62 @@
-"""What a handler may say about its event: that it is to be tried later, or never again.
+"""What a handler may ask and say about its event: which one it is; that it is to be tried later, or never again.
 
-It raises `Retry` or `Reject`, and the worker obeys. Any ASGI application may do so: the exception that ends it counts.
+A worker sets `current_holder` for each instance of an application. A handler raises `Retry` or `Reject`, and the worker
+obeys; any ASGI application may do so: the exception that ends it counts.
 """
 
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
 
 from channelmap.errors import quoted
 
+if TYPE_CHECKING:
+    from channelmap.layer import Delivery
+
 #: Seconds after which an event may be tried again, at most: a year.
 LONGEST_AFTER = 365 * 86_400
+
+
+class Holder(Protocol):
+    """Has the delivery that one instance of an application handles, if it handles one."""
+
+    current: "Delivery | None"
+
+
+#: Set by a worker in the context of each instance, which inherits it to the code that it calls; `None` hides it there.
+current_holder: ContextVar[Holder | None] = ContextVar("current_holder", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentDelivery:
+    """The delivery of the event that a handler handles.
+
+    Attributes:
+        id: the event's id, the same however often it is delivered.
+        channel: where it was taken.
+        attempt: 1 the first time it is delivered.
+        sent: when it was sent, in seconds since the epoch.
+
+    """
+
+    id: str
+    channel: str
+    attempt: int
+    sent: float
+
+
+def current_delivery() -> CurrentDelivery | None:
+    """Return the delivery whose handler calls this, itself or below; `None` outside a handler and for private events.
+
+    This also works in tasks that the handler waits for, and in the threads of `sync_to_async` and `asyncio.to_thread`.
+    Channels' own worker has no deliveries: `None`.
+    """
+    holder = current_holder.get()
+    delivery = None if holder is None else holder.current
+    if delivery is None:
+        return None
+    return CurrentDelivery(delivery.id, delivery.channel, delivery.attempt, delivery.sent)
 
 
 class Retry(Exception):

@@ -16,7 +16,7 @@ from channels.routing import ChannelNameRouter, ProtocolTypeRouter
 from channels.worker import Worker as ChannelsWorker
 from django.db import models
 
-from channelmap import Reject, Retry, Worker, load_router
+from channelmap import Reject, Retry, Worker, current_delivery, load_router
 from channelmap.asgi import Event
 from channelmap.checks import check
 from channelmap.consumers import handlers_of
@@ -73,7 +73,7 @@ def test_our_router_validates_under_channels_own_worker(  # noqa: PLR0917
             seen = []
 
             {"async " if base == "AsyncConsumer" else ""}def job(self, event):
-                self.seen.append((event["id"], self.scope))
+                self.seen.append((event["id"], self.scope, self.delivery))
         """
     )
     router = ProtocolTypeRouter({"channel": load_router(contract_file(f"{module.__name__}.Jobs"))})
@@ -88,8 +88,8 @@ def test_our_router_validates_under_channels_own_worker(  # noqa: PLR0917
     asyncio.run(main())
 
     assert module.Jobs.seen == [
-        (1, {"type": "channel", "channel": "jobs"}),
-        (3, {"type": "channel", "channel": "jobs"}),
+        (1, {"type": "channel", "channel": "jobs"}, None),
+        (3, {"type": "channel", "channel": "jobs"}, None),
     ]
     assert [record.name for record in caplog.records] == ["channelmap.gate"]
 
@@ -150,7 +150,7 @@ class AsyncNotes(Notes, AsyncConsumer):
         raise ValueError("boom")
 
     async def retry(self, event: Event) -> None:
-        self.seen.append("retry")
+        self.seen.append(current_delivery())
         raise Retry(after=0, reason="busy")
 
     async def reject(self, event: Event) -> None:
@@ -172,7 +172,7 @@ class SyncNotes(Notes, SyncConsumer):
         raise ValueError("boom")
 
     def retry(self, event: Event) -> None:
-        self.seen.append("retry")
+        self.seen.append(current_delivery())
         raise Retry(after=0, reason="busy")
 
     def reject(self, event: Event) -> None:
@@ -212,13 +212,13 @@ def test_channels_consumers_run_under_our_worker_and_lose_nothing(
 
 
 @pytest.mark.parametrize("consumer", [AsyncNotes, SyncNotes])
-def test_channels_consumers_may_retry_and_reject_under_our_worker(
+def test_channels_consumers_see_their_delivery_and_may_retry_and_reject_under_our_worker(
     consumer: Any, fresh_layer: MemoryChannelLayer
 ) -> None:
     consumer.seen = []
 
     async def main() -> None:
-        await fresh_layer.send_many("jobs", [{"type": "retry"}, {"type": "reject"}, {"type": "job", "id": 1}])
+        await fresh_layer.send_many("jobs", [{"type": "retry"}, {"type": "reject"}])
         service = Service(retry=RetryPolicy(attempts=2))
         await Worker(consumer.as_asgi(), {"jobs": service}, fresh_layer, burst=True).serve()
         letters = await fresh_layer.dead_letters()
@@ -227,7 +227,7 @@ def test_channels_consumers_may_retry_and_reject_under_our_worker(
         }  # fmt: skip
 
     asyncio.run(main())
-    assert sorted(consumer.seen, key=str) == [1, "retry", "retry"]
+    assert [(delivery.channel, delivery.attempt) for delivery in consumer.seen] == [("jobs", 1), ("jobs", 2)]
 
 
 def test_channels_own_layer_serves_our_worker_through_an_adapter(fresh_layer: Any, until: Until) -> None:

@@ -14,7 +14,7 @@ from channelmap.layer import DeadLetter, Delivery
 
 
 class Place:
-    """Holds the delivery that one slot's handler has: the current one."""
+    """Holds the delivery that one instance of the application has: the current one."""
 
     __slots__ = ("current",)
 
@@ -29,7 +29,7 @@ class Ledger:
         prefetched: taken and not begun; the oldest first.
         suspects: taken and not begun, each alone: a lease of the event ran out before.
         beginning: suspects that a slot has chosen, and that wait for their turn in this process.
-        places: one for each slot, with its current delivery.
+        places: one for each slot, with the current delivery of its instance.
         settling: handled; the layer has not heard of it.
         retrying: failed, with the seconds after which each is to come again; the layer has not heard of it.
         dying: failed for good or rejected, with their dead letters, which the layer does not have yet; oldest first.
@@ -56,6 +56,11 @@ class Ledger:
         place = Place()
         self.places.append(place)
         return place
+
+    def renew_place(self, place: Place) -> Place:
+        """Make a slot's place for its next instance; threads of the last one may still read the old, empty place."""
+        self.places.remove(place)
+        return self.open_place()
 
     def close(self) -> None:
         """Let nothing more be begun."""
@@ -128,6 +133,6 @@ class Ledger:
         # recalled meanwhile may be missed, once, and a lease outlasts two missed renewals.
         held = [*self.undeliverable.copy(), *self.returning.copy(), *self.prefetched.copy()]
         held += [*self.suspects.copy(), *self.beginning.copy()]
-        held += [current for place in self.places if (current := place.current) is not None]
+        held += [current for place in self.places.copy() if (current := place.current) is not None]
         held += [delivery for delivery, _ in [*self.retrying.copy(), *self.dying.copy()]]
         return held + self.settling

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from channelmap.asgi import Application, AtHand, Event, Receive, Scope, offer
 from channelmap.environment import shown
 from channelmap.errors import one_line, quoted, shortened, text_of
-from channelmap.handling import Reject, Retry, checked
+from channelmap.handling import Reject, Retry, checked, current_holder
 from channelmap.layer import Cause, Delivery, letter_for
 from channelmap.worker.inbox import Inbox
 from channelmap.worker.insistence import FIRST_DELAY, LONGEST_DELAY, ended
@@ -73,6 +73,7 @@ class Slot:
         """Keep an instance running until cancelled; one that ends without having had an event starts again slowly."""
         delay = FIRST_DELAY
         while True:
+            self._place = self.inbox.ledger.renew_place(self._place)
             self._events, self._has_begun, self._since = 0, False, self._clock.time()
             self._instance = asyncio.ensure_future(self._run_instance())
             try:
@@ -115,6 +116,7 @@ class Slot:
             "channel": self.inbox.channel,
             "extensions": {"channel.reject": {}},
         }
+        current_holder.set(self._place)
         try:
             await self._application(scope, self._receive(), self._send)
         except (SystemExit, KeyboardInterrupt) as error:
