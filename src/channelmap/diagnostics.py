@@ -70,6 +70,7 @@ Code = Literal[
     "handler-not-async",
     "handler-not-sync",
     "handler-wrong-arguments",
+    "handler-retry-at-most-once",
     "handler-unreached",
     # Senders.
     "sender-unknown-channel",

@@ -1,5 +1,6 @@
 """Which handlers are complained about: what real consumers look like is none of them."""
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -7,6 +8,7 @@ from types import ModuleType
 import pytest
 
 from channelmap.checks import check
+from channelmap.diagnostics import Diagnostic
 from channelmap.loader import load
 
 ConsumerModule = Callable[[str], ModuleType]
@@ -34,6 +36,37 @@ def codes(project: Path, consumer_module: ConsumerModule) -> Callable[[str], lis
 
 
 Codes = Callable[[str], list[str]]
+
+
+@pytest.fixture
+def find(project: Path, consumer_module: ConsumerModule) -> Callable[..., list[Diagnostic]]:
+    """Write a handler `made` with that body, behind these imports and that decorator, or another one, and check it."""
+    (project / "errors.py").write_text(
+        "def other(): raise Retry\nfrom channelmap import Retry\nclass Busy(Retry): ...\nclass Late(Retry): ...\n"
+    )
+
+    def write(imports: str, body: str = "pass", decorator: str = "", made: str = "made") -> list[Diagnostic]:
+        module = consumer_module(
+            f"import functools\nimport errors\nfrom errors import Busy\n{imports}\n"
+            "def wrapping(handler):\n"
+            "    @functools.wraps(handler)\n"
+            "    async def inner(self, event): await handler(self, event)\n"
+            "    return inner\n"
+            "class Consumer(AsyncConsumer):\n"
+            f"    {decorator}\n"
+            f"    async def made(self, event):\n{textwrap.indent(body, ' ' * 8)}\n"
+            f"    made = {made}\n"
+        )
+        consumer = f"{module.__name__}.Consumer"
+        (project / "channels.yaml").write_text(
+            f"version: 1\nchannels:\n  images: {{consumer: {consumer}, events: {{made: true}}}}\n"
+        )
+        return list(check(load()))
+
+    return write
+
+
+Find = Callable[..., list[Diagnostic]]
 
 
 @pytest.mark.parametrize(
@@ -129,3 +162,111 @@ def test_a_method_that_takes_an_event_looks_like_a_handler(codes: Codes, argumen
 
             async def gone(self, {argument}): ...
     """) == ["handler-unreached"]
+
+
+@pytest.mark.parametrize(
+    ("imports", "body"),
+    [
+        ("from channelmap import Retry", "raise Retry"),
+        ("from channelmap import Retry as Later", "raise Later(after=1)"),
+        ("import channelmap", "raise channelmap.Retry(after=1)"),
+        ("import channelmap as cm", "raise cm.Retry"),
+        ("", "from channelmap import Retry; raise Retry()"),
+        ("", "import channelmap.handling as h; raise h.Retry()"),
+        ("", "import channelmap.handling; raise channelmap.handling.Retry()"),
+        ("", "raise Busy()"),
+        ("", "raise errors.Late"),
+        ("from channelmap import Retry", "[event for event in []] or event; raise Retry()"),
+        ("from channelmap import Retry", "async with event:\n    for _ in event:\n        if _: raise Retry()"),
+        ("from channelmap import Retry", "match event:\n    case {}: raise Retry()"),
+        ("from channelmap import Retry", "try: pass\nexcept Exception: raise Retry()"),
+        ("from channelmap import Retry", "try: pass\nexcept* Exception: pass\nelse: raise Retry()"),
+        ("from channelmap import Retry", "try: pass\nexcept: pass\nfinally: raise Retry()"),
+        ("from channelmap import Retry", "try: raise Retry()\nexcept (KeyError, ValueError): pass"),
+        ("from channelmap import Retry", "try: raise Retry()\nfinally: pass"),
+        ("from channelmap import Retry", "'ä'; raise Retry()\n'''less\n'''"),
+    ],
+)
+@pytest.mark.parametrize("decorator", ["", "@wrapping"])
+def test_a_handler_of_an_at_most_once_channel_that_raises_retry_is_found(
+    find: Find, imports: str, body: str, decorator: str
+) -> None:
+    (found,) = find(imports, body, decorator)
+    assert found.code == "handler-retry-at-most-once"
+    (raised,) = found.related
+    line = Path(raised.location.path).read_text().splitlines()[raised.location.line - 1]
+    assert line[raised.location.column - 1 :].startswith("raise ")
+
+
+@pytest.mark.parametrize(
+    ("imports", "body"),
+    [
+        ("from channelmap import Retry", "raise ValueError(Retry)"),
+        ("from channelmap import Retry, Reject", "raise Reject('gone')"),
+        ("from channelmap import Retry", "try: raise Retry()\nexcept Retry: raise"),
+        ("from channelmap import Retry", "try: raise Retry()\nexcept (KeyError, Exception): pass"),
+        ("from channelmap import Retry", "try: raise Retry()\nexcept: pass"),
+        ("from channelmap import Retry", "try: raise Retry()\nexcept event: pass"),
+        ("from channelmap import Retry", "try: raise Retry()\nexcept* Exception: pass"),
+        ("from channelmap import Retry", "def later(): raise Retry()\nassert Retry\nawait event(later)"),
+        ("from channelmap import Retry", "class Later:\n    def go(self): raise Retry()\nLater(Retry)"),
+        ("from channelmap import Retry", "Retry = event.Retry; raise Retry()"),
+        ("", "class Retry(Exception): ...\nraise Retry()"),
+        ("", "from redis.retry import Retry; raise Retry()"),
+        ("", "from .errors import Retry; raise Retry()"),
+        ("Retry = ValueError", "raise Retry()"),
+        ("", "raise Retry()"),
+        ("", "raise event.Retry()"),
+    ],
+)
+def test_what_does_not_raise_retry_out_of_the_handler_is_not_complained_about(
+    find: Find, imports: str, body: str
+) -> None:
+    assert find(imports, body) == []
+
+
+@pytest.mark.parametrize("file", ["'<string>'", "errors.__file__"])
+def test_a_handler_whose_source_cannot_be_seen_is_not_complained_about(find: Find, file: str) -> None:
+    code = "async def hidden(self, event): raise Retry()"
+    assert find(f"from channelmap import Retry\nexec(compile('{code}', {file}, 'exec'))", made="hidden") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "made"), [("event", "staticmethod(function)"), ("cls, event", "classmethod(function)")]
+)
+def test_static_methods_and_class_methods_are_looked_at_too(find: Find, arguments: str, made: str) -> None:
+    imports = f"from channelmap import Retry\nasync def function({arguments}): raise Retry()"
+    assert [one.code for one in find(imports, made=made)] == ["handler-retry-at-most-once"]
+
+
+def test_a_class_of_a_closure_is_known(find: Find) -> None:
+    imports = (
+        "from channelmap import Retry\n"
+        "def make(kind):\n"
+        "    async def made(self, event): raise kind()\n"
+        "    return made\n"
+    )
+    assert [one.code for one in find(imports, made="make(Retry)")] == ["handler-retry-at-most-once"]
+    assert find(imports, made="make(ValueError)") == []
+    empty = imports.replace("make(kind)", "make()") + "    kind = 1\n"
+    assert find(empty, made="make()") == []
+
+
+def test_handlers_of_a_class_that_finds_them_in_its_own_way_are_not_looked_at(codes: Codes) -> None:
+    assert (
+        codes("""
+        from channelmap import Retry
+
+        class Consumer:
+            @classmethod
+            def as_asgi(cls): ...
+
+            async def made(self, event): raise Retry()
+    """)
+        == []
+    )
+
+
+def test_a_worker_starts_though_a_handler_of_an_at_most_once_channel_raises_retry(find: Find) -> None:
+    assert len(find("", "raise Busy()")) == 1
+    assert check(load(), thorough=False) == ()

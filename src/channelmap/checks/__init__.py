@@ -18,6 +18,7 @@ from channelmap.checks.keywords import keyword_of_other_dialect, keyword_unknown
 from channelmap.checks.layers import layer_unusable
 from channelmap.checks.names import names_alike
 from channelmap.checks.patterns import pattern_ambiguous
+from channelmap.checks.retries import handler_retry_at_most_once
 from channelmap.checks.schemas import format_unknown, required_undeclared, schema_example_refused
 from channelmap.checks.unreached import handler_unreached
 from channelmap.contract import Channel, Contract, EventType
@@ -96,6 +97,9 @@ def _consumers(
         for event_type in channel.events.values():
             place = contract.document.locate(("channels", channel.name, "events", event_type.name), key=True)
             yield from _about(handlers(consumer, event_type, place), channel.name, event_type.name)
+            if thorough:
+                retries = handler_retry_at_most_once(consumer, channel, event_type, place)
+                yield from _about(retries, channel.name, event_type.name)
     if thorough:
         yield from handler_unreached([contract, *beside], channels, consumers)
 

@@ -6,6 +6,8 @@ from typing import Any
 from channels.consumer import AsyncConsumer as ChannelsConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 
+import channelmap
+from channelmap import Retry
 from channelmap.consumers import AsyncConsumer, SyncConsumer
 
 
@@ -66,6 +68,23 @@ class Arguments(AsyncConsumer):
 
 class SyncArguments(SyncConsumer):
     def none(self) -> None: ...
+
+
+class Retrying(AsyncConsumer):
+    async def made(self, event: Any) -> None:
+        if event:
+            raise Retry(after=30)
+
+    async def caught(self, event: Any) -> None:
+        try:
+            raise Retry  # noqa: TRY301
+        except Retry:
+            pass
+
+
+class SyncRetrying(SyncConsumer):
+    def made(self, event: Any) -> None:
+        raise channelmap.Retry(reason="busy")
 
 
 class Sync(SyncConsumer):
