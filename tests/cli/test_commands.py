@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -15,10 +16,10 @@ import pytest
 
 from channelmap import get_channel_layer, load
 from channelmap.cli import channelmap
-from channelmap.cli.dead import as_json
+from channelmap.cli.dead import as_json, line, summary
 from channelmap.cli.exits import Exit
 from channelmap.cli.exits import run as cli_run
-from channelmap.layer import DeadLetter
+from channelmap.layer import DeadLetter, Delivery
 from channelmap.validation import Validator
 
 CHANNELS = """\
@@ -185,16 +186,17 @@ def test_dead_letters_are_listed_shown_replayed_and_dropped(served: Path, run: R
     put(served, {"type": "jb"})
     run("runworker", "--burst")
 
-    listed = [line.split("\t") for line in run("dead", "list").lines]
+    listed = [line.rstrip().split("\t") for line in run("dead", "list").lines]
     ids = [fields[0] for fields in listed]
     assert [(fields[2], fields[3], fields[4]) for fields in listed] == [
         ("jobs", "invalid", "job"), ("jobs", "failed", "fail"), ("jobs", "unroutable", "jb"),
     ]  # fmt: skip
-    assert listed[1][5] == "ValueError: boom\n"
+    assert listed[1][5] == "ValueError: boom"
 
     shown = json.loads(run("dead", "show", ids[1]).output)
     assert (shown["event"], shown["code"]) == ({"type": "fail", "blob": "AA=="}, "failed")
     assert shown["traceback"].startswith("Traceback")
+    assert shown["event_id"] is None or len(shown["event_id"]) == 24
 
     code, output, errors = ends(run("dead", "replay", "--all"))
     assert code == 1
@@ -219,8 +221,8 @@ def test_an_event_that_its_handler_rejected_is_listed_shown_replayed_and_dropped
     put(served, {"type": "fail"})
     run("runworker", "--burst")
 
-    ((id_, _, *fields),) = [line.split("\t") for line in run("dead", "list").lines]
-    assert fields == ["jobs", "rejected-by-handler", "fail", "gone\n"]
+    ((id_, _, *fields),) = [line.rstrip().split("\t") for line in run("dead", "list").lines]
+    assert fields[:4] == ["jobs", "rejected-by-handler", "fail", "gone"]
     shown = json.loads(run("dead", "show", id_).output)
     assert (shown["code"], shown["reason"], shown["traceback"]) == ("rejected-by-handler", "gone", "")
     assert ends(run("dead", "replay", id_))[0] == 0
@@ -267,8 +269,79 @@ def test_a_dead_letter_in_a_list_sends_nothing_to_the_terminal_but_text(served: 
 
     first, second = output.splitlines()
     assert code == 0
-    assert first.split("\t")[4:] == [r"a\n\x1b[31mb", r"ValueError: \x1b[2J"]
+    assert first.split("\t")[4:6] == [r"a\n\x1b[31mb", r"ValueError: \x1b[2J"]
     assert second.split("\t")[4] == "-"
+
+
+TEN_THOUSAND = CHANNELS.replace("capacity: 1000", "dead_letters: 10000")
+
+
+def bury_ten_thousand(project: Path) -> None:
+    """Keep 10,000 dead letters, numbered by their types."""
+    (project / "channels.yaml").write_text(TEN_THOUSAND)
+
+    async def main() -> None:
+        layer = get_channel_layer(project / "channels.yaml").layer
+        buried = []
+        for number in range(10_000):
+            event = {"type": f"t{number}", "secret": "hunter2"}
+            delivery = Delivery("jobs", event, msgpack.packb(event), 0.0)
+            letter = DeadLetter(
+                "jobs", "failed", "boom", event, delivery.body, attempts=3, sent=1_800_000_000.0, died=1_800_000_060.5
+            )
+            buried.append((delivery, letter))
+        await layer.bury_many(buried)
+        await layer.close()
+
+    asyncio.run(main())
+
+
+def test_ten_thousand_dead_letters_are_listed_for_programs_without_their_events(served: Path, run: Run) -> None:
+    bury_ten_thousand(served)
+
+    code, output, errors = ends(run("dead", "list", "--json"))
+
+    listed = json.loads(output)
+    assert (code, errors, listed["version"], len(listed["dead_letters"])) == (0, "", 1, 10_000)
+    assert [letter["type"] for letter in listed["dead_letters"]] == [f"t{number}" for number in range(10_000)]
+    first = listed["dead_letters"][0]
+    assert len(first.pop("event_id") or "0" * 24) == 24
+    assert first == {
+        "id": "1", "channel": "jobs", "type": "t0", "code": "failed", "reason": "boom", "attempts": 3,
+        "sent": "2027-01-15T08:00:00Z", "died": "2027-01-15T08:01:00Z",
+    }  # fmt: skip
+    assert "hunter2" not in output
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_limit_lists_the_oldest_dead_letters_and_says_that_there_are_more(
+    served: Path, run: Run, form: list[str]
+) -> None:
+    bury_ten_thousand(served)
+
+    code, output, errors = ends(run("dead", "list", "--limit", "3", "--channel", "jobs", *form))
+
+    assert re.findall(r"\bt\d+", output) == ["t0", "t1", "t2"]
+    assert (code, errors) == (0, "listed the 3 oldest of 10000 dead letters\n")
+    assert ends(run("dead", "list", "--limit", "10000", *form))[::2] == (0, "")
+
+
+def test_a_list_without_dead_letters_is_an_empty_list_for_programs(served: Path, run: Run) -> None:
+    assert json.loads(run("dead", "list", "--json").output) == {"version": 1, "dead_letters": []}
+
+
+def test_a_limit_is_a_number_from_1(served: Path, run: Run) -> None:
+    code, _, errors = ends(run("dead", "list", "--limit", "0"))
+    assert (code, "'--limit'" in errors) == (2, True)
+
+
+@pytest.mark.parametrize("event_id", ["", "0123456789abcdef01234567"])
+def test_the_id_of_an_event_is_the_last_column_of_the_list_where_it_is_known(event_id: str) -> None:
+    letter = DeadLetter("jobs", "failed", "bo\nom", {"type": 5}, b"", died=1_800_000_000.0, id="17", event_id=event_id)
+    columns = ["17", "2027-01-15T08:00:00Z", "jobs", "failed", "-", "bo om"]
+    assert line(letter).split("\t") == [*columns, *[event_id] * bool(event_id)]
+    assert summary(letter)["event_id"] == (event_id or None)
+    assert summary(letter)["type"] is None
 
 
 def test_a_dead_letter_is_shown_whatever_is_in_it(served: Path, run: Run) -> None:

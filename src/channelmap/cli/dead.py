@@ -24,6 +24,8 @@ from channelmap.loader import load
 
 T = TypeVar("T")
 
+#: Of what `dead list --json` writes.
+VERSION = 1
 #: Deeper than any event that a contract lets through, and far from where Python's recursion ends.
 _MAX_DEPTH = 110
 _NOT_TO_BE_SHOWN = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -61,31 +63,61 @@ def command() -> None:
 @command.command(
     "list",
     cls=Command,
-    examples=["channelmap dead list", "channelmap dead list --channel greetings"],
+    examples=[
+        "channelmap dead list",
+        "channelmap dead list --channel greetings",
+        "channelmap dead list --limit 100 --json",
+    ],
     exits={Exit.FINE: "The dead letters were listed.", Exit.FINDINGS: _WRONG_CONTRACT, Exit.USAGE: _USAGE},
 )
 @CONFIG
 @LAYER
 @CHANNEL
-def list_(config: str, layer: str | None, channel: str | None) -> None:
+@click.option("--limit", type=click.IntRange(min=1), metavar="NUMBER", help="List the oldest ones, so many at most.")
+@click.option("--json", "in_json", is_flag=True, help="Write one JSON object; docs/cli.md describes it.")
+def list_(config: str, layer: str | None, channel: str | None, limit: int | None, in_json: bool) -> None:  # noqa: FBT001
     """List dead letters, oldest first.
 
-    Each line has, separated by tabs: id, time (UTC), channel, code, event type and reason.
+    Each line has, separated by tabs: id, time (UTC), channel, code, event type, reason and, where it is known, the
+    event's id.
     """
     contract = load(config)
     letters = _with_layer(contract, layer, lambda opened: _letters(contract, opened, None, channel))
-    for letter in letters:
-        event_type = letter.event.get("type") if letter.event else None
-        named = shortened(event_type) if isinstance(event_type, str) else "-"
-        fields = [
-            letter.id,
-            _time(letter.died),
-            letter.channel,
-            letter.code,
-            named,
-            one_line(shortened(letter.reason)),
-        ]
-        click.echo("\t".join(map(printable, fields)))
+    shown = letters[:limit]
+    if in_json:
+        click.echo(as_json({"version": VERSION, "dead_letters": [summary(letter) for letter in shown]}))
+    else:
+        for letter in shown:
+            click.echo(line(letter))
+    if len(shown) < len(letters):
+        click.echo(f"listed the {len(shown)} oldest of {len(letters)} dead letters", err=True)
+
+
+def line(letter: DeadLetter) -> str:
+    """Write a dead letter as a line of `dead list`."""
+    event_id = [letter.event_id] if letter.event_id else []
+    fields = [letter.id, _time(letter.died), letter.channel, letter.code, _type_of(letter) or "-"]
+    return "\t".join(map(printable, [*fields, one_line(shortened(letter.reason)), *event_id]))
+
+
+def summary(letter: DeadLetter) -> dict[str, Any]:
+    """Return what `dead list --json` says of a dead letter: nothing of its payload."""
+    return {
+        "id": letter.id,
+        "event_id": letter.event_id or None,
+        "channel": letter.channel,
+        "type": _type_of(letter),
+        "code": letter.code,
+        "reason": letter.reason,
+        "attempts": letter.attempts,
+        "sent": _time(letter.sent),
+        "died": _time(letter.died),
+    }
+
+
+def _type_of(letter: DeadLetter) -> str | None:
+    event_type = letter.event.get("type") if letter.event else None
+    return shortened(event_type) if isinstance(event_type, str) else None
 
 
 @command.command(
@@ -106,7 +138,8 @@ def show(id_: str, config: str, layer: str | None) -> None:
     contract = load(config)
     (letter,) = _with_layer(contract, layer, lambda opened: _letters(contract, opened, (id_,), None))
     shown = {field.name: getattr(letter, field.name) for field in dataclasses.fields(letter)}
-    click.echo(as_json(shown | {"sent": _time(letter.sent), "died": _time(letter.died)}))
+    times = {"sent": _time(letter.sent), "died": _time(letter.died)}
+    click.echo(as_json(shown | times | {"event_id": letter.event_id or None}))
 
 
 @command.command(
