@@ -121,7 +121,7 @@ def ids_in(path: Path) -> set[str]:
     db = sqlite3.connect(path)
     try:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        return {msgpack.unpackb(body)["id"] for (body,) in db.execute("SELECT body FROM events")}
+        return {msgpack.unpackb(body)["id"] for (body,) in db.execute("SELECT body FROM waiting")}
     finally:
         db.close()
 

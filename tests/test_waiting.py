@@ -60,7 +60,7 @@ def check(url: str, contract_file: Callable[..., Path]) -> Callable[..., list[Di
     return run
 
 
-def sending(*events: Any) -> Callable[[ChannelLayer], Awaitable[None]]:
+def sending(*events: Any) -> Callable[[ChannelLayer], Awaitable[object]]:
     return lambda layer: layer.send_many("jobs", events)
 
 

@@ -66,10 +66,16 @@ class SQLite(Ground):
     def remaining(self) -> Remaining:
         remaining = Remaining()
         db = sqlite3.connect(self._file)
-        tables = {"events": remaining.waiting, "leases": remaining.leased, "dead_letters": remaining.dead}
+        tables = {"waiting": remaining.waiting, "scheduled": remaining.leased, "dead_letters": remaining.dead}
         for table, place in tables.items():
             for channel, body in db.execute(f"SELECT channel, body FROM {table}"):  # noqa: S608
                 place[channel].add(_id(body))
+        for channel, events, marks in db.execute(
+            "SELECT channel, events, marks FROM leased LEFT JOIN lease_progress ON lease = id"
+        ):
+            rows = msgpack.unpackb(events)
+            held = [row for row, mark in zip(rows, marks or "1" * len(rows), strict=True) if mark == "1"]
+            remaining.leased[channel].update(_id(row[-1]) for row in held)
         db.close()
         return remaining
 

@@ -65,6 +65,7 @@ class Delivery:
         suspect: a lease of this event ran out, and the event has not failed since; only for what is taken with a lease.
         crashes: how often in a row its last leases ran out after `begin`; 0 unless it is a suspect.
         raw_id: the bytes of `id`.
+        number: which of the events of its lease it is; like the ticket, nobody else's business.
 
     """
 
@@ -79,6 +80,7 @@ class Delivery:
     suspect: bool = False
     crashes: int = 0
     raw_id: bytes = b""
+    number: int = 0
 
     @property
     def id(self) -> str:
@@ -196,8 +198,8 @@ class ChannelLayer(ABC):
     # What senders and consumers call: Channels' interface.
 
     @abstractmethod
-    async def send(self, channel: str, event: Event) -> None:
-        """Put one event at the end of the channel.
+    async def send(self, channel: str, event: Event) -> str | None:
+        """Put one event at the end of the channel, and return its id; None if the layer gives events no ids.
 
         A call that is cancelled, for instance by `asyncio.timeout`, may have sent the event all the same.
 
@@ -211,12 +213,12 @@ class ChannelLayer(ABC):
         """
 
     @abstractmethod
-    def send_sync(self, channel: str, event: Event) -> None:
+    def send_sync(self, channel: str, event: Event) -> str | None:
         """Send from code that runs in no event loop, in any thread; as `send`, without a loop."""
 
     @abstractmethod
-    async def send_many(self, channel: str, events: Sequence[Event]) -> None:
-        """Send several events in one step and in this order; on an error none of them was sent."""
+    async def send_many(self, channel: str, events: Sequence[Event]) -> list[str] | None:
+        """Send several events in one step and in this order; on an error none of them was sent. Return their ids."""
 
     async def receive(self, channel: str) -> Event:
         """Wait for the next event and take it for good, as Channels' own worker does.
@@ -244,7 +246,7 @@ class ChannelLayer(ABC):
 
     @abstractmethod
     async def group_send(self, group: str, event: Event) -> None:
-        """Send to every channel of the group; one that is full goes without."""
+        """Send to every channel of the group; a full channel gets nothing. Each copy has an id of its own."""
 
     @abstractmethod
     async def flush(self) -> None:
@@ -346,7 +348,7 @@ class ChannelLayer(ABC):
 
     @abstractmethod
     async def replay(self, id: str) -> None:  # noqa: A002
-        """Send a dead letter's event again, at the end of its channel, and drop the letter, in one step.
+        """Send a dead letter's event again, under its id, at the end of its channel, and drop the letter, in one step.
 
         Raises:
             KeyError: there is no letter of that id.

@@ -254,7 +254,7 @@ def test_one_worker_keeps_the_order_of_each_of_four_senders(
 def test_bytes_in_the_database_that_are_no_event_become_a_dead_letter(served: Path, run: Callable[..., Any]) -> None:
     send(served, range(3))
     with sqlite3.connect(served / "channels.db") as database:
-        database.execute("UPDATE events SET body = x'c1ff' WHERE id = (SELECT min(id) + 1 FROM events)")
+        database.execute("UPDATE waiting SET body = x'c1ff' WHERE position = (SELECT min(position) + 1 FROM waiting)")
     database.close()
 
     worker = run("runworker", "--burst")

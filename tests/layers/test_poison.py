@@ -167,7 +167,7 @@ class TestSQLite(Poison):
 
         def end_leases() -> None:
             with closing(sqlite3.connect(file)) as db:
-                db.execute("UPDATE leases SET until = until - 60")
+                db.execute("UPDATE leased SET until = until - 60")
                 db.commit()
 
         return Site(f"sqlite:///{file}", tmp_path, end_leases)

@@ -18,6 +18,7 @@ from channelmap.layer import ChannelLayer, Delivery
 from channelmap.layers import open_layer
 from channelmap.layers.packing import pack
 from channelmap.layers.sqlite import SQLiteChannelLayer, doorbell
+from channelmap.layers.sqlite.leases import pack_rows
 from channelmap.loader import load
 from channelmap.sending import ContractLayer
 from channelmap.terms import Limits
@@ -49,7 +50,7 @@ class OnAFile(Suite):
 
     def commit_without_a_ring(self) -> None:
         db = sqlite3.connect(self.file)
-        db.execute("INSERT INTO events VALUES ('jobs', 1, 0.0, 1, ?)", (pack("jobs", event(1)),))
+        db.execute("INSERT INTO waiting VALUES ('jobs', 1, 0.0, 1, x'01', ?)", (pack("jobs", event(1)),))
         db.commit()
         db.close()
 
@@ -132,7 +133,7 @@ class TestFile(OnAFile):
         self.run(leave, expiry=None)
         assert self.run(count) == [1, 1]
         db = sqlite3.connect(self.file)
-        db.execute("UPDATE events SET sent = sent - 61")
+        db.execute("UPDATE waiting SET sent = sent - 61")
         db.commit()
         db.close()
         assert self.run(count) == [0, 1]
@@ -214,6 +215,7 @@ class TestOlderFile(OnAFile):
 
         async def scenario(layer: ChannelLayer) -> tuple[int, int | None, int]:
             shown = [delivery async for delivery in layer.look("jobs")]
+            assert [(one.attempt, one.id) for one in shown] == [(2, ""), (1, "")]
             return len(shown), await layer.waiting("jobs"), len(await layer.dead_letters())
 
         assert self.run(scenario, expiry=None) == (2, 1, 1)
@@ -221,12 +223,21 @@ class TestOlderFile(OnAFile):
         assert db.execute("PRAGMA user_version").fetchone() == (1,)
         db.close()
 
-    def test_a_process_of_version_0_1_that_has_the_file_open_goes_on(self) -> None:
+    @pytest.mark.parametrize(
+        "statement",
+        [
+            "INSERT OR IGNORE INTO events VALUES ('jobs', 5, 2.0, 1, x'')",
+            "SELECT EXISTS (SELECT 1 FROM events WHERE channel = 'jobs')",
+            "SELECT id, sent, attempt + 1, body FROM leases WHERE channel = 'jobs' AND until <= 2",
+            "DELETE FROM leases WHERE id = 1",
+            "UPDATE leases SET until = 9 WHERE id = 1",
+        ],
+    )
+    def test_a_process_of_version_0_1_that_has_the_file_open_cannot_go_on_unnoticed(self, statement: str) -> None:
         older = self.make()
         self.run(lambda layer: layer.take("jobs", 1, lease=60))
-        older.execute("INSERT INTO events VALUES ('jobs', 5, 2.0, 1, x'')")
-        older.execute("INSERT INTO leases (channel, until, sent, attempt, body) VALUES ('jobs', 1.0, 1.0, 1, x'')")
-        assert older.execute("SELECT sent, attempt + 1 FROM leases WHERE until <= 2").fetchall() == [(1.0, 2)]
+        with pytest.raises(sqlite3.OperationalError, match="no such table"):
+            older.execute(statement)
         older.close()
 
     def test_several_processes_may_open_a_file_of_version_0_1_at_once(self) -> None:
@@ -405,9 +416,9 @@ class TestDoorbell(OnAFile):
     def test_who_waits_learns_of_a_lease_that_nobody_rang_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def lease_without_a_ring() -> None:
             db = sqlite3.connect(self.file)
-            (now,) = db.execute("SELECT sent FROM events").fetchone()
-            lease = "INSERT INTO leases (channel, until, sent, attempt, body) VALUES ('jobs', ?, 0.0, 1, ?)"
-            db.execute(lease, (now + 0.3, pack("jobs", event(1))))
+            (now,) = db.execute("SELECT sent FROM waiting").fetchone()
+            lease = "INSERT INTO leased (channel, until, count, events, crashes) VALUES ('jobs', ?, 1, ?, 0)"
+            db.execute(lease, (now + 0.3, pack_rows([(1, 0.0, 1, b"id", pack("jobs", event(1)))])))
             db.commit()
             db.close()
 

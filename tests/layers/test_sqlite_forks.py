@@ -23,7 +23,7 @@ begun, release, order = threading.Event(), threading.Event(), []
 def slow(db):
     begun.set()
     release.wait(20)
-    db.execute("UPDATE events SET id = id")
+    db.execute("UPDATE waiting SET position = position")
     order.append("operation")
 thread = threading.Thread(target=layer._connections.run_sync, args=(slow,))
 thread.start()

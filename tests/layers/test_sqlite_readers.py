@@ -139,7 +139,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(file: Path) -> None:
     seen: list[int] = []
 
     def read_and_change(db: sqlite3.Connection) -> None:
-        seen.append(db.execute("SELECT count(*) FROM events").fetchone()[0])
+        seen.append(db.execute("SELECT count(*) FROM waiting").fetchone()[0])
         if len(seen) == 1:
             subprocess.run([sys.executable, "-c", SEND, f"sqlite:///{file}"], check=True, timeout=30)
 

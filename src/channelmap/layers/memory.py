@@ -18,6 +18,7 @@ from typing import Any
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery
+from channelmap.layers.ids import new_id
 from channelmap.layers.packing import pack, unpack
 
 _Waiter = asyncio.Future[None]
@@ -27,6 +28,7 @@ _Waiter = asyncio.Future[None]
 class _Item:
     """An event; `since` is when it was sent by the monotonic clock, since the wall clock may be set."""
 
+    id: bytes
     sent: float
     since: float
     body: bytes
@@ -68,29 +70,33 @@ class MemoryChannelLayer(ChannelLayer):
         self._members: dict[str, dict[str, float]] = {}
         self._letters: dict[str, DeadLetter] = {}
 
-    async def send(self, channel: str, event: Event) -> None:
-        self.send_sync(channel, event)
+    async def send(self, channel: str, event: Event) -> str:
+        return self.send_sync(channel, event)
 
-    def send_sync(self, channel: str, event: Event) -> None:
-        self._send_all(channel, [event])
+    def send_sync(self, channel: str, event: Event) -> str:
+        return self._send_all(channel, [event])[0]
 
-    async def send_many(self, channel: str, events: Sequence[Event]) -> None:
-        self._send_all(channel, events)
+    async def send_many(self, channel: str, events: Sequence[Event]) -> list[str]:
+        return self._send_all(channel, events)
 
-    def _send_all(self, channel: str, events: Sequence[Event]) -> None:
+    def _send_all(self, channel: str, events: Sequence[Event]) -> list[str]:
         self.require_valid_channel_name(channel)
         for event in events:
             self.require_valid_event(event)
-        self._append(channel, [pack(channel, event) for event in events])
+        packed = [(new_id(), pack(channel, event)) for event in events]
+        self._append(channel, packed)
+        return [event_id.hex() for event_id, _ in packed]
 
-    def _append(self, channel: str, bodies: Sequence[bytes]) -> None:
+    def _append(self, channel: str, events: Sequence[tuple[bytes, bytes]]) -> None:
         capacity = self.limits_of(channel).capacity
         with self._lock:
             self._expire(channel)
-            if len(self._queues.get(channel, ())) + len(bodies) > capacity:
-                raise ChannelFull(self.url, channel, capacity, len(bodies))
+            if len(self._queues.get(channel, ())) + len(events) > capacity:
+                raise ChannelFull(self.url, channel, capacity, len(events))
             sent, since = time.time(), time.monotonic()
-            self._queues.setdefault(channel, deque()).extend(_Item(sent, since, body) for body in bodies)
+            self._queues.setdefault(channel, deque()).extend(
+                _Item(event_id, sent, since, body) for event_id, body in events
+            )
             self._wake([channel])
 
     def _expire(self, channel: str) -> None:
@@ -126,7 +132,7 @@ class MemoryChannelLayer(ChannelLayer):
                 self._members[group] = members
             for channel in members:
                 with suppress(ChannelFull):
-                    self._append(channel, [body])
+                    self._append(channel, [(new_id(), body)])
 
     async def flush(self) -> None:
         with self._lock:
@@ -211,7 +217,7 @@ class MemoryChannelLayer(ChannelLayer):
                     returned.setdefault(delivery.channel, []).append(held.item)
                 elif not isinstance(delivery.ticket, int):
                     since = time.monotonic() if delivery.ticket is None else delivery.ticket.since
-                    item = _Item(delivery.sent, since, delivery.body, delivery.attempt)
+                    item = _Item(delivery.raw_id, delivery.sent, since, delivery.body, delivery.attempt)
                     returned.setdefault(delivery.channel, []).append(item)
             for channel, items in returned.items():
                 self._queues.setdefault(channel, deque()).extendleft(reversed(items))
@@ -231,7 +237,7 @@ class MemoryChannelLayer(ChannelLayer):
         with self._lock:
             held = self._leases.get(delivery.channel, {}).pop(self._ticket(delivery), None)
             if held is not None:
-                item = _Item(held.item.sent, held.item.since, held.item.body, held.item.attempt + 1)
+                item = replace(held.item, attempt=held.item.attempt + 1, suspect=False, crashes=0)
                 self._come_again(delivery.channel, item, time.monotonic() + delay)
                 # A waiting take has to wait for this now, not for the end of the lease.
                 self._wake([delivery.channel])
@@ -281,7 +287,8 @@ class MemoryChannelLayer(ChannelLayer):
     async def replay(self, id: str) -> None:  # noqa: A002
         with self._lock:
             letter = self._letters[id]
-            self._append(letter.channel, [letter.body])
+            event_id = bytes.fromhex(letter.event_id) or new_id()
+            self._append(letter.channel, [(event_id, letter.body)])
             del self._letters[id]
 
     async def drop(self, id: str) -> None:  # noqa: A002
@@ -307,7 +314,7 @@ def _ended(lease: _Lease) -> _Item:
 
 def _shown(channel: str, item: _Item, ticket: int | _Item | None = None) -> Delivery:
     event, problem = unpack(item.body)
-    delivery = Delivery(channel, event, item.body, item.sent, item.attempt, problem, ticket)
+    delivery = Delivery(channel, event, item.body, item.sent, item.attempt, problem, ticket, raw_id=item.id)
     if isinstance(ticket, int) and item.suspect:
         delivery.suspect, delivery.crashes = True, item.crashes
     return delivery

@@ -1,6 +1,6 @@
 """Events in one SQLite file, shared by any number of processes of one machine: the embedded default.
 
-`queue` and `letters` say what can be done with the file, `connections` who does it and when, `doorbell` how
+`queue`, `leases` and `letters` say what can be done with the file, `connections` who does it and when, `doorbell` how
 those who wait learn of it.
 """
 # ruff: noqa: D102  (`ChannelLayer` says what each method promises)
@@ -18,9 +18,11 @@ from weakref import WeakKeyDictionary
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery
+from channelmap.layers.batches import Batch, note_ended, parts_of
+from channelmap.layers.ids import new_id
 from channelmap.layers.naming import layer_name
 from channelmap.layers.packing import pack, unpack, unpack_all
-from channelmap.layers.sqlite import letters, queue
+from channelmap.layers.sqlite import leases, letters, queue
 from channelmap.layers.sqlite.connections import Connections, Readers
 from channelmap.layers.sqlite.doorbell import Doorbells, Ringer
 from channelmap.layers.sqlite.outbox import Outbox
@@ -59,38 +61,42 @@ class SQLiteChannelLayer(ChannelLayer):
         self._ringer = Ringer(path)
         self._bells = Doorbells(path, layer_name(url), partial(self._connections.run_now, queue.occupied))
 
-    async def send(self, channel: str, event: Event) -> None:
+    async def send(self, channel: str, event: Event) -> str:
         limits = self.limits_of(channel)
         self.require_valid_event(event)
-        body = pack(channel, event)
+        event_id, body = new_id(), pack(channel, event)
         if limits.durable:
-            fits = await self._send_durably(queue.Sent(channel, [body], limits))
+            fits = await self._send_durably(queue.Sent(channel, [(event_id, body)], limits))
         else:
-            fits = await self._connections.run(queue.append, channel, body, limits)
+            fits = await self._connections.run(queue.append, channel, event_id, body, limits)
         if not fits:
             raise ChannelFull(self.url, channel, limits.capacity)
         self._ringer.ring(channel)
+        return event_id.hex()
 
-    def send_sync(self, channel: str, event: Event) -> None:
+    def send_sync(self, channel: str, event: Event) -> str:
         limits = self.limits_of(channel)
         self.require_valid_event(event)
         connections = self._durable if limits.durable else self._connections
-        if not connections.run_sync(queue.append, channel, pack(channel, event), limits):
+        event_id = new_id()
+        if not connections.run_sync(queue.append, channel, event_id, pack(channel, event), limits):
             raise ChannelFull(self.url, channel, limits.capacity)
         self._ringer.ring(channel)
+        return event_id.hex()
 
-    async def send_many(self, channel: str, events: Sequence[Event]) -> None:
+    async def send_many(self, channel: str, events: Sequence[Event]) -> list[str]:
         limits = self.limits_of(channel)
         for event in events:
             self.require_valid_event(event)
-        bodies = [pack(channel, event) for event in events]
+        packed = [(new_id(), pack(channel, event)) for event in events]
         if limits.durable:
-            fits = await self._send_durably(queue.Sent(channel, bodies, limits))
+            fits = await self._send_durably(queue.Sent(channel, packed, limits))
         else:
-            fits = await self._connections.run(queue.append_all, channel, bodies, limits)
+            fits = await self._connections.run(queue.append_all, channel, packed, limits)
         if not fits:
-            raise ChannelFull(self.url, channel, limits.capacity, len(bodies))
+            raise ChannelFull(self.url, channel, limits.capacity, len(packed))
         self._ringer.ring(channel)
+        return [event_id.hex() for event_id, _ in packed]
 
     async def _send_durably(self, sent: queue.Sent) -> bool:
         loop = asyncio.get_running_loop()
@@ -116,7 +122,9 @@ class SQLiteChannelLayer(ChannelLayer):
         reached, durable = await self._connections.run(
             queue.append_to_group, group, body, self.group_expiry, self.limits_of
         )
-        sends = [self._send_durably(queue.Sent(channel, [body], self.limits_of(channel))) for channel in durable]
+        sends = [
+            self._send_durably(queue.Sent(channel, [(new_id(), body)], self.limits_of(channel))) for channel in durable
+        ]
         fits = await asyncio.gather(*sends)
         for channel in (*reached, *itertools.compress(durable, fits)):
             self._ringer.ring(channel)
@@ -134,58 +142,59 @@ class SQLiteChannelLayer(ChannelLayer):
         limits = self.limits_of(channel)
         bell = self._bells.here()
         while True:
-            taken = await self._connections.run(queue.take, channel, limit, lease, limits)
+            taken = await self._connections.run(leases.take, channel, limit, lease, limits)
             if taken.rows or not wait:
                 return _deliveries(channel, taken)
             if bell is None or bell.lost:
                 bell = self._bells.hang()
                 continue
             if await bell.wait(channel, taken.due):
-                taken = await self._connections.run(queue.take_at_once, channel, limit, lease, limits)
+                taken = await self._connections.run(leases.take_at_once, channel, limit, lease, limits)
                 if taken.rows:
                     return _deliveries(channel, taken)
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
-        leases = [delivery.ticket for delivery in deliveries if isinstance(delivery.ticket, int)]
-        if leases:
-            await self._connections.run(queue.release, leases)
+        if parts := parts_of(deliveries):
+            await self._connections.run(leases.settle, parts)
+            note_ended(deliveries)
 
     async def give_back(self, deliveries: Sequence[Delivery]) -> None:
-        await self._connections.run(queue.give_back, deliveries)
+        await self._connections.run(leases.give_back, deliveries)
+        note_ended(deliveries)
         for channel in {delivery.channel for delivery in deliveries}:
             self._ringer.ring(channel)
 
     async def begin(self, delivery: Delivery) -> bool:
-        (lease,) = self._tickets([delivery])
-        return await self._connections.run(queue.begin, lease)
+        self._require_leases([delivery])
+        return await self._connections.run(leases.begin, delivery.ticket, delivery.number)
 
     async def retry(self, delivery: Delivery, delay: float) -> None:
-        (lease,) = self._tickets([delivery])
-        await self._connections.run(queue.retry, lease, delay)
+        self._require_leases([delivery])
+        await self._connections.run(leases.retry, delivery.channel, delivery.ticket, delivery.number, delay)
+        note_ended([delivery])
         # A waiting take has to wait for this now, not for the end of the lease.
         self._ringer.ring(delivery.channel)
 
     async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
-        await self._connections.run(queue.postpone, self._tickets(deliveries), lease)
+        self._require_leases(deliveries)
+        await self._connections.run(leases.renew, parts_of(deliveries), lease)
 
-    def _tickets(self, deliveries: Sequence[Delivery]) -> list[int]:
-        leases = [delivery.ticket for delivery in deliveries if isinstance(delivery.ticket, int)]
-        if len(leases) < len(deliveries):
+    def _require_leases(self, deliveries: Sequence[Delivery]) -> None:
+        if not all(isinstance(delivery.ticket, Batch) for delivery in deliveries):
             raise LayerError(self.url, "only what was taken with a lease can come again by itself")
-        return leases
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         await self.bury_many([(delivery, letter)])
 
     async def bury_many(self, buried: Sequence[tuple[Delivery, DeadLetter]]) -> None:
+        deliveries = [delivery for delivery, _ in buried]
         kept = [
-            (
-                delivery.ticket if isinstance(delivery.ticket, int) else None,
-                replace(letter, body=letter.body or delivery.body or pack(letter.channel, letter.event or {})),
-            )
+            replace(letter, body=letter.body or delivery.body or pack(letter.channel, letter.event or {}))
             for delivery, letter in buried
         ]
-        self._warn_of_lost_letters(await self._connections.run(letters.keep, kept, self.limits_of))
+        dropped = await self._connections.run(letters.keep, parts_of(deliveries), kept, self.limits_of)
+        note_ended(deliveries)
+        self._warn_of_lost_letters(dropped)
 
     async def waiting(self, channel: str) -> int:
         return await self._readers.run(queue.count, channel)
@@ -194,12 +203,12 @@ class SQLiteChannelLayer(ChannelLayer):
         expiry = self.limits_of(channel).expiry
         if "!" in channel:
             return
-        for read in (queue.read_leased, partial(queue.read_waiting, expiry=expiry)):
-            after = -sys.maxsize
-            while rows := await self._readers.run(read, channel, after, _LOOK_BATCH):
-                for delivery in _deliveries(channel, queue.Taken(rows)):
+        for read in (leases.read_leased, leases.read_scheduled, partial(queue.read, expiry=expiry)):
+            rows, after = await self._readers.run(read, channel, -sys.maxsize, _LOOK_BATCH)
+            while rows:
+                for delivery in _deliveries(channel, leases.Taken(rows)):
                     yield delivery
-                after = rows[-1][0]
+                rows, after = await self._readers.run(read, channel, after, _LOOK_BATCH)
 
     async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
         return await self._readers.run(letters.read_all, channel)
@@ -224,23 +233,26 @@ def _path_in(url: str) -> str:
     return os.path.realpath(path)
 
 
-def _deliveries(channel: str, taken: queue.Taken) -> list[Delivery]:
+def _deliveries(channel: str, taken: leases.Taken) -> list[Delivery]:
     """Make deliveries of rows; the ticket is the lease, or, without one, when the file says that the event was sent."""
-    events, ahead = unpack_all([row[3] for row in taken.rows]), taken.ahead
+    events, ahead = unpack_all([row[4] for row in taken.rows]), taken.ahead
     if events is None:
-        read = [(row, *unpack(row[3])) for row in taken.rows]
+        read = [(row, *unpack(row[4])) for row in taken.rows]
         deliveries = [
-            Delivery(channel, event, row[3], row[1] + ahead, row[2], problem, row[1]) for row, event, problem in read
+            Delivery(channel, event, body, sent + ahead, attempt, problem, sent, raw_id=event_id)
+            for (_, sent, attempt, event_id, body), event, problem in read
         ]
     else:
         # The way of nearly all events: a third of what a worker does for one is done here.
         pairs = zip(taken.rows, events, strict=True)
         deliveries = [
-            Delivery(channel, event, body, sent + ahead, attempt, "", sent) for (_, sent, attempt, body), event in pairs
+            Delivery(channel, event, body, sent + ahead, attempt, "", sent, False, False, 0, event_id)  # noqa: FBT003
+            for (_, sent, attempt, event_id, body), event in pairs
         ]
-    if taken.first_lease is not None:
-        for ticket, delivery in enumerate(deliveries, taken.first_lease):
-            delivery.ticket = ticket
+    if taken.lease is not None:
+        batch = Batch(taken.lease, len(deliveries))
+        for number, delivery in enumerate(deliveries):
+            delivery.ticket, delivery.number = batch, number
     if taken.crashes is not None:
         deliveries[0].suspect, deliveries[0].crashes = True, taken.crashes
     return deliveries

@@ -21,8 +21,9 @@ _DRIFT_SECS = 1.0
 
 _NEWEST = """
 SELECT max(
-    ifnull((SELECT max(sent) FROM events), 0),
-    ifnull((SELECT max(sent) FROM leases), 0),
+    ifnull((SELECT max(sent) FROM waiting), 0),
+    ifnull((SELECT max(taken) FROM leased), 0),
+    ifnull((SELECT max(sent) FROM scheduled), 0),
     ifnull((SELECT max(added) FROM members), 0)
 )
 """

@@ -5,24 +5,28 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from channelmap.layer import DeadLetter
+from channelmap.layers.batches import Part
+from channelmap.layers.ids import new_id
 from channelmap.layers.packing import unpack
 from channelmap.layers.sqlite.clock import Database
-from channelmap.layers.sqlite.queue import END_LEASE, append, transaction
+from channelmap.layers.sqlite.leases import end
+from channelmap.layers.sqlite.queue import append, transaction
 from channelmap.terms import Limits
 
 _COUNT = "SELECT letters FROM dead_letter_counts WHERE channel = ?"
 _FORGET_OLDEST = """
 DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE channel = ? ORDER BY id LIMIT ?)
 """
-_COLUMNS = "channel, code, reason, violations, traceback, attempts, sent, died, body"
+_COLUMNS = "channel, code, reason, violations, traceback, attempts, sent, died, body, event_id"
 
 
 def keep(
     db: Database,
-    kept: Sequence[tuple[int | None, DeadLetter]],
+    leased: Sequence[Part],
+    kept: Sequence[DeadLetter],
     limits_of: Callable[[str], Limits],
 ) -> dict[str, int]:
-    """Keep letters, drop the oldest beyond the limit, and end the leases of the events that they are about.
+    """Keep letters, drop the oldest beyond the limit, and end the leases of those events that are under one.
 
     Returns:
         How many were dropped, by channel.
@@ -30,12 +34,12 @@ def keep(
     """
     dropped: dict[str, int] = {}
     with transaction(db):
-        db.executemany(END_LEASE, [(lease,) for lease, _ in kept if lease is not None])
+        end(db, leased)
         db.executemany(
-            f"INSERT INTO dead_letters ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-            [_row(letter) for _, letter in kept],
+            f"INSERT INTO dead_letters ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            [_row(letter) for letter in kept],
         )
-        for channel in {letter.channel for _, letter in kept}:
+        for channel in {letter.channel for letter in kept}:
             too_many = db.execute(_COUNT, (channel,)).fetchone()[0] - limits_of(channel).dead_letters
             if too_many > 0:
                 dropped[channel] = db.execute(_FORGET_OLDEST, (channel, too_many)).rowcount
@@ -53,6 +57,7 @@ def _row(letter: DeadLetter) -> tuple[Any, ...]:
         letter.sent,
         letter.died,
         letter.body,
+        bytes.fromhex(letter.event_id),
     )
 
 
@@ -69,7 +74,7 @@ def read_all(db: Database, channel: str | None) -> list[DeadLetter]:
 
 
 def _letter(*row: Any) -> DeadLetter:
-    id_, channel, code, reason, violations, traceback, attempts, sent, died, body = row
+    id_, channel, code, reason, violations, traceback, attempts, sent, died, body, event_id = row
     return DeadLetter(
         channel=channel,
         code=code,
@@ -82,6 +87,7 @@ def _letter(*row: Any) -> DeadLetter:
         sent=sent,
         died=died,
         id=str(id_),
+        event_id=(event_id or b"").hex(),
     )
 
 
@@ -97,11 +103,11 @@ def replay(
 
     """
     with transaction(db):
-        found = db.execute("SELECT channel, body FROM dead_letters WHERE id = ?", (id,)).fetchone()
+        found = db.execute("SELECT channel, body, event_id FROM dead_letters WHERE id = ?", (id,)).fetchone()
         if found is None:
             raise KeyError(id)
-        channel, body = found
-        fits = append(db, channel, body, limits_of(channel))
+        channel, body, event_id = found
+        fits = append(db, channel, event_id or new_id(), body, limits_of(channel))
         if fits:
             drop(db, id)
     return channel, fits

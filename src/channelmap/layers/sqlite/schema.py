@@ -3,8 +3,9 @@
 import sqlite3
 
 from channelmap.layers.sqlite.clock import Database
+from channelmap.layers.sqlite.leases import pack_rows
 
-VERSION = 3
+VERSION = 4
 
 _CLOCK = "CREATE TABLE clock (id INTEGER PRIMARY KEY, boot TEXT, offset REAL, ahead REAL);"
 
@@ -20,22 +21,36 @@ CREATE TRIGGER dead_letter_gone AFTER DELETE ON dead_letters BEGIN
 END;
 """
 
+# `queue` describes the first table, `leases` the others. Their names are not those of version 0.1, so that a process of
+# 0.1 that still has the file open cannot use it, and says so: it opens the file anew and finds a newer version.
+_QUEUES = """
+CREATE TABLE waiting (
+    channel TEXT, position INTEGER, sent REAL, attempt INTEGER, event_id BLOB, body BLOB,
+    PRIMARY KEY (channel, position)
+) WITHOUT ROWID;
+CREATE TABLE leased (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    channel TEXT, taken REAL, until REAL, count INTEGER, events BLOB,
+    state TEXT, crashes INTEGER, batch INTEGER, number INTEGER
+);
+CREATE INDEX leased_by_channel ON leased (channel, until);
+CREATE INDEX leased_by_batch ON leased (batch, number) WHERE batch IS NOT NULL;
+CREATE TABLE lease_progress (lease INTEGER PRIMARY KEY, marks TEXT);
+CREATE TABLE scheduled (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    channel TEXT, due REAL, sent REAL, attempt INTEGER, event_id BLOB, body BLOB
+);
+CREATE INDEX scheduled_by_channel ON scheduled (channel, due);
+"""
+
 _TABLES = f"""
 BEGIN IMMEDIATE;
-CREATE TABLE events (
-    channel TEXT, id INTEGER, sent REAL, attempt INTEGER, body BLOB, PRIMARY KEY (channel, id)
-) WITHOUT ROWID;
-CREATE TABLE leases (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    channel TEXT, until REAL, sent REAL, attempt INTEGER, body BLOB,
-    state TEXT, crashes INTEGER NOT NULL DEFAULT 0
-);
-CREATE INDEX leases_by_channel ON leases (channel, until);
+{_QUEUES}
 CREATE TABLE members (name TEXT, channel TEXT, added REAL, PRIMARY KEY (name, channel)) WITHOUT ROWID;
 CREATE TABLE dead_letters (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     channel TEXT, code TEXT, reason TEXT, violations TEXT, traceback TEXT,
-    attempts INTEGER, sent REAL, died REAL, body BLOB
+    attempts INTEGER, sent REAL, died REAL, body BLOB, event_id BLOB
 );
 CREATE INDEX dead_letters_by_channel ON dead_letters (channel, id);
 {_CLOCK}
@@ -44,7 +59,7 @@ PRAGMA user_version = {VERSION};
 COMMIT;
 """
 
-# What each later version has added to the first.
+# What each later version has added to the first, which 0.1 writes.
 _ADDED = {
     2: f"""
         ALTER TABLE leases ADD COLUMN state TEXT;
@@ -52,7 +67,30 @@ _ADDED = {
         {_CLOCK}
     """,
     3: _COUNTS,
+    4: _QUEUES
+    + """
+        INSERT INTO waiting SELECT channel, id, sent, attempt, randomblob(12), body FROM events;
+        INSERT INTO leased (channel, taken, until, count, events, state, crashes)
+        SELECT channel, sent, until, 1, packed(0, sent, attempt, randomblob(12), body), state, crashes
+        FROM leases WHERE state IS NOT 'due' ORDER BY id;
+        INSERT INTO scheduled (channel, due, sent, attempt, event_id, body)
+        SELECT channel, until, sent, attempt, randomblob(12), body FROM leases WHERE state IS 'due' ORDER BY id;
+        ALTER TABLE dead_letters ADD COLUMN event_id BLOB;
+        DROP TABLE events;
+        DROP TABLE leases;
+    """,
 }
+# What a connection that only reads makes of an older file, for itself alone. Events of 0.1 have no ids.
+_AS_NOW = """
+CREATE TEMP VIEW waiting AS SELECT channel, id AS position, sent, attempt, x'' AS event_id, body FROM events;
+CREATE TEMP VIEW leased AS
+SELECT id, channel, sent AS taken, until, 1 AS count, packed(0, sent, attempt, x'', body) AS events FROM leases
+WHERE state IS NOT 'due';
+CREATE TEMP VIEW scheduled AS SELECT id, channel, until AS due, sent, attempt, x'' AS event_id, body FROM leases
+WHERE state IS 'due';
+CREATE TEMP VIEW lease_progress AS SELECT 0 AS lease, '' AS marks WHERE 0;
+CREATE TEMP VIEW dead_letters AS SELECT *, NULL AS event_id FROM main.dead_letters;
+"""
 
 
 class AlienFile(Exception):
@@ -78,6 +116,7 @@ def prepare(db: Database, *, durable: bool) -> None:
     if is_new:
         make_tables(db)
     elif (version := _version(db)) < VERSION:
+        _add_packed(db)
         added = "".join(script for later, script in _ADDED.items() if later > version)
         _run(db, f"BEGIN IMMEDIATE; {added} PRAGMA user_version = {VERSION}; COMMIT;")
     db.keep_clock()
@@ -87,11 +126,19 @@ def prepare_to_read(db: Database) -> bool:
     """Give a new connection the time of its file, and change nothing; whether the tables are there, as `has_tables`."""
     if not has_tables(db):
         return False
-    if _version(db) == 1:
+    version = _version(db)
+    if version < VERSION:
+        _add_packed(db)
+        db.executescript(_AS_NOW if version > 1 else _AS_NOW.replace("state", "NULL").replace("crashes", "0"))
+    if version == 1:
         db.follow_wall_clock()
     else:
         db.read_clock()
     return True
+
+
+def _add_packed(db: sqlite3.Connection) -> None:
+    db.create_function("packed", 5, lambda *row: pack_rows([row]))
 
 
 def has_tables(db: sqlite3.Connection) -> bool:

@@ -1,0 +1,331 @@
+"""Taking from a channel, and what becomes of what was taken, each as a plain function of a connection (see `queue`).
+
+The events that one call takes under a lease share one row of `leased`, which a worker settles in one step, too. Events
+of it that are dealt with one by one are noted in `lease_progress`, with a mark for each event of the lease:
+
+- `1`: under this lease.
+- `0`: no longer.
+- `m`: moved to a row of its own, which has this lease as its `batch`: its holder has renewed it alone.
+
+When a lease has run out, its events are moved to rows of their own and then taken alone, as suspects. `state` is
+`begun` where the handler of a suspect had started, and `crashes` counts how often that happened in a row.
+
+`scheduled` has the events that wait for a time: at `due` they are delivered.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from msgpack import packb, unpackb  # type: ignore[import-untyped]  # msgpack ships no types
+
+from channelmap.layer import Delivery
+from channelmap.layers.batches import Batch, Part, parts_of
+from channelmap.layers.sqlite.clock import Database
+from channelmap.layers.sqlite.queue import Row, prepend, remove_front, transaction
+from channelmap.terms import Limits
+
+#: Bytes that the events of one lease have at most, except for a single event.
+_LARGEST = 64 << 20
+
+_LOOK = """
+SELECT EXISTS (SELECT 1 FROM waiting WHERE channel = ?),
+    (SELECT min(until) FROM leased WHERE channel = ?),
+    (SELECT min(due) FROM scheduled WHERE channel = ?)
+"""
+_ADD_LEASE = "INSERT INTO leased (channel, taken, until, count, events, crashes) VALUES (?, ?, ?, ?, ?, ?)"
+_FIRST_OVERDUE = """
+SELECT id, until, count, events, state, crashes FROM leased WHERE channel = ? AND until <= ? ORDER BY until, id LIMIT 1
+"""
+_DUE = """
+SELECT id, sent, attempt, event_id, body FROM scheduled WHERE channel = ? AND due <= ? ORDER BY due, id LIMIT ?
+"""
+_MARKS = "SELECT count, marks FROM leased LEFT JOIN lease_progress ON lease = id WHERE id = ?"
+_MOVE = """
+INSERT INTO leased (channel, taken, until, count, events, crashes, batch, number)
+SELECT channel, taken, until, 1, ?, 0, id, ? FROM leased WHERE id = ?
+"""
+_END_MOVED = "DELETE FROM leased WHERE batch = ? AND number = ?"
+_RETURN_SUSPECT = """
+INSERT INTO leased (channel, taken, until, count, events, crashes)
+SELECT channel, taken, 0, 1, events, crashes FROM leased WHERE id = ?
+"""
+_SCHEDULE = "INSERT INTO scheduled (channel, due, sent, attempt, event_id, body) VALUES (?, ?, ?, ?, ?, ?)"
+# By their ids, in which they were leased: those of a channel would have to be sorted for each (hence the plus).
+_READ_LEASED = """
+SELECT id, events, marks FROM leased LEFT JOIN lease_progress ON lease = id
+WHERE +channel = ? AND id > ? ORDER BY id LIMIT 1
+"""
+_READ_SCHEDULED = """
+SELECT id, sent + ?, attempt, event_id, body FROM scheduled WHERE +channel = ? AND id > ? ORDER BY id LIMIT ?
+"""
+
+
+class Taken(NamedTuple):
+    """What was taken from a channel, oldest first.
+
+    `lease` is the lease of the rows. When there are no rows, `due` is in how many seconds the next lease of the channel
+    runs out, or the next event is due. `crashes` is a number when the only row is a suspect. With `ahead` added, the
+    times of the rows are times of the wall clock.
+    """
+
+    rows: list[Row]
+    lease: int | None = None
+    due: float | None = None
+    crashes: int | None = None
+    ahead: float = 0.0
+
+
+def take(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
+    """Take up to `limit` events from the front; those that are delivered again come first."""
+    while True:
+        # Looking needs no lock: an idle worker holds nobody up.
+        waiting, *times = db.execute(_LOOK, (channel, channel, channel)).fetchone()
+        due = min((time for time in times if time is not None), default=math.inf) - db.now
+        if not waiting and due > 0:
+            return Taken([], due=None if due == math.inf else due)
+        with transaction(db):
+            take_now = _take_due if due <= 0 else _take_front
+            taken = take_now(db, channel, limit, lease, limits)
+        if taken.rows:
+            return taken
+
+
+def take_at_once(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
+    """Take up to `limit` events from the front without looking first: whoever was rung for knows that there are.
+
+    The look would be a transaction of its own, a third of the way of an event to an idle worker.
+    """
+    with transaction(db):
+        return _take_front(db, channel, limit, lease, limits)
+
+
+def _take_front(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
+    rows = remove_front(db, channel, limit, limits)
+    return _leased(db, channel, rows, lease) if rows else Taken([])
+
+
+def _take_due(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
+    """Take what is delivered again, and then from the front; under a lease a suspect is taken alone."""
+    rows: list[Row] = []
+    suspect = _first_suspect(db, channel)
+    if lease is None:
+        while suspect is not None and len(rows) < limit:
+            rows.append(suspect.row)
+            db.execute("DELETE FROM leased WHERE id = ?", (suspect.lease,))
+            suspect = _first_suspect(db, channel)
+    rows += _take_scheduled(db, channel, limit - len(rows), suspect.until if suspect else math.inf)
+    if suspect is not None and not rows:
+        db.execute("DELETE FROM leased WHERE id = ?", (suspect.lease,))
+        return _leased(db, channel, [suspect.row], lease, suspect.crashes)
+    if suspect is None and len(rows) < limit:
+        rows += remove_front(db, channel, limit - len(rows), limits)
+    return _leased(db, channel, rows, lease) if rows else Taken([])
+
+
+def _take_scheduled(db: Database, channel: str, limit: int, before: float) -> list[Row]:
+    """Remove up to `limit` events that are due, and were so before a time of the file."""
+    rows: list[Row] = db.execute(_DUE, (channel, min(db.now, before), limit)).fetchall()
+    db.executemany("DELETE FROM scheduled WHERE id = ?", [(row[0],) for row in rows])
+    return rows
+
+
+class _Suspect(NamedTuple):
+    """An event whose lease has run out: that lease, when it ended, the event, and how often in a row it was begun."""
+
+    lease: int
+    until: float
+    row: Row
+    crashes: int
+
+
+def _first_suspect(db: Database, channel: str) -> _Suspect | None:
+    while found := db.execute(_FIRST_OVERDUE, (channel, db.now)).fetchone():
+        lease, until, count, events, state, crashes = found
+        if count == 1:
+            is_begun = state == "begun"
+            position, sent, attempt, event_id, body = unpack_rows(events)[0]
+            row = (position, sent, attempt + is_begun, event_id, body)
+            return _Suspect(lease, until, row, crashes + is_begun)
+        _break_up(db, lease)
+    return None
+
+
+def _break_up(db: Database, lease: int) -> None:
+    """Move the events of a lease that has run out to leases of their own, which have run out too and have no holder."""
+    channel, taken, until, events = db.execute(
+        "SELECT channel, taken, until, events FROM leased WHERE id = ?", (lease,)
+    ).fetchone()
+    marks = _marks(db, lease) or []
+    rows = [row for row, mark in zip(unpack_rows(events), marks, strict=True) if mark == "1"]
+    db.executemany(_ADD_LEASE, [(channel, taken, until, 1, pack_rows([row]), 0) for row in rows])
+    db.execute("DELETE FROM leased WHERE id = ?", (lease,))
+    db.execute("DELETE FROM lease_progress WHERE lease = ?", (lease,))
+
+
+def _leased(db: Database, channel: str, rows: list[Row], lease: float | None, crashes: int | None = None) -> Taken:
+    if lease is None:
+        return Taken(rows, ahead=db.ahead())
+    events = pack_rows(rows)
+    if len(events) > _LARGEST and len(rows) > 1:
+        rows, others = rows[: max(1, len(rows) * _LARGEST // len(events))], rows[len(rows) * _LARGEST // len(events) :]
+        for row in reversed(others):
+            prepend(db, channel, row)
+        events = pack_rows(rows)
+    # AUTOINCREMENT uses no id again: whoever comes too late finds nobody else's lease.
+    added = db.execute(_ADD_LEASE, (channel, db.now, db.now + lease, len(rows), events, crashes or 0))
+    return Taken(rows, added.lastrowid, crashes=crashes, ahead=db.ahead())
+
+
+def settle(db: Database, parts: Sequence[Part]) -> None:
+    """Forget leased events: they were handled."""
+    with transaction(db):
+        end(db, parts)
+
+
+def end(db: Database, parts: Sequence[Part]) -> None:
+    """End the leases of events; to be called in a transaction."""
+    for batch, numbers, is_whole in parts:
+        if not is_whole:
+            _end_some(db, batch.id, numbers)
+        elif not _end_whole(db, batch.id):
+            # Events that were moved may be left.
+            db.execute("DELETE FROM leased WHERE batch = ?", (batch.id,))
+
+
+def _end_whole(db: Database, lease: int) -> bool:
+    """End a lease; False when events of it may have been moved."""
+    ended = db.execute("DELETE FROM leased WHERE id = ?", (lease,)).rowcount > 0
+    has_progress = db.execute("DELETE FROM lease_progress WHERE lease = ?", (lease,)).rowcount > 0
+    return ended and not has_progress
+
+
+def _end_some(db: Database, lease: int, numbers: Sequence[int]) -> dict[int, Row]:
+    """End the lease of some of its events, and return those that were still under it, by their numbers."""
+    rows: dict[int, Row] = {}
+    marks = _marks(db, lease)
+    events = _events(db, lease) if marks else []
+    for number in numbers:
+        if marks and marks[number] == "1":
+            rows[number] = events[number]
+        else:
+            moved = db.execute("SELECT events FROM leased WHERE batch = ? AND number = ?", (lease, number)).fetchone()
+            if moved:
+                rows[number] = unpack_rows(moved[0])[0]
+                db.execute(_END_MOVED, (lease, number))
+        if marks:
+            marks[number] = "0"
+    if marks:
+        _write_marks(db, lease, marks)
+    return rows
+
+
+def _events(db: Database, lease: int) -> list[Row]:
+    return unpack_rows(db.execute("SELECT events FROM leased WHERE id = ?", (lease,)).fetchone()[0])
+
+
+def _marks(db: Database, lease: int) -> list[str] | None:
+    """Return the marks of a lease's events; None when the lease is gone."""
+    found = db.execute(_MARKS, (lease,)).fetchone()
+    return found and [*(found[1] or "1" * found[0])]
+
+
+def _write_marks(db: Database, lease: int, marks: Sequence[str]) -> None:
+    if set(marks) == {"0"}:
+        _end_whole(db, lease)
+    else:
+        db.execute("INSERT OR REPLACE INTO lease_progress VALUES (?, ?)", (lease, "".join(marks)))
+
+
+def _move(db: Database, lease: int, numbers: Sequence[int]) -> None:
+    """Move events of a lease to leases of their own; a lease of one event is one."""
+    marks = _marks(db, lease)
+    if marks is None or len(marks) == 1:
+        return
+    held = [number for number in numbers if marks[number] == "1"]
+    events = _events(db, lease) if held else []
+    for number in held:
+        db.execute(_MOVE, (pack_rows([events[number]]), number, lease))
+        marks[number] = "m"
+    if held:
+        _write_marks(db, lease, marks)
+
+
+def renew(db: Database, parts: Sequence[Part], delay: float) -> None:
+    """Let the leases run out `delay` seconds from now, neither before nor later."""
+    until = db.now + delay
+    with transaction(db):
+        for batch, numbers, is_whole in parts:
+            if is_whole:
+                db.execute("UPDATE leased SET until = ? WHERE id = ? OR batch = ?", (until, batch.id, batch.id))
+                continue
+            _move(db, batch.id, numbers)
+            for number in numbers:
+                db.execute("UPDATE leased SET until = ? WHERE batch = ? AND number = ?", (until, batch.id, number))
+
+
+def begin(db: Database, batch: Batch, number: int) -> bool:
+    """Note that the handler of a leased suspect starts; False when the lease is gone."""
+    with transaction(db):
+        _move(db, batch.id, [number])
+        begun = db.execute(
+            "UPDATE leased SET state = 'begun' WHERE (id = ? AND count = 1) OR (batch = ? AND number = ?)",
+            (batch.id, batch.id, number),
+        )
+    return begun.rowcount > 0
+
+
+def retry(db: Database, channel: str, batch: Batch, number: int, delay: float) -> None:
+    """End a lease; its event is delivered again `delay` seconds from now."""
+    with transaction(db):
+        for _, sent, attempt, event_id, body in _end_some(db, batch.id, [number]).values():
+            db.execute(_SCHEDULE, (channel, db.now + delay, sent, attempt + 1, event_id, body))
+
+
+def give_back(db: Database, deliveries: Sequence[Delivery]) -> None:
+    """Put deliveries to the front in their order; a leased one only while it is still leased."""
+    with transaction(db):
+        for delivery in deliveries:
+            if delivery.suspect:
+                db.execute(_RETURN_SUSPECT, (delivery.ticket.id,))
+                _end_whole(db, delivery.ticket.id)
+        others = [delivery for delivery in deliveries if not delivery.suspect]
+        leased = {batch: _end_some(db, batch.id, numbers) for batch, numbers, _ in parts_of(others)}
+        for delivery in reversed(others):
+            if not isinstance(delivery.ticket, Batch):
+                row = (0, delivery.ticket, delivery.attempt, delivery.raw_id, delivery.body)
+                prepend(db, delivery.channel, row)
+            elif held := leased[delivery.ticket].pop(delivery.number, None):
+                prepend(db, delivery.channel, held)
+
+
+def read_leased(db: Database, channel: str, after: int, limit: int) -> tuple[list[Row], int]:  # noqa: ARG001  (as others)
+    """Read the events of the first lease with an id above `after`, and return that id, too; nothing changes.
+
+    They were sent at a time of the wall clock.
+    """
+    while found := db.execute(_READ_LEASED, (channel, after)).fetchone():
+        after, events, marks = found
+        rows = unpack_rows(events)
+        held = [row for row, mark in zip(rows, marks or "1" * len(rows), strict=True) if mark == "1"]
+        if held:
+            ahead = db.ahead()
+            return [(row[0], row[1] + ahead, *row[2:]) for row in held], after
+    return [], after
+
+
+def read_scheduled(db: Database, channel: str, after: int, limit: int) -> tuple[list[Row], int]:
+    """Read up to `limit` events that wait for a time, those with ids above `after`; as `read_leased`."""
+    rows: list[Row] = db.execute(_READ_SCHEDULED, (db.ahead(), channel, after, limit)).fetchall()
+    return rows, rows[-1][0] if rows else after
+
+
+def pack_rows(rows: Sequence[Sequence[Any]]) -> bytes:
+    """Pack the events of a lease."""
+    return packb(rows)  # type: ignore[no-any-return]
+
+
+def unpack_rows(events: bytes) -> list[Row]:
+    """Unpack the events of a lease."""
+    rows: list[Row] = unpackb(events, use_list=False)
+    return rows
