@@ -19,11 +19,13 @@ from weakref import WeakSet
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerUnavailable
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery
+from channelmap.layers.batches import note_ended
 from channelmap.layers.redis import leases, looking
 from channelmap.layers.redis.codec import ADDRESS, Codec
 from channelmap.layers.redis.faults import CLOSED
 from channelmap.layers.redis.groups import Groups
 from channelmap.layers.redis.hosts import read_hosts
+from channelmap.layers.redis.keys import keys_of
 from channelmap.layers.redis.letters import Letters
 from channelmap.layers.redis.links import Links
 from channelmap.layers.redis.loops import InLoop
@@ -126,20 +128,24 @@ class RedisChannelLayer(ChannelLayer):
 
     # Sending.
 
-    async def send(self, channel: str, event: Event) -> None:
+    async def send(self, channel: str, event: Event) -> str:
         limits = self.limits_of(channel)
         (place, key), body = self._ring.destination(channel), self._body(channel, event)
         here = self._loops.get(asyncio.get_running_loop()) or await self._here()
-        if not await here.outbox.send(place, key, limits, body):
+        event_id = await here.outbox.send(place, key, limits, body)
+        if event_id is None:
             raise ChannelFull(self.url, channel, limits.capacity)
+        return event_id
 
-    def send_sync(self, channel: str, event: Event) -> None:
+    def send_sync(self, channel: str, event: Event) -> str:
         limits = self.limits_of(channel)
         (place, key), body = self._ring.destination(channel), self._body(channel, event)
-        if not self._plain.run(place, SEND, [key], *terms_of(limits), 1, *self._codec.stamped([body])):
+        stamped = self._codec.stamped([body])
+        if not self._plain.run(place, SEND, [key], *terms_of(limits), 1, *stamped):
             raise ChannelFull(self.url, channel, limits.capacity)
+        return self._codec.id_of(stamped[1]).hex()
 
-    async def send_many(self, channel: str, events: Sequence[Event]) -> None:
+    async def send_many(self, channel: str, events: Sequence[Event]) -> list[str]:
         """Send several events, one trip for every 500, all to one host.
 
         The first trip asks for room for all of them. If the server is lost between two trips, what the first ones
@@ -148,12 +154,15 @@ class RedisChannelLayer(ChannelLayer):
         limits = self.limits_of(channel)
         (place, key), bodies = self._ring.destination(channel), [self._body(channel, event) for event in events]
         here = await self._here()
+        ids: list[str] = []
         for start in range(0, len(bodies), CHUNK):
             stamped = self._codec.stamped(bodies[start : start + CHUNK])
             # What has had its room checked is not to be refused half-way.
             terms = terms_of(limits) if start == 0 else terms_of(replace(limits, capacity=_UNLIMITED))
             if not await here.links.run(place, SEND, [key], *terms, len(bodies), *stamped):
                 raise ChannelFull(self.url, channel, limits.capacity, len(bodies))
+            ids += self._codec.ids_of(stamped)
+        return ids
 
     def _body(self, channel: str, event: Event) -> bytes:
         self.require_valid_event(event)
@@ -193,8 +202,8 @@ class RedisChannelLayer(ChannelLayer):
         if channel in self._leasing:
             expiry, ttl, _ = terms_of(limits)
             wish = leases.Wish(channel, limit, expiry, lease, ttl)
-            return [self._leased(channel, taken) for taken in await leases.take(here, spots, wish, wait=wait)]
-        return self._deliveries(channel, (await here.pop(spots, limit, limits, wait=wait)).rows)
+            return self._deliveries(channel, await leases.take(here, spots, wish, wait=wait))
+        return self._deliveries(channel, leases.Taken((await here.pop(spots, limit, limits, wait=wait)).rows))
 
     async def _adopt(self, here: InLoop, channel: str) -> None:
         """Take over, once, what readers that crashed have left: channels_redis' in hand, ours under a lease."""
@@ -202,29 +211,30 @@ class RedisChannelLayer(ChannelLayer):
             if (place, key) not in self._adopted:
                 # Of a place that is lost, the taking itself tells.
                 with suppress(LayerUnavailable), here.asking(place, shun=True):
-                    keys = [key, f"{key}$inflight", *leases.keys_of(key)[1:]]
+                    keys = [key, f"{key}$inflight", *keys_of(key)[1:]]
                     if await here.links.run(place, ADOPT, keys):
                         self._leasing.add(channel)
                     self._adopted.add((place, key))
 
-    def _deliveries(self, channel: str, rows: Sequence[tuple[bytes, float]]) -> list[Delivery]:
+    def _deliveries(self, channel: str, taken: leases.Taken) -> list[Delivery]:
+        read, id_of, batch = self._codec.open, self._codec.id_of, taken.batch
         deliveries = []
-        for member, sent in rows:
-            body, event, problem, encrypted = self._codec.open(member)
-            deliveries.append(Delivery(channel, event, body, sent, 1, problem, None, encrypted))
-        return deliveries
-
-    def _leased(self, channel: str, taken: leases.Taken) -> Delivery:
-        body, event, problem, encrypted = self._codec.open(taken.member)
-        delivery = Delivery(channel, event, body, taken.sent, taken.attempt, problem, taken.lease, encrypted)
+        for number, (member, sent) in enumerate(taken.rows):
+            body, event, problem, encrypted = read(member)
+            delivery = Delivery(channel, event, body, sent, 1, problem, batch, encrypted, raw_id=id_of(member))
+            delivery.number = number
+            deliveries.append(delivery)
+        for delivery, attempt in zip(deliveries, taken.attempts, strict=False):
+            delivery.attempt = attempt
         if taken.crashes is not None:
-            delivery.suspect, delivery.crashes = True, taken.crashes
-        return delivery
+            deliveries[0].suspect, deliveries[0].crashes = True, taken.crashes
+        return deliveries
 
     # What becomes of deliveries.
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
         await leases.settle((await self._here()).links, deliveries)
+        note_ended(deliveries)
 
     async def give_back(self, deliveries: Sequence[Delivery]) -> None:
         """Put events to the front again.
@@ -248,14 +258,15 @@ class RedisChannelLayer(ChannelLayer):
             raise problem
         for delivery in deliveries:
             self._returning.pop(id(delivery), None)
+        note_ended(deliveries)
 
     async def _give_back(self, links: Links, channel: str, given: Sequence[Delivery]) -> None:
         ttl = terms_of(self.limits_of(channel))[1]
-        await leases.release(links, given, ttl)
+        await leases.give_back(links, given, ttl)
         place, key = self._ring.destination(channel)
         for one in given:
             if one.ticket is None and id(one) not in self._returning:
-                member = b"" if "!" in channel else self._codec.member(one.body)
+                member = b"" if "!" in channel else self._codec.member(one.body, one.raw_id)
                 self._returning[id(one)] = _Returning(one, place, key, member)
         missing: dict[tuple[Place, str], list[_Returning]] = {}
         for one in given:
@@ -273,12 +284,13 @@ class RedisChannelLayer(ChannelLayer):
 
     async def retry(self, delivery: Delivery, delay: float) -> None:
         await leases.retry((await self._here()).links, self.url, delivery, delay)
+        note_ended([delivery])
 
     async def begin(self, delivery: Delivery) -> bool:
         return await leases.begin((await self._here()).links, self.url, delivery)
 
     async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
-        await leases.postpone((await self._here()).links, self.url, deliveries, lease)
+        await leases.renew((await self._here()).links, self.url, deliveries, lease)
 
     async def waiting(self, channel: str) -> int | None:
         self.require_valid_channel_name(channel)
@@ -292,7 +304,8 @@ class RedisChannelLayer(ChannelLayer):
         expiry = self.limits_of(channel).expiry
         if "!" not in channel:
             async for taken in looking.look((await self._here()).links, self._ring.spots(channel), expiry):
-                yield self._leased(channel, taken)
+                for delivery in self._deliveries(channel, taken):
+                    yield delivery
 
     # Dead letters.
 
@@ -300,7 +313,9 @@ class RedisChannelLayer(ChannelLayer):
         await self.bury_many([(delivery, letter)])
 
     async def bury_many(self, buried: Sequence[tuple[Delivery, DeadLetter]]) -> None:
-        self._warn_of_lost_letters(await self._letters.keep((await self._here()).links, buried))
+        dropped = await self._letters.keep((await self._here()).links, buried)
+        note_ended([delivery for delivery, _ in buried])
+        self._warn_of_lost_letters(dropped)
 
     async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
         return await self._letters.read_all((await self._here()).links, channel)
@@ -373,7 +388,7 @@ class RedisChannelLayer(ChannelLayer):
         if here is None:
             for other in [other for other in list(self._loops) if other.is_closed()]:
                 self._loops.pop(other, None)
-            here = self._loops[loop] = InLoop(self.prefix, self.url, self._codec.stamped, self._forget)
+            here = self._loops[loop] = InLoop(self.prefix, self.url, self._codec, self._forget)
             await here.enter()
         return here
 

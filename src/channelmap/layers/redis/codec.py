@@ -15,10 +15,13 @@ from typing import Any
 
 from channelmap.asgi import Event
 from channelmap.errors import EventRejected, Violation
+from channelmap.layers.ids import LENGTH
 from channelmap.layers.packing import pack, unpack
 
 #: The key under which a message carries the name of its private channel, or those of a group's members.
 ADDRESS = "__asgi_channel__"
+#: Random bytes that an id has at least.
+_SHORTEST_ID = 8
 #: What an encrypted body begins with: version and time of a Fernet token, in base64. No event begins so.
 _TOKEN = b"gAAAAA"
 
@@ -83,9 +86,26 @@ class Codec:
         """Decrypt what was kept; what is not ours stays as it is."""
         return sealed if self._fernet is None else self._decrypted(sealed) or sealed
 
-    def member(self, body: bytes) -> bytes:
-        """Make the member of a queue that carries a body; one that is still encrypted is not encrypted again."""
-        return os.urandom(self._prefix_length) + (body if body.startswith(_TOKEN) else self.seal(body))
+    def member(self, body: bytes, event_id: bytes = b"") -> bytes:
+        """Make the member of a queue that carries a body; one that is still encrypted is not encrypted again.
+
+        Args:
+            body: the packed event.
+            event_id: the id that the event has, as `id_of` returns it; empty for a new one.
+
+        """
+        prefix = event_id if len(event_id) == self._prefix_length >= _SHORTEST_ID else os.urandom(self._prefix_length)
+        return prefix + (body if body.startswith(_TOKEN) else self.seal(body))
+
+    def id_of(self, member: bytes) -> bytes:
+        """Return the id of the event that a member carries: its random bytes, or a digest where they are too few."""
+        if self._prefix_length >= _SHORTEST_ID:
+            return member[: self._prefix_length]
+        return hashlib.sha256(member).digest()[:LENGTH]
+
+    def ids_of(self, stamped: Sequence[Any]) -> list[str]:
+        """Return the ids of events that are sent, as senders see them; see `stamped`."""
+        return [self.id_of(member).hex() for member in stamped[1::2]]
 
     def open(self, member: bytes) -> tuple[bytes, Event | None, str, bool]:
         """Return a member's body, the event and no problem, or the bytes, None and what is wrong with them.

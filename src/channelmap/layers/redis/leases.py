@@ -2,48 +2,53 @@
 
 import logging
 import uuid
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from channelmap.errors import LayerError, LayerUnavailable, quoted
 from channelmap.layer import Delivery
-from channelmap.layers.redis.links import Links
+from channelmap.layers.batches import Batch, Part, parts_of
+from channelmap.layers.redis.keys import keys_of, record_of, scheduled_of, watched_keys
+from channelmap.layers.redis.links import Links, Rows
 from channelmap.layers.redis.loops import InLoop, Spots
 from channelmap.layers.redis.places import Place
-from channelmap.layers.redis.scripts import BEGIN, POSTPONE, RELEASE, RETRY, SETTLE, TAKE, Script
+from channelmap.layers.redis.scripts import BEGIN, RENEW, RETRY, RETURN, SETTLE, TAKE, Script
 
 log = logging.getLogger("channelmap.layers.redis")
 
-#: The keys that a script changes, of those that `keys_of` names: all of them, or those of the leases.
-_ALL, _LEASES = slice(None), slice(1, None)
-
 _REPAIRED = (
-    "%s: repaired %d faults in the leases of channel %s: entries of its keys …$leases and …$leased were missing or "
+    "%s: repaired %d faults in the leases of channel %s: entries of its keys …$until and …$batches were missing or "
     "unreadable, or the keys were about to expire; the events may be delivered again. Did somebody change these keys, "
     "or does the server evict keys (maxmemory-policy)?"
+)
+_LOST = (
+    "%s: the events of %d leases of channel %s are lost: somebody deleted entries of its key …$batches, or the server "
+    "evicts keys (maxmemory-policy)"
 )
 
 
 class Lease(NamedTuple):
-    """The ticket of a leased delivery: where its event lies, which one it is, and whose lease it is."""
+    """What the id of a `Batch` is here: where its keys are, and the name of the lease."""
 
     place: Place
     key: str
-    member: bytes
     ticket: str
 
 
 class Taken(NamedTuple):
-    """An event, when it was sent, which attempt this is, its lease, and the crashes of a suspect.
+    """Events that were taken together, oldest first.
 
-    `lease` is None when it was taken for good, `crashes` is None when it is not a suspect.
+    Attributes:
+        rows: member and time of sending of each.
+        attempts: which attempt each is; empty when each is at its first.
+        batch: their lease; None when they were taken for good.
+        crashes: those of a suspect; None when they are none.
+
     """
 
-    member: bytes
-    sent: float
-    attempt: int
-    lease: Lease | None
+    rows: Rows
+    attempts: Sequence[int] = ()
+    batch: Batch | None = None
     crashes: int | None = None
 
 
@@ -57,8 +62,8 @@ class Wish(NamedTuple):
     ttl: int | str
 
 
-async def take(here: InLoop, spots: Spots, wish: Wish, *, wait: bool) -> list[Taken]:
-    """Take events from the front, those first whose lease has run out.
+async def take(here: InLoop, spots: Spots, wish: Wish, *, wait: bool) -> Taken:
+    """Take events from the front, those first that are delivered again.
 
     Raises:
         LayerUnavailable: a server is away, or refuses.
@@ -67,19 +72,19 @@ async def take(here: InLoop, spots: Spots, wish: Wish, *, wait: bool) -> list[Ta
     changes = None
     while True:
         taken, due = await _take_somewhere(here, spots, wish)
-        if taken or not wait:
+        if taken.rows or not wait:
             return taken
         if changes is None:
             # And then look again: something may have come before we watched.
-            changes = [await here.watch(place, keys_of(key)[:2]) for place, key in spots]
+            changes = [await here.watch(place, watched_keys(key)) for place, key in spots]
             continue
         if await here.changed(spots, changes, due):
             for place, key in spots:
-                here.unwatch(place, keys_of(key)[:2])
+                here.unwatch(place, watched_keys(key))
         changes = None
 
 
-async def _take_somewhere(here: InLoop, spots: Spots, wish: Wish) -> tuple[list[Taken], float | None]:
+async def _take_somewhere(here: InLoop, spots: Spots, wish: Wish) -> tuple[Taken, float | None]:
     """Take from the first place that has something; and in how many seconds the next lease ends, if there is one."""
     dues, problem = [], None
     for place, key in here.by_turns(spots):
@@ -90,45 +95,48 @@ async def _take_somewhere(here: InLoop, spots: Spots, wish: Wish) -> tuple[list[
             # One that is lost must not hide the others.
             problem = error
             continue
-        if taken:
+        if taken.rows:
             return taken, None
         if due is not None:
             dues.append(max(0.0, due))
     if problem:
         raise problem
-    return [], min(dues, default=None)
+    return Taken([]), min(dues, default=None)
 
 
-async def _take_at_once(here: InLoop, place: Place, key: str, wish: Wish) -> tuple[list[Taken], float | None]:
+async def _take_at_once(here: InLoop, place: Place, key: str, wish: Wish) -> tuple[Taken, float | None]:
     ticket = uuid.uuid4().hex
     lease = "" if wish.lease is None else repr(float(wish.lease))
 
-    def read(reply: Any) -> list[Taken]:
-        if reply[2]:
-            log.warning(_REPAIRED, place.url, reply[2], quoted(wish.channel, 200))
-        return [
-            Taken(member, float(sent), attempt, Lease(place, key, member, ticket) if lease else None, *crashes)
-            for member, sent, attempt, *crashes in reply[0]
-        ]
+    def read(reply: Any) -> Taken:
+        events, attempts, crashes, _, repaired, lost = reply
+        if repaired:
+            log.warning(_REPAIRED, place.url, repaired, quoted(wish.channel, 200))
+        if lost:
+            log.error(_LOST, place.url, lost, quoted(wish.channel, 200))
+        rows = [*zip(events[::2], map(float, events[1::2]), strict=True)]
+        batch = Batch(Lease(place, key, ticket), len(rows)) if lease else None
+        return Taken(rows, attempts or (), batch, None if crashes < 0 else crashes)
 
     async def back(reply: Any) -> None:
         taken = read(reply)
-        if lease:
-            await _change(here.links, RELEASE, keys_of(key), [one.lease for one in taken if one.lease], wish.ttl)
-        elif taken:
-            await here.links.put_back(place, key, [(one.member, one.sent) for one in taken], wish.ttl)
+        if taken.batch is not None:
+            await _return(here.links, taken.batch, range(taken.batch.count), wish.ttl)
+        elif taken.rows:
+            await here.links.put_back(place, key, taken.rows, wish.ttl)
 
     taking = here.links.run(place, TAKE, keys_of(key), wish.expiry, wish.limit, lease, ticket)
     reply = await here.or_back(taking, back)
-    return read(reply), float(reply[1]) if reply[1] else None
+    return read(reply), float(reply[3]) if reply[3] else None
 
 
 async def settle(links: Links, deliveries: Sequence[Delivery]) -> None:
     """Forget leased events: they were handled. As `take` raises."""
-    await _each(links, SETTLE, _LEASES, deliveries)
+    for part in parts_of(deliveries):
+        await _change(links, SETTLE, part)
 
 
-async def postpone(links: Links, url: str, deliveries: Sequence[Delivery], delay: float) -> None:
+async def renew(links: Links, url: str, deliveries: Sequence[Delivery], delay: float) -> None:
     """Let leases run out `delay` seconds from now.
 
     Raises:
@@ -137,47 +145,47 @@ async def postpone(links: Links, url: str, deliveries: Sequence[Delivery], delay
 
     """
     _require_leases(url, deliveries)
-    await _each(links, POSTPONE, _LEASES, deliveries, repr(float(delay)))
+    for part in parts_of(deliveries):
+        await _change(links, RENEW, part, repr(float(delay)))
 
 
 async def begin(links: Links, url: str, delivery: Delivery) -> bool:
-    """Note that the handler of a leased suspect starts; False when its lease is gone. As `postpone` raises."""
+    """Note that the handler of a leased suspect starts; False when its lease is gone. As `renew` raises."""
     _require_leases(url, [delivery])
-    lease: Lease = delivery.ticket
-    return bool(await links.run(lease.place, BEGIN, keys_of(lease.key)[2:], lease.member, lease.ticket))
+    lease: Lease = delivery.ticket.id
+    return bool(await links.run(lease.place, BEGIN, record_of(lease.key), lease.ticket, delivery.number))
 
 
 async def retry(links: Links, url: str, delivery: Delivery, delay: float) -> None:
-    """End a lease; its event comes again `delay` seconds from now. As `postpone` raises."""
+    """End a lease; its event is delivered again `delay` seconds from now. As `renew` raises."""
     _require_leases(url, [delivery])
-    await _each(links, RETRY, _LEASES, [delivery], repr(float(delay)))
+    lease: Lease = delivery.ticket.id
+    keys = [*record_of(lease.key), scheduled_of(lease.key)]
+    await links.run(lease.place, RETRY, keys, repr(float(delay)), lease.ticket, delivery.number)
 
 
 def _require_leases(url: str, deliveries: Sequence[Delivery]) -> None:
-    if any(delivery.ticket is None for delivery in deliveries):
+    if not all(isinstance(delivery.ticket, Batch) for delivery in deliveries):
         raise LayerError(url, "only what was taken with a lease can come again by itself")
 
 
-async def release(links: Links, deliveries: Sequence[Delivery], ttl: int | str) -> None:
+async def give_back(links: Links, deliveries: Sequence[Delivery], ttl: int | str) -> None:
     """Put leased events to the front again, while they are still leased. As `take` raises."""
-    await _each(links, RELEASE, _ALL, deliveries, ttl)
+    for batch, numbers, _ in parts_of(deliveries):
+        await _return(links, batch, numbers, ttl)
 
 
-def keys_of(key: str) -> list[str]:
-    """Name the keys that `TAKE` needs."""
-    return [key, f"{key}$leases", f"{key}$leased"]
+async def _return(links: Links, batch: Batch, numbers: Sequence[int], ttl: int | str) -> None:
+    place, key, ticket = batch.id
+    await links.run(place, RETURN, [key, *record_of(key), scheduled_of(key)], ttl, ticket, len(numbers), *numbers)
 
 
-async def _each(links: Links, script: Script, keys: slice, deliveries: Sequence[Delivery], *arguments: Any) -> None:
-    by_spot: dict[tuple[Place, str], list[Lease]] = defaultdict(list)
-    for delivery in deliveries:
-        if delivery.ticket is not None:
-            by_spot[delivery.ticket.place, delivery.ticket.key].append(delivery.ticket)
-    for (_, key), leases in by_spot.items():
-        await _change(links, script, keys_of(key)[keys], leases, *arguments)
+def arguments_of(part: Part) -> list[Any]:
+    """Name a part of a lease as the scripts read it."""
+    batch, numbers, is_whole = part
+    return [batch.id.ticket, -batch.count] if is_whole else [batch.id.ticket, len(numbers), *numbers]
 
 
-async def _change(links: Links, script: Script, keys: list[str], leases: Sequence[Lease], *arguments: Any) -> None:
-    if leases:
-        pairs = [part for lease in leases for part in (lease.member, lease.ticket)]
-        await links.run(leases[0].place, script, keys, *arguments, *pairs)
+async def _change(links: Links, script: Script, part: Part, *arguments: Any) -> None:
+    lease: Lease = part.batch.id
+    await links.run(lease.place, script, record_of(lease.key), *arguments, *arguments_of(part))

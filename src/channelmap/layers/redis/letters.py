@@ -7,9 +7,11 @@ from typing import Any
 
 from channelmap.errors import ChannelFull, LayerError
 from channelmap.layer import DeadLetter, Delivery
+from channelmap.layers.batches import Batch, parts_of
 from channelmap.layers.packing import pack, unpack
 from channelmap.layers.redis.codec import Codec
-from channelmap.layers.redis.leases import Lease, keys_of
+from channelmap.layers.redis.keys import record_of
+from channelmap.layers.redis.leases import arguments_of
 from channelmap.layers.redis.links import Links
 from channelmap.layers.redis.outbox import terms_of
 from channelmap.layers.redis.places import Place
@@ -54,18 +56,20 @@ class Letters:
             How many were dropped, by channel.
 
         """
-        by_home: dict[tuple[str, Place, str, int], list[bytes | str]] = {}
+        by_home: dict[tuple[str, Place, str], list[tuple[Delivery, DeadLetter]]] = {}
         dropped: dict[str, int] = {}
         for delivery, letter in buried:
-            lease: Lease | None = delivery.ticket
-            place, key = (lease.place, lease.key) if lease else self._ring.home(letter.channel)
-            limit = self._limits_of(letter.channel).dead_letters
-            ended = (lease.member, lease.ticket) if lease else ("", "")
-            by_home.setdefault((letter.channel, place, key, limit), []).extend(
-                (self._document(delivery, letter), *ended)
-            )
-        for (channel, place, key, limit), letters in by_home.items():
-            count = await links.run(place, BURY, [key + _DEAD, *keys_of(key)[1:]], limit, KEPT_SECS, *letters)
+            leased = isinstance(delivery.ticket, Batch)
+            place, key = delivery.ticket.id[:2] if leased else self._ring.home(letter.channel)
+            by_home.setdefault((letter.channel, place, key), []).append((delivery, letter))
+        for (channel, place, key), some in by_home.items():
+            limit = self._limits_of(channel).dead_letters
+            letters = [
+                part for delivery, letter in some for part in (self._document(delivery, letter), letter.event_id)
+            ]
+            ended = [part for leased in parts_of(one[0] for one in some) for part in arguments_of(leased)]
+            keys = [key + _DEAD, *record_of(key)]
+            count = await links.run(place, BURY, keys, limit, KEPT_SECS, len(some), *letters, *ended)
             dropped[channel] = dropped.get(channel, 0) + int(count)
         return dropped
 
@@ -110,7 +114,8 @@ class Letters:
                 raise LayerError(self._url, f"the dead letter {id_} {_UNREADABLE}")
             if self._codec.decrypted_body(letter.body) is None:
                 raise LayerError(self._url, f"the dead letter {id_} {_NO_KEY}")
-            stamped = self._codec.stamped([letter.body])
+            member = self._codec.member(letter.body, bytes.fromhex(letter.event_id))
+            stamped = (repr(self._codec.score()), member)
             done = await links.run(place, REPLAY, [key, key + _DEAD], *terms_of(limits), 1, *stamped, number)
             if not done:
                 raise ChannelFull(self._url, channel, limits.capacity)
@@ -137,12 +142,14 @@ class Letters:
         host = self._ring.places.index(place)
         channel = key.removeprefix(place.together(key) or self._ring.prefix)
         letters = [
-            self._letter(channel, fields[1], f"{id_.decode()}{f'@{host}' if host else ''}") for id_, fields in entries
+            self._letter(channel, fields[1], f"{id_.decode()}{f'@{host}' if host else ''}", *fields[3:])
+            for id_, fields in entries
         ]
         # Without a channel's name in it, it is another layer's whose prefix begins with ours.
         return [one for one in letters if _ID.fullmatch(one[1].id)]
 
-    def _letter(self, channel: str, document: bytes, number: str) -> tuple[float, DeadLetter]:
+    def _letter(self, channel: str, document: bytes, number: str, event_id: bytes = b"") -> tuple[float, DeadLetter]:
+        # Version 0.1 writes no id.
         fields: dict[str, Any] = unpack(self._codec.unseal(document))[0] or {}
         if "kept" not in fields:
             died = int(number.partition("-")[0]) / 1_000
@@ -152,4 +159,4 @@ class Letters:
         body = self._codec.decrypted_body(fields["body"]) or fields["body"]
         event = self._codec.read(body)[0]
         fields |= {"violations": tuple(fields["violations"]), "event": event, "body": body}
-        return kept, DeadLetter(**fields, id=f"{fields['channel']}:{number}")
+        return kept, DeadLetter(**fields, id=f"{fields['channel']}:{number}", event_id=event_id.decode())

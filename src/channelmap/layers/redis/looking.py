@@ -2,7 +2,10 @@
 
 from collections.abc import AsyncIterator, Sequence
 
-from channelmap.layers.redis.leases import Taken, keys_of
+from msgpack import unpackb  # type: ignore[import-untyped]  # msgpack ships no types
+
+from channelmap.layers.redis.keys import keys_of, record_of, scheduled_of
+from channelmap.layers.redis.leases import Taken
 from channelmap.layers.redis.links import Links, Rows
 from channelmap.layers.redis.loops import Spots
 from channelmap.layers.redis.places import Place
@@ -11,29 +14,52 @@ _BATCH = 100
 
 
 async def look(links: Links, spots: Spots, expiry: float | None) -> AsyncIterator[Taken]:
-    """Show the events of a channel: those under a lease, then those not older than `expiry` seconds, oldest first.
+    """Show the events of a channel: the leased, then the scheduled, then those not older than `expiry` seconds.
 
     Raises:
         LayerUnavailable: a server is away, or refuses.
 
     """
     for place, key in spots:
-        async for taken in _leased(links, place, key):
-            yield taken
+        for leased in (_leased, _scheduled, _leased_by_0_1):
+            async for taken in leased(links, place, key):
+                yield taken
     # What a reader of channels_redis has in hand, or had when it crashed, is put back when taking begins.
     keys = [(place, key + end) for place, key in spots for end in ("$inflight", "")]
-    async for member, sent in _merged([_rows(links, place, key, expiry) for place, key in keys]):
-        yield Taken(member, sent, 1, None)
+    async for row in _merged([_rows(links, place, key, expiry) for place, key in keys]):
+        yield Taken([row])
 
 
 async def _leased(links: Links, place: Place, key: str) -> AsyncIterator[Taken]:
-    _, leases, leased = keys_of(key)
+    until, batches = record_of(key)
+    async for rows in _batches(links, place, until, "-inf"):
+        for ticket, _ in rows:
+            found, status = await links.call(place, batches, "HMGET", batches, ticket, ticket + b":")
+            if found is not None:  # it was settled between the two commands
+                events, attempts = unpackb(found, raw=True)
+                marks = status.split()[-1] if status else b"1" * (len(events) // 2)
+                held = [number for number, mark in enumerate(marks) if mark == ord("1")]
+                yield Taken(
+                    [(events[2 * number], float(events[2 * number + 1])) for number in held],
+                    [attempts[number] for number in held] if attempts else (),
+                )
+
+
+async def _scheduled(links: Links, place: Place, key: str) -> AsyncIterator[Taken]:
+    async for rows in _batches(links, place, scheduled_of(key), "-inf"):
+        entries = [entry.split(b" ", 2) for entry, _ in rows]
+        yield Taken([(member, float(sent)) for _, sent, member in entries], [int(attempt) for attempt, _, _ in entries])
+
+
+async def _leased_by_0_1(links: Links, place: Place, key: str) -> AsyncIterator[Taken]:
+    leases, leased = keys_of(key)[-2:]
     async for rows in _batches(links, place, leases, "-inf"):
         notes = await links.call(place, leased, "HMGET", leased, *[member for member, _ in rows])
         for (member, ends), note in zip(rows, notes, strict=True):
             # Without a note it was settled between the two commands.
             if note is not None:
-                yield Taken(member, *(_sent_and_attempt(note) or (ends, 1)), None)
+                sent, attempt = _sent_and_attempt(note) or (ends, 1)
+                yield Taken([(member, sent)], [attempt])
 
 
 def _sent_and_attempt(note: bytes) -> tuple[float, int] | None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from channelmap.errors import LayerUnavailable
 from channelmap.layers.redis.blocking import Batch, Blocker, Taker
+from channelmap.layers.redis.codec import Codec
 from channelmap.layers.redis.faults import CLOSED, unavailable
 from channelmap.layers.redis.links import Links, Rows
 from channelmap.layers.redis.outbox import Outbox, terms_of
@@ -43,7 +44,7 @@ class InLoop:
     Args:
         prefix: what the layer's keys begin with.
         url: the layer's name in messages.
-        stamp: makes score and member of each body.
+        codec: makes members of bodies.
         forget: called with this object when it is closed; until then the layer must not make another for this loop.
 
     """
@@ -52,12 +53,12 @@ class InLoop:
         self,
         prefix: str,
         url: str,
-        stamp: Callable[[Sequence[bytes]], list[Any]],
+        codec: Codec,
         forget: Callable[["InLoop"], None],
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.links = Links(prefix)
-        self.outbox = Outbox(self.links, stamp)
+        self.outbox = Outbox(self.links, codec)
         self._url = url
         self._forget = forget
         self._blockers: dict[tuple[Place, str], Blocker] = {}

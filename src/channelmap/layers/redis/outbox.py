@@ -5,10 +5,9 @@ The first of a turn goes at once, for it may be the only one.
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
 
 from channelmap.errors import LayerUnavailable
+from channelmap.layers.redis.codec import Codec
 from channelmap.layers.redis.links import Links
 from channelmap.layers.redis.places import Place
 from channelmap.layers.redis.scripts import SEND
@@ -33,7 +32,7 @@ def whole(seconds: float) -> int:
     return max(1, math.ceil(seconds))
 
 
-_Letter = tuple["asyncio.Future[bool]", bytes]
+_Unsent = tuple["asyncio.Future[str | None]", bytes]
 
 
 class Outbox:
@@ -41,51 +40,53 @@ class Outbox:
 
     Args:
         links: the connections to send over.
-        stamp: makes score and member of each body; called when they go, so once for many.
+        codec: makes members of bodies when they go, so of many at once.
 
     """
 
-    def __init__(self, links: Links, stamp: Callable[[Sequence[bytes]], list[Any]]) -> None:
+    def __init__(self, links: Links, codec: Codec) -> None:
         self._links = links
-        self._stamp = stamp
+        self._codec = codec
         self._loop = asyncio.get_running_loop()
         self._open = False
-        self._letters: dict[tuple[Place, str], tuple[Limits, list[_Letter]]] = {}
+        self._unsent: dict[tuple[Place, str], tuple[Limits, list[_Unsent]]] = {}
         self._posting: set[asyncio.Task[None]] = set()
 
-    async def send(self, place: Place, key: str, limits: Limits, body: bytes) -> bool:
-        """Send one event; False when the queue is full. Raises as `Links.run`."""
+    async def send(self, place: Place, key: str, limits: Limits, body: bytes) -> str | None:
+        """Send one event and return its id; None when the queue is full. Raises as `Links.run`."""
         if not self._open:
             self._open = True
             self._loop.call_soon(self._post)
-            return bool(await self._links.run(place, SEND, [key], *terms_of(limits), 1, *self._stamp([body])))
-        posted: asyncio.Future[bool] = self._loop.create_future()
-        letters = self._letters.get((place, key))
-        if letters is None:
-            letters = self._letters[place, key] = (limits, [])
-        letters[1].append((posted, body))
+            stamped = self._codec.stamped([body])
+            fits = await self._links.run(place, SEND, [key], *terms_of(limits), 1, *stamped)
+            return self._codec.id_of(stamped[1]).hex() if fits else None
+        posted: asyncio.Future[str | None] = self._loop.create_future()
+        unsent = self._unsent.get((place, key))
+        if unsent is None:
+            unsent = self._unsent[place, key] = (limits, [])
+        unsent[1].append((posted, body))
         return await posted
 
     def _post(self) -> None:
         self._open = False
-        letters, self._letters = self._letters, {}
-        for (place, key), (limits, of_key) in letters.items():
+        unsent, self._unsent = self._unsent, {}
+        for (place, key), (limits, of_key) in unsent.items():
             for start in range(0, len(of_key), CHUNK):
                 task = self._loop.create_task(self._send(place, key, limits, of_key[start : start + CHUNK]))
                 self._posting.add(task)
                 task.add_done_callback(self._posting.discard)
 
-    async def _send(self, place: Place, key: str, limits: Limits, letters: list[_Letter]) -> None:
+    async def _send(self, place: Place, key: str, limits: Limits, unsent: list[_Unsent]) -> None:
         # Whoever was cancelled meanwhile has sent nothing.
-        letters = [letter for letter in letters if not letter[0].done()]
-        parts = self._stamp([body for _, body in letters])
+        unsent = [one for one in unsent if not one[0].done()]
+        stamped = self._codec.stamped([body for _, body in unsent])
         try:
-            added = await self._links.run(place, SEND, [key], *terms_of(limits), 1, *parts)
+            added = await self._links.run(place, SEND, [key], *terms_of(limits), 1, *stamped)
         except LayerUnavailable as error:
-            for posted, _ in letters:
+            for posted, _ in unsent:
                 if not posted.done():
                     posted.set_exception(LayerUnavailable(error.url, error.reason))
             return
-        for number, (posted, _) in enumerate(letters):
+        for number, ((posted, _), event_id) in enumerate(zip(unsent, self._codec.ids_of(stamped), strict=True)):
             if not posted.done():
-                posted.set_result(number < added)
+                posted.set_result(event_id if number < added else None)

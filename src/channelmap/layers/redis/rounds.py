@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from channelmap.errors import LayerUnavailable
+from channelmap.layers.redis.keys import watched_keys
 from channelmap.layers.redis.links import Links
 from channelmap.layers.redis.places import Place
 from channelmap.layers.redis.scripts import FIND
@@ -85,7 +86,7 @@ class Rounds:
         if not keys:
             return
         try:
-            found = await self._links.run(place, FIND, [name for key in keys for name in (key, f"{key}$leases")])
+            found = await self._links.run(place, FIND, [name for key in keys for name in watched_keys(key)])
         except LayerUnavailable:
             # The next take says what is wrong with the server.
             found = [1] * len(keys)

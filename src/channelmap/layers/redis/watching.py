@@ -57,7 +57,7 @@ class Watcher:
         wire = await self._links.line(
             self._place, keys[0], "watch", told=self._told, then=[("CLIENT", "TRACKING", "ON")]
         )
-        calls = [wire.call("ZCARD", key) for key in keys]
+        calls = [wire.call("EXISTS", *keys)]
         tag = self._place.together(keys[0])
         if tag and self._followed.get(tag) is not wire:
             self._followed[tag] = wire
