@@ -177,7 +177,7 @@ class TestRedis(Poison):
     @pytest.fixture
     def site(self, server: Server, tmp_path: Path) -> Site:
         def end_leases() -> None:
-            for key in ("asgijobs$leases", "asgiothers$leases"):
+            for key in ("asgijobs$until", "asgiothers$until"):
                 for member, end in server.client.zrange(key, 0, -1, withscores=True):
                     server.client.zadd(key, {member: end - 60})
 

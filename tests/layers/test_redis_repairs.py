@@ -1,6 +1,7 @@
 """A damaged record of leases is repaired by the next take: the channel goes on, and every event is delivered."""
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,51 +18,50 @@ from .redis_servers import Cluster, Server
 Said = Callable[[], list[str]]
 Until = Callable[..., Awaitable[None]]
 
-LEASES, LEASED = "asgijobs$leases", "asgijobs$leased"
+UNTIL, BATCHES = "asgijobs$until", "asgijobs$batches"
 
 
 def end_all_leases(client: Any) -> None:
-    for member, _ in client.zrange(LEASES, 0, -1, withscores=True):
-        client.zadd(LEASES, {member: 1.0})
+    for ticket, _ in client.zrange(UNTIL, 0, -1, withscores=True):
+        client.zadd(UNTIL, {ticket: 1.0})
 
 
-def lose_values(client: Any) -> None:
-    client.delete(LEASED)
+def tickets(client: Any) -> list[bytes]:
+    return [name for name in client.hkeys(BATCHES) if not name.endswith(b":")]
+
+
+def lose_a_status(client: Any) -> None:
+    client.hdel(BATCHES, tickets(client)[0] + b":")
     end_all_leases(client)
 
 
-def lose_one_value(client: Any) -> None:
-    client.hdel(LEASED, client.hkeys(LEASED)[0])
+def spoil_each_status(client: Any) -> None:
+    # Too short a status would hide events.
+    for ticket, damaged in zip(tickets(client), [b"0 - 1", b"0 -", b"none", b"0 - 11x"], strict=True):
+        client.hset(BATCHES, ticket + b":", damaged)
     end_all_leases(client)
 
 
-def spoil_values(client: Any) -> None:
-    damaged = [b"1 ticket 1.0.0", b"1 ticket", b"1 ticket tomorrow", b"one ticket 1.0", b"9" * 400 + b" ticket 1.0"]
-    for name, value in zip(client.hkeys(LEASED), damaged, strict=True):
-        client.hset(LEASED, name, value)
-    end_all_leases(client)
-
-
-def lose_an_end_and_another_value(client: Any) -> None:
-    """Both keys have as many entries, but not of the same events."""
-    first, second, *_ = client.hkeys(LEASED)
-    client.zrem(LEASES, first)
-    client.hdel(LEASED, second)
+def lose_an_end_and_two_statuses(client: Any) -> None:
+    """Both keys have as many entries as each other, but not of the same leases."""
+    first, second, third, _ = tickets(client)
+    client.zrem(UNTIL, first)
+    client.hdel(BATCHES, second + b":", third + b":")
     end_all_leases(client)
 
 
 def lose_ends(client: Any) -> None:
-    client.delete(LEASES)
+    client.delete(UNTIL)
 
 
 def lose_one_end(client: Any) -> None:
-    client.zrem(LEASES, client.hkeys(LEASED)[0])
+    client.zrem(UNTIL, tickets(client)[0])
     end_all_leases(client)
 
 
 def let_expire(client: Any) -> None:
-    client.expire(LEASES, 1_000)
-    client.expire(LEASED, 2_000)
+    client.expire(UNTIL, 1_000)
+    client.expire(BATCHES, 2_000)
     end_all_leases(client)
 
 
@@ -75,38 +75,72 @@ async def take_all(layer: RedisChannelLayer, client: Any) -> list[Delivery]:
     return taken
 
 
+async def crash(server: Server) -> None:
+    """Leave four leases of two events each."""
+    crashed = RedisChannelLayer([server.url])
+    await crashed.send_many("jobs", [event(number) for number in range(8)])
+    for _ in range(4):
+        await crashed.take("jobs", 2, lease=1_000.0)
+    await crashed.close()
+
+
 @pytest.mark.parametrize(
     ("damage", "faults"),
     [
-        (lose_values, 5),
-        (lose_one_value, 1),
-        (spoil_values, 5),
-        (lose_an_end_and_another_value, 2),
-        (lose_ends, 5),
+        (lose_a_status, 1),
+        (spoil_each_status, 4),
+        (lose_an_end_and_two_statuses, 3),
+        (lose_ends, 4),
         (lose_one_end, 1),
         (let_expire, 2),
     ],
 )
-def test_damaged_leases_are_repaired_and_logged_once(
+def test_damaged_leases_are_repaired_and_logged(
     server: Server, said: Said, damage: Callable[[Any], None], faults: int
 ) -> None:
     async def main() -> list[Delivery]:
-        crashed, layer = RedisChannelLayer([server.url]), RedisChannelLayer([server.url])
-        await crashed.send_many("jobs", [event(number) for number in range(5)])
-        await crashed.take("jobs", 5, lease=1_000.0)
-        await crashed.close()
+        layer = RedisChannelLayer([server.url])
+        await crash(server)
         damage(server.client)
-        await layer.send("jobs", event(5))
+        await layer.send("jobs", event(8))
         taken = await take_all(layer, server.client)
         await layer.close()
         return taken
 
     taken = run(main())
-    assert set(numbers(taken)) == {0, 1, 2, 3, 4, 5}
+    assert set(numbers(taken)) == set(range(9))
     assert {one.attempt for one in taken} == {1}
+    messages = said()
+    counts = [re.search(r"repaired (\d+) faults in the leases of channel 'jobs'", message) for message in messages]
+    assert sum(int(count[1]) for count in counts if count) == faults
+    assert all(counts)
+    assert not any(ticket.decode() in message for ticket in tickets(server.client) for message in messages)
+
+
+def lose_events(client: Any) -> None:
+    client.hdel(BATCHES, tickets(client)[0])
+
+
+def spoil_events(client: Any) -> None:
+    client.hset(BATCHES, tickets(client)[0], b"no batch")
+
+
+@pytest.mark.parametrize("damage", [lose_events, spoil_events])
+def test_events_that_are_lost_with_their_lease_are_reported_and_others_go_on(
+    server: Server, said: Said, damage: Callable[[Any], None]
+) -> None:
+    async def main() -> list[Delivery]:
+        layer = RedisChannelLayer([server.url])
+        await crash(server)
+        damage(server.client)
+        end_all_leases(server.client)
+        taken = await take_all(layer, server.client)
+        await layer.close()
+        return taken
+
+    assert len(set(numbers(run(main())))) == 6
     [message] = said()
-    assert f"repaired {faults} faults in the leases of channel 'jobs'" in message
-    assert "ticket" not in message
+    assert "the events of 1 leases of channel 'jobs' are lost" in message
 
 
 def test_keys_of_leases_do_not_expire_any_more_after_a_take(server: Server) -> None:
@@ -114,13 +148,13 @@ def test_keys_of_leases_do_not_expire_any_more_after_a_take(server: Server) -> N
         layer = RedisChannelLayer([server.url])
         await layer.send_many("jobs", [event(1), event(2)])
         await layer.take("jobs", 1, lease=1_000.0)
-        server.client.expire(LEASES, 1_000)
-        server.client.expire(LEASED, 2_000)
+        server.client.expire(UNTIL, 1_000)
+        server.client.expire(BATCHES, 2_000)
         await layer.take("jobs", 1, lease=1_000.0)
         await layer.close()
 
     run(main())
-    assert (server.client.ttl(LEASES), server.client.ttl(LEASED)) == (-1, -1)
+    assert (server.client.ttl(UNTIL), server.client.ttl(BATCHES)) == (-1, -1)
 
 
 def test_a_worker_that_waits_repairs_leases_as_soon_as_they_are_deleted(
@@ -133,8 +167,8 @@ def test_a_worker_that_waits_repairs_leases_as_soon_as_they_are_deleted(
         waiting = asyncio.create_task(layer.take("jobs", 1, lease=1_000.0))
         here = await layer._here()
         await until(lambda: here._rounds._waiters)
-        server.client.delete(LEASES)
-        await until(lambda: server.client.exists(LEASES))
+        server.client.delete(UNTIL)
+        await until(lambda: server.client.exists(UNTIL))
         # Its holder lives: the event is not delivered twice.
         await layer.settle(held)
         assert server.client.keys("*") == []
@@ -151,7 +185,7 @@ def test_a_layer_that_leases_nothing_delivers_what_is_left_of_leases(server: Ser
         await crashed.send("jobs", event(1))
         await crashed.take("jobs", 1, lease=1_000.0)
         await crashed.close()
-        server.client.delete(LEASES)
+        server.client.delete(UNTIL)
         taken = await layer.take("jobs", 1)
         await layer.close()
         return taken
@@ -165,8 +199,9 @@ def test_damaged_leases_in_a_cluster_are_repaired(cluster: Cluster, said: Said) 
         layer = RedisChannelLayer([cluster.url])
         await layer.send("jobs", event(1))
         await layer.take("jobs", 1, lease=0.001)
-        [key] = [key for node in cluster.nodes for key in node.client.keys("*$leased")]
-        cluster.node_of(key.decode()).client.delete(key)
+        [key] = [key for node in cluster.nodes for key in node.client.keys("*$batches")]
+        client = cluster.node_of(key.decode()).client
+        client.hdel(key, *[name for name in client.hkeys(key) if name.endswith(b":")])
         taken = await layer.take("jobs", 1, lease=1_000.0)
         await layer.close()
         return taken
@@ -180,7 +215,7 @@ def test_events_with_damaged_leases_can_be_looked_at(server: Server) -> None:
         layer = RedisChannelLayer([server.url])
         await layer.send("jobs", event(1))
         await layer.take("jobs", 1, lease=1_000.0)
-        server.client.hset(LEASED, server.client.hkeys(LEASED)[0], "1 ticket")
+        server.client.hset(BATCHES, tickets(server.client)[0] + b":", "1 ticket")
         seen = [delivery async for delivery in layer.look("jobs")]
         await layer.close()
         return seen
@@ -188,7 +223,7 @@ def test_events_with_damaged_leases_can_be_looked_at(server: Server) -> None:
     assert numbers(run(main())) == [1]
 
 
-@pytest.mark.parametrize("key", [LEASES, LEASED])
+@pytest.mark.parametrize("key", [UNTIL, BATCHES])
 def test_a_take_that_finds_something_else_in_a_key_of_leases_takes_nothing(server: Server, key: str) -> None:
     async def main() -> None:
         layer = RedisChannelLayer([server.url])

@@ -37,12 +37,17 @@ async def _leased(links: Links, place: Place, key: str) -> AsyncIterator[Taken]:
             found, status = await links.call(place, batches, "HMGET", batches, ticket, ticket + b":")
             if found is not None:  # it was settled between the two commands
                 events, attempts = unpackb(found, raw=True)
-                marks = status.split()[-1] if status else b"1" * (len(events) // 2)
-                held = [number for number, mark in enumerate(marks) if mark == ord("1")]
+                held = _held(status, len(events) // 2)
                 yield Taken(
                     [(events[2 * number], float(events[2 * number + 1])) for number in held],
                     [attempts[number] for number in held] if attempts else (),
                 )
+
+
+def _held(status: bytes | None, count: int) -> list[int]:
+    """Return the numbers of the events under a lease; of all of them if its status is damaged, which `TAKE` repairs."""
+    marks = status.split()[-1] if status else b""
+    return [number for number in range(count) if len(marks) != count or marks[number] == ord("1")]
 
 
 async def _scheduled(links: Links, place: Place, key: str) -> AsyncIterator[Taken]:

@@ -63,8 +63,8 @@ end
 local function events_of(ticket)
     local found = redis.call('HGET', BATCHES, ticket)
     if not found then return end
-    local batch = cmsgpack.unpack(found)
-    return batch[1], batch[2]
+    local is_whole, batch = pcall(cmsgpack.unpack, found)
+    if is_whole and type(batch) == 'table' and type(batch[1]) == 'table' then return batch[1], batch[2] end
 end
 local function event_of(events, attempts, number)
     return {events[2 * number + 1], events[2 * number + 2], attempts ~= 0 and attempts[number + 1] or 1}
@@ -85,8 +85,8 @@ local function drop(ticket)
     return redis.call('ZREM', UNTIL, ticket)
 end
 """
-# Reads the parts of leases from ARGV, beginning at `first`: the ticket, how many of its events are meant, and the numbers
-# of these. Minus the number of all its events stands for all that are left; then there are no numbers.
+# Reads the parts of leases from ARGV, beginning at `first`: the ticket, how many of its events are meant, and their
+# numbers. Minus the number of all its events stands for all that are left; then no numbers follow.
 _PARTS = """
 local function each_part(first, all, some)
     local i = first

@@ -43,6 +43,19 @@ CREATE TABLE scheduled (
 CREATE INDEX scheduled_by_channel ON scheduled (channel, due);
 """
 
+# Events of 0.1 get ids. A lease of 0.1 is one of a single event.
+_TAKEN_OVER = """
+INSERT INTO waiting SELECT channel, id, sent, attempt, randomblob(12), body FROM events;
+INSERT INTO leased (channel, taken, until, count, events, state, crashes)
+SELECT channel, sent, until, 1, packed(0, sent, attempt, randomblob(12), body), state, crashes
+FROM leases WHERE state IS NOT 'due' ORDER BY id;
+INSERT INTO scheduled (channel, due, sent, attempt, event_id, body)
+SELECT channel, until, sent, attempt, randomblob(12), body FROM leases WHERE state IS 'due' ORDER BY id;
+ALTER TABLE dead_letters ADD COLUMN event_id BLOB;
+DROP TABLE events;
+DROP TABLE leases;
+"""
+
 _TABLES = f"""
 BEGIN IMMEDIATE;
 {_QUEUES}
@@ -60,25 +73,14 @@ COMMIT;
 """
 
 # What each later version has added to the first, which 0.1 writes.
-_ADDED = {
+_ADDED: dict[int, str] = {
     2: f"""
         ALTER TABLE leases ADD COLUMN state TEXT;
         ALTER TABLE leases ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
         {_CLOCK}
     """,
     3: _COUNTS,
-    4: _QUEUES
-    + """
-        INSERT INTO waiting SELECT channel, id, sent, attempt, randomblob(12), body FROM events;
-        INSERT INTO leased (channel, taken, until, count, events, state, crashes)
-        SELECT channel, sent, until, 1, packed(0, sent, attempt, randomblob(12), body), state, crashes
-        FROM leases WHERE state IS NOT 'due' ORDER BY id;
-        INSERT INTO scheduled (channel, due, sent, attempt, event_id, body)
-        SELECT channel, until, sent, attempt, randomblob(12), body FROM leases WHERE state IS 'due' ORDER BY id;
-        ALTER TABLE dead_letters ADD COLUMN event_id BLOB;
-        DROP TABLE events;
-        DROP TABLE leases;
-    """,
+    4: _QUEUES + _TAKEN_OVER,
 }
 # What a connection that only reads makes of an older file, for itself alone. Events of 0.1 have no ids.
 _AS_NOW = """
