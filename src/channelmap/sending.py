@@ -86,8 +86,8 @@ class ContractLayer:
         self.contract = contract
         self.layer = layer or open_contract_layer(contract)
 
-    async def send(self, channel: str, event: Event) -> None:
-        """Judge one event and send it.
+    async def send(self, channel: str, event: Event) -> str | None:
+        """Judge one event, send it, and return its id; None if the layer is not one of ours.
 
         Raises:
             UnknownChannel: the contract declares no such channel.
@@ -96,15 +96,15 @@ class ContractLayer:
             LayerUnavailable: the layer is away.
 
         """
-        await self.layer.send(channel, self._admitted(channel, event))
+        return await self.layer.send(channel, self._admitted(channel, event))
 
-    def send_sync(self, channel: str, event: Event) -> None:
-        """Judge one event and send it, from code that runs in no event loop: faster than `async_to_sync(send)`."""
-        self.layer.send_sync(channel, self._admitted(channel, event))
+    def send_sync(self, channel: str, event: Event) -> str | None:
+        """Send as `send` does, from code that runs in no event loop: faster than `async_to_sync(send)`."""
+        return self.layer.send_sync(channel, self._admitted(channel, event))
 
-    async def send_many(self, channel: str, events: Sequence[Event]) -> None:
-        """Judge all events, then send all of them in one step; on an error none of them was sent."""
-        await self.layer.send_many(channel, [self._admitted(channel, event) for event in events])
+    async def send_many(self, channel: str, events: Sequence[Event]) -> list[str] | None:
+        """Judge all events, then send all of them in one step, and return their ids; on an error none was sent."""
+        return await self.layer.send_many(channel, [self._admitted(channel, event) for event in events])
 
     async def group_send(self, group: str, event: Event) -> None:
         """Send an event, which is not judged here, to every channel of the group; a full channel is skipped."""

@@ -15,6 +15,7 @@ from typing import Any
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, ChannelUnsupported, LayerError, LayerUnavailable, quoted
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery
+from channelmap.layers.ids import new_id
 from channelmap.layers.naming import in_words
 
 _log = logging.getLogger("channelmap.layers.foreign")
@@ -133,7 +134,7 @@ class ForeignChannelLayer(ChannelLayer):
             self._supported.add(channel)
             return []
         self._supported.add(channel)
-        return [Delivery(channel, event, b"", time.time())]
+        return [Delivery(channel, event, b"", time.time(), raw_id=new_id())]
 
     async def _receive_first(self, channel: str) -> Event:
         """Receive the first event of a channel; ChannelUnsupported where the layer refuses to, and does so again.

@@ -3,6 +3,7 @@
 from .batches import Batches
 from .clocks import Clocks
 from .groups import Groups, Memberships
+from .identity import Identity
 from .leases import Leases
 from .letters import DeadLetters
 from .limits import Capacity, Names
@@ -14,5 +15,7 @@ from .undeliverable import Undeliverable
 __all__ = ["Everything", "Groups", "Queues", "Suite", "event", "letter", "numbers", "until_blocked"]
 
 
-class Everything(Queues, Batches, Names, Capacity, Memberships, Leases, Clocks, DeadLetters, Looks, Undeliverable):
+class Everything(
+    Queues, Batches, Names, Capacity, Memberships, Identity, Leases, Clocks, DeadLetters, Looks, Undeliverable
+):
     """The whole promise."""
