@@ -126,12 +126,26 @@ class Redis(Ground):
                 channel = name.strip("{}")
                 if part == "":
                     remaining.waiting[channel] |= {_id(member[12:]) for member in client.zrange(key, 0, -1)}
-                elif part == "leases":
-                    remaining.leased[channel] |= {_id(member[12:]) for member in client.zrange(key, 0, -1)}
+                elif part == "batches":
+                    remaining.leased[channel] |= _leased(client.hgetall(key))
+                elif part == "scheduled":
+                    entries = client.zrange(key, 0, -1)
+                    remaining.leased[channel] |= {_id(entry.split(b" ", 2)[2][12:]) for entry in entries}
                 elif part == "dead":
                     letters = [msgpack.unpackb(fields[b"letter"]) for _, fields in client.xrange(key)]
                     remaining.dead[channel] |= {_id(letter["body"]) for letter in letters}
         return remaining
+
+
+def _leased(batches: dict[bytes, bytes]) -> set[str]:
+    """Return the ids in the events of leases: each member and its time, and a mark of each in the lease's status."""
+    found = set()
+    for ticket, events in batches.items():
+        if not ticket.endswith(b":"):
+            members = msgpack.unpackb(events, raw=True)[0][::2]
+            marks = batches[ticket + b":"].split()[-1]
+            found |= {_id(member[12:]) for member, mark in zip(members, marks, strict=True) if mark == ord("1")}
+    return found
 
 
 class Sentinel(Redis):
