@@ -16,9 +16,8 @@ from channelmap.contract import Channel
 from channelmap.errors import LayerUnavailable
 from channelmap.layer import ChannelLayer, Delivery
 from channelmap.layers import open_layer
-from channelmap.layers.packing import pack
+from channelmap.layers.packing import pack, pack_rows
 from channelmap.layers.sqlite import SQLiteChannelLayer, doorbell
-from channelmap.layers.sqlite.leases import pack_rows
 from channelmap.loader import load
 from channelmap.sending import ContractLayer
 from channelmap.terms import Limits

@@ -6,7 +6,7 @@ Every layer packs, the one in memory too: so they all carry and refuse the same 
 from collections.abc import Sequence
 from typing import Any
 
-from msgpack import Packer, unpackb  # type: ignore[import-untyped]  # msgpack ships no types
+from msgpack import Packer, packb, unpackb  # type: ignore[import-untyped]  # msgpack ships no types
 
 from channelmap.asgi import Event
 from channelmap.errors import EventRejected, Violation
@@ -60,3 +60,13 @@ def unpack(body: bytes) -> tuple[Event | None, str]:
     if not isinstance(event, dict):
         return None, f"the bytes are a {type(event).__name__}, not an event"
     return event, ""
+
+
+def pack_rows(rows: Sequence[Sequence[Any]]) -> bytes:
+    """Pack rows of numbers, texts and bytes, such as the events of a lease, for `unpack_rows`."""
+    return packb(rows)  # type: ignore[no-any-return]
+
+
+def unpack_rows(packed: bytes, *, as_bytes: bool = False) -> tuple[Any, ...]:
+    """Unpack rows, as tuples; `as_bytes` reads texts as bytes, as Lua's cmsgpack writes these."""
+    return unpackb(packed, use_list=False, raw=as_bytes)  # type: ignore[no-any-return]

@@ -2,8 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 
-from msgpack import unpackb  # type: ignore[import-untyped]  # msgpack ships no types
-
+from channelmap.layers.packing import unpack_rows
 from channelmap.layers.redis.keys import keys_of, record_of, scheduled_of
 from channelmap.layers.redis.leases import Taken
 from channelmap.layers.redis.links import Links, Rows
@@ -36,7 +35,7 @@ async def _leased(links: Links, place: Place, key: str) -> AsyncIterator[Taken]:
         for ticket, _ in rows:
             found, status = await links.call(place, batches, "HMGET", batches, ticket, ticket + b":")
             if found is not None:  # it was settled between the two commands
-                events, attempts = unpackb(found, raw=True)
+                events, attempts = unpack_rows(found, as_bytes=True)
                 held = _held(status, len(events) // 2)
                 yield Taken(
                     [(events[2 * number], float(events[2 * number + 1])) for number in held],

@@ -15,12 +15,11 @@ When a lease has run out, its events are moved to rows of their own and then tak
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-from msgpack import packb, unpackb  # type: ignore[import-untyped]  # msgpack ships no types
+from typing import NamedTuple
 
 from channelmap.layer import Delivery
 from channelmap.layers.batches import Batch, Part, parts_of
+from channelmap.layers.packing import pack_rows, unpack_rows
 from channelmap.layers.sqlite.clock import Database
 from channelmap.layers.sqlite.queue import Row, prepend, remove_front, transaction
 from channelmap.terms import Limits
@@ -220,7 +219,7 @@ def _end_some(db: Database, lease: int, numbers: Sequence[int]) -> dict[int, Row
     return rows
 
 
-def _events(db: Database, lease: int) -> list[Row]:
+def _events(db: Database, lease: int) -> Sequence[Row]:
     return unpack_rows(db.execute("SELECT events FROM leased WHERE id = ?", (lease,)).fetchone()[0])
 
 
@@ -318,14 +317,3 @@ def read_scheduled(db: Database, channel: str, after: int, limit: int) -> tuple[
     """Read up to `limit` events that wait for a time, those with ids above `after`; as `read_leased`."""
     rows: list[Row] = db.execute(_READ_SCHEDULED, (db.ahead(), channel, after, limit)).fetchall()
     return rows, rows[-1][0] if rows else after
-
-
-def pack_rows(rows: Sequence[Sequence[Any]]) -> bytes:
-    """Pack the events of a lease."""
-    return packb(rows)  # type: ignore[no-any-return]
-
-
-def unpack_rows(events: bytes) -> list[Row]:
-    """Unpack the events of a lease."""
-    rows: list[Row] = unpackb(events, use_list=False)
-    return rows

@@ -2,8 +2,8 @@
 
 import sqlite3
 
+from channelmap.layers.packing import pack_rows
 from channelmap.layers.sqlite.clock import Database
-from channelmap.layers.sqlite.leases import pack_rows
 
 VERSION = 4
 
