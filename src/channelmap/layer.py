@@ -5,8 +5,9 @@ no contract: it moves dicts. Nothing here knows a transport.
 
 The life of an event: it is *sent*; it is *taken* as a `Delivery`; the delivery is *settled* (it was handled),
 *given back* (it was not begun: to the front again), *retried* (later, as a further attempt) or *buried* (kept
-as a dead letter). Taken without a lease, an event has left the layer at once: at-most-once. Taken with one, it
-stays until it is settled and comes again when the lease runs out: at-least-once.
+as a dead letter). An event that is sent with a delay, or retried, is *scheduled*: it waits apart until it is due.
+Taken without a lease, an event has left the layer at once: at-most-once. Taken with one, it stays until it is settled
+and comes again when the lease runs out: at-least-once.
 
 An event whose lease has run out is a *suspect*: it may be what ended its worker, or its worker had only prefetched it.
 So the attempt does not rise, and the event is delivered alone. The worker then calls `begin` before it handles the
@@ -23,6 +24,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, ClassVar, Literal
 
 from channelmap.asgi import Event
@@ -34,6 +36,9 @@ from channelmap.terms import Limits, letters_kept
 current_layer: ContextVar[Any] = ContextVar("current_layer", default=None)
 
 log = logging.getLogger("channelmap.layers")
+
+#: Seconds for which an event may be delayed: 366 days.
+LONGEST_DELAY = 366 * 86_400
 
 _USUAL = Limits()
 #: Seconds between two warnings of dropped dead letters.
@@ -66,6 +71,7 @@ class Delivery:
         crashes: how often in a row its last leases ran out after `begin`; 0 unless it is a suspect.
         raw_id: the bytes of `id`.
         number: which of the events of its lease it is; like the ticket, nobody else's business.
+        due: only for what `look` shows: when a scheduled event is delivered, in seconds since the epoch.
 
     """
 
@@ -81,6 +87,7 @@ class Delivery:
     crashes: int = 0
     raw_id: bytes = b""
     number: int = 0
+    due: float | None = None
 
     @property
     def id(self) -> str:
@@ -198,26 +205,41 @@ class ChannelLayer(ABC):
     # What senders and consumers call: Channels' interface.
 
     @abstractmethod
-    async def send(self, channel: str, event: Event) -> str | None:
+    async def send(
+        self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None
+    ) -> str | None:
         """Put one event at the end of the channel, and return its id; None if the layer gives events no ids.
 
         A call that is cancelled, for instance by `asyncio.timeout`, may have sent the event all the same.
 
+        Args:
+            channel: the channel's name.
+            event: the event.
+            delay: seconds after which the event comes to the end of the channel; a worker that serves the channel
+                brings it there. Until then it counts towards the capacity; order and expiry count from then.
+            at: the time for the same, with a time zone; a time in the past means now.
+
         Raises:
-            TypeError: the name is not a channel's.
+            TypeError: the name is not a channel's; `delay` and `at` are both given, or of another type.
+            ValueError: `delay` is negative, `at` has no time zone, or the event is to wait for more than a year.
             AssertionError: the event is not a dict, or has the reserved key ``__asgi_channel__``.
             EventRejected: the event holds a value that the layer cannot carry (`unsupported-value`).
             ChannelFull: the channel is at its capacity.
             LayerUnavailable: the transport is away; whether the event was sent is then not known.
+            LayerError: the layer cannot delay events.
 
         """
 
     @abstractmethod
-    def send_sync(self, channel: str, event: Event) -> str | None:
+    def send_sync(
+        self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None
+    ) -> str | None:
         """Send from code that runs in no event loop, in any thread; as `send`, without a loop."""
 
     @abstractmethod
-    async def send_many(self, channel: str, events: Sequence[Event]) -> list[str] | None:
+    async def send_many(
+        self, channel: str, events: Sequence[Event], *, delay: float | None = None, at: datetime | None = None
+    ) -> list[str] | None:
         """Send several events in one step and in this order; on an error none of them was sent. Return their ids."""
 
     async def receive(self, channel: str) -> Event:
@@ -260,7 +282,7 @@ class ChannelLayer(ABC):
 
     @abstractmethod
     async def take(self, channel: str, limit: int, *, lease: float | None = None, wait: bool = True) -> list[Delivery]:
-        """Take up to `limit` events from the front, oldest first; wait for the first one.
+        """Take up to `limit` events from the front, oldest first; wait for the first one. A paused channel has none.
 
         What comes again comes before the rest. Under a lease a suspect is taken alone: the list holds nothing else.
 
@@ -319,6 +341,26 @@ class ChannelLayer(ABC):
         """
         for delivery, letter in buried:
             await self.bury(delivery, letter)
+
+    @abstractmethod
+    async def pause(self, channel: str) -> None:
+        """Let no worker take from the channel any more, within two seconds, until it is resumed; sends go on.
+
+        The pause is kept in the layer and survives restarts. Readers of channels_redis do not obey it.
+
+        Raises:
+            LayerError: a layer of this kind cannot pause channels.
+            LayerUnavailable: the transport is away.
+
+        """
+
+    @abstractmethod
+    async def resume(self, channel: str) -> None:
+        """End a pause. Raises as `pause`."""
+
+    @abstractmethod
+    async def is_paused(self, channel: str) -> bool:
+        """Return whether the channel is paused."""
 
     @abstractmethod
     async def waiting(self, channel: str) -> int | None:
@@ -411,6 +453,35 @@ class ChannelLayer(ABC):
             raise AssertionError("message is not a dict")  # noqa: TRY004  (Channels' error)
         if "__asgi_channel__" in event:
             raise AssertionError("the key '__asgi_channel__' is reserved")
+
+
+def seconds_until(delay: float | None, at: datetime | None) -> float | None:
+    """Return in how many seconds an event is due, as `ChannelLayer.send` takes it; None for now.
+
+    Raises:
+        TypeError: both are given, or one is of another type.
+        ValueError: `delay` is negative, `at` has no time zone, or that is more than a year.
+
+    >>> seconds_until(2.5, None), seconds_until(0, None)
+    (2.5, None)
+
+    """
+    if delay is not None and at is not None:
+        raise TypeError("send takes either delay, in seconds, or at, a time; not both")
+    if delay is None and at is None:
+        return None
+    if at is not None:
+        if not isinstance(at, datetime):
+            raise TypeError(f"at: expected a datetime with a time zone, got {type(at).__name__}")
+        if at.tzinfo is None:
+            raise ValueError("at: the datetime has no time zone; add one, as in datetime.now(UTC) + timedelta(hours=1)")
+        delay = max(0.0, at.timestamp() - time.time())
+    elif isinstance(delay, bool) or not isinstance(delay, int | float):
+        raise TypeError(f"delay: expected a number of seconds, got {type(delay).__name__}")
+    if not 0 <= delay <= LONGEST_DELAY:
+        named = "at" if at is not None else "delay"
+        raise ValueError(f"{named}: expected 0 to {LONGEST_DELAY} seconds from now (366 days), got {delay:g}")
+    return float(delay) or None
 
 
 def letter_for(

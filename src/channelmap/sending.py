@@ -6,6 +6,7 @@ The one place, below the command line, at which the two halves meet.
 import logging
 import os
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -86,25 +87,40 @@ class ContractLayer:
         self.contract = contract
         self.layer = layer or open_contract_layer(contract)
 
-    async def send(self, channel: str, event: Event) -> str | None:
+    async def send(
+        self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None
+    ) -> str | None:
         """Judge one event, send it, and return its id; None if the layer is not one of ours.
+
+        Args:
+            channel: the channel's name.
+            event: the event.
+            delay: seconds after which a worker may take it; it counts towards the channel's capacity at once.
+            at: the time for the same, with a time zone; a time in the past means now.
 
         Raises:
             UnknownChannel: the contract declares no such channel.
             EventRejected: the event is not one that the channel takes.
             ChannelFull: the channel is at its capacity.
             LayerUnavailable: the layer is away.
+            TypeError, ValueError: `delay` and `at` are both given, or one of them is not possible.
+            LayerError: the layer cannot delay events.
 
         """
-        return await self.layer.send(channel, self._admitted(channel, event))
+        return await self.layer.send(channel, self._admitted(channel, event), delay=delay, at=at)
 
-    def send_sync(self, channel: str, event: Event) -> str | None:
+    def send_sync(
+        self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None
+    ) -> str | None:
         """Send as `send` does, from code that runs in no event loop: faster than `async_to_sync(send)`."""
-        return self.layer.send_sync(channel, self._admitted(channel, event))
+        return self.layer.send_sync(channel, self._admitted(channel, event), delay=delay, at=at)
 
-    async def send_many(self, channel: str, events: Sequence[Event]) -> list[str] | None:
+    async def send_many(
+        self, channel: str, events: Sequence[Event], *, delay: float | None = None, at: datetime | None = None
+    ) -> list[str] | None:
         """Judge all events, then send all of them in one step, and return their ids; on an error none was sent."""
-        return await self.layer.send_many(channel, [self._admitted(channel, event) for event in events])
+        admitted = [self._admitted(channel, event) for event in events]
+        return await self.layer.send_many(channel, admitted, delay=delay, at=at)
 
     async def group_send(self, group: str, event: Event) -> None:
         """Send an event, which is not judged here, to every channel of the group; a full channel is skipped."""
@@ -205,6 +221,24 @@ class ContractLayer:
     async def waiting(self, channel: str) -> int | None:
         """Count the events that wait on the channel; `None` if the layer cannot count them."""
         return await self.layer.waiting(channel)
+
+    async def pause(self, channel: str) -> None:
+        """Let no worker take from the channel any more, within two seconds, until it is resumed; sends go on.
+
+        Raises:
+            LayerError: the layer cannot pause channels.
+            LayerUnavailable: the layer is away.
+
+        """
+        await self.layer.pause(channel)
+
+    async def resume(self, channel: str) -> None:
+        """End a pause."""
+        await self.layer.resume(channel)
+
+    async def is_paused(self, channel: str) -> bool:
+        """Return whether the channel is paused."""
+        return await self.layer.is_paused(channel)
 
     def look(self, channel: str) -> AsyncIterator[Delivery]:
         """Yield the events on the channel without taking them; see `ChannelLayer.look`."""

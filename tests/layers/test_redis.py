@@ -20,6 +20,12 @@ class TestOneServer(Everything):
     def open(self, **options: Any) -> ChannelLayer:
         return open_layer(self.url, **options)
 
+    async def has_noticed(self, layer: ChannelLayer) -> bool:
+        assert isinstance(layer, RedisChannelLayer)
+        here, spots = await layer._here(), layer._ring.spots("jobs")
+        # Whoever takes under a lease is told by the server: a take that it has begun finds the pause.
+        return spots[0] not in here.upkeep._channels or here.upkeep.is_paused(spots)
+
 
 class TestSentinel(TestOneServer):
     @pytest.fixture(autouse=True)

@@ -67,6 +67,7 @@ class ScriptedLayer(ChannelLayer):
         #: The calls that hung and were cancelled, each with the time of its cancellation.
         self.given_up: list[tuple[float, Verb]] = []
         self.leases: set[float | None] = set()
+        self.paused: set[str] = set()
         self._arrivals: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._failures: dict[Verb, tuple[Failure, float]] = {}
         self._closed: set[Verb] = set()
@@ -95,7 +96,7 @@ class ScriptedLayer(ChannelLayer):
         """Let calls hang until they are resumed."""
         self._closed.update(verbs)
 
-    def resume(self, *verbs: Verb) -> None:
+    def go_on(self, *verbs: Verb) -> None:
         """Let the calls that hang go on, and no further one hang."""
         for verb in verbs:
             self._closed.discard(verb)
@@ -115,7 +116,7 @@ class ScriptedLayer(ChannelLayer):
 
     async def take(self, channel: str, limit: int, *, lease: float | None = None, wait: bool = True) -> list[Delivery]:
         await self._call("take", channel, [], limit)
-        queue = self.queues[channel]
+        queue = deque() if channel in self.paused else self.queues[channel]
         while wait and not queue:
             self._arrivals[channel].clear()
             await self._arrivals[channel].wait()
@@ -160,6 +161,9 @@ class ScriptedLayer(ChannelLayer):
         self._forget(deliveries)
         self.letters += [letter for _, letter in buried]
 
+    async def is_paused(self, channel: str) -> bool:
+        return channel in self.paused
+
     async def waiting(self, channel: str) -> int | None:
         return len(self.queues[channel])
 
@@ -193,14 +197,20 @@ class ScriptedLayer(ChannelLayer):
 
     # What no worker calls.
 
-    async def send(self, channel: str, event: Event) -> None:
+    async def send(self, channel: str, event: Event, **_options: Any) -> None:
         self.fill(channel, [event])
 
-    def send_sync(self, channel: str, event: Event) -> None:
+    def send_sync(self, channel: str, event: Event, **_options: Any) -> None:
         raise NotImplementedError
 
-    async def send_many(self, channel: str, events: Sequence[Event]) -> None:
+    async def send_many(self, channel: str, events: Sequence[Event], **_options: Any) -> None:
         self.fill(channel, events)
+
+    async def pause(self, channel: str) -> None:
+        self.paused.add(channel)
+
+    async def resume(self, channel: str) -> None:
+        raise NotImplementedError
 
     async def group_add(self, group: str, channel: str) -> None:
         raise NotImplementedError
@@ -339,7 +349,7 @@ def play(scene: Callable[[Stage], Awaitable[None]]) -> Stage:
         try:
             await scene(on)
         finally:
-            on.layer.resume(*on.layer._closed)
+            on.layer.go_on(*on.layer._closed)
             on.layer._failures.clear()
             if not on.running.done():
                 on.worker.stop(0)

@@ -106,7 +106,7 @@ def test_a_take_that_had_waited_long_shows_that_the_layer_was_there(
         await on.turn(5)
         await on.turn(waited - (on.clock.now - on.layer.of("take")[-1].time))
         on.layer.fail("take", away(), times=1)
-        on.layer.resume("take")
+        on.layer.go_on("take")
         await on.turn(0)
 
     play(scene)

@@ -133,7 +133,7 @@ def test_rejections_of_a_millisecond_are_written_before_the_next_event() -> None
         on.layer.hang("bury_many")
         await on.start({"a": Service()})
         assert on.application.seen == [*range(6)]
-        on.layer.resume("bury_many")
+        on.layer.go_on("bury_many")
         await on.turn(0)
         assert on.application.seen == [*range(7)]
         assert [call.numbers for call in on.layer.of("bury_many")] == [[3, 4, 5]]
@@ -264,7 +264,7 @@ def test_the_time_in_which_a_rejection_is_written_does_not_count_for_the_handler
         on.layer.hang("bury_many")
         await on.start({"a": Service(timeout=5)})
         await on.turn(60)
-        on.layer.resume("bury_many")
+        on.layer.go_on("bury_many")
         await on.turn(0)
         assert letters(on.layer) == [(number, "invalid", "bad") for number in (3, 4)]
         await on.turn(5)

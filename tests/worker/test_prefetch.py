@@ -158,7 +158,7 @@ def test_a_refill_waits_for_what_is_on_its_way_back() -> None:
         await on.start({"a": Service()}, return_after=0.1)
         await on.turn(5)
         assert on.application.seen == [*range(8)]
-        on.layer.resume("give_back")
+        on.layer.go_on("give_back")
         await on.turn(0)
         assert on.application.seen == [*range(38)]
 

@@ -43,7 +43,7 @@ def test_what_is_held_in_any_state_is_renewed_every_third_of_its_lease_and_no_lo
         await on.turn(24)
         assert renewals(on) == [(10, held), (20, held)]
         assert {call.amount for call in on.layer.of("renew")} == on.layer.leases == {30}
-        on.layer.resume(*hangs)
+        on.layer.go_on(*hangs)
         await on.turn(60)
         assert len(renewals(on)) == 2
         assert not on.layer.out
@@ -84,7 +84,7 @@ def test_suspects_that_wait_for_their_turn_or_for_the_layer_are_renewed(hangs: t
         await on.turn(10)
         assert on.application.begun == ([] if hangs else [(0, 0)])
         assert renewals(on) == [(10, [0, 1])]
-        on.layer.resume(*hangs)
+        on.layer.go_on(*hangs)
         await on.turn(50)
         assert on.application.begun == ([(10, 0), (25, 1)] if hangs else [(0, 0), (15, 1)])
         assert not on.layer.out

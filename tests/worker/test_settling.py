@@ -53,7 +53,7 @@ def test_what_is_settled_late_is_settled_once_and_the_next_event_waits_for_it() 
         await on.start()
         await on.turn(60)
         assert on.application.done == [0]
-        on.layer.resume("settle")
+        on.layer.go_on("settle")
         await on.turn(0)
         assert on.application.done == [0, 1, 2]
         assert [call.numbers for call in on.layer.of("settle")] == [[0], [1, 2]]
@@ -68,7 +68,7 @@ def test_what_two_slots_have_handled_is_settled_in_one_call_and_once() -> None:
         await on.start({"a": Service(concurrency=2, retry=RetryPolicy())})
         await on.turn(1)
         assert on.application.done == [0, 1]
-        on.layer.resume("settle")
+        on.layer.go_on("settle")
         await on.turn(0)
         assert [call.numbers for call in on.layer.of("settle")] == [[0, 1]]
 

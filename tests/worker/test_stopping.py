@@ -163,13 +163,13 @@ def test_a_layer_that_answers_within_the_grace_is_told_everything(caplog: pytest
     async def scene(on: Stage) -> None:
         on.layer.fill("a", [*jobs(31), *jobs(2, 31, rejected="bad"), job(33, hangs=True), *jobs(60, 34)])
         on.layer.hang("settle", "give_back", "bury_many", "retry")
-        on.layer.resume("settle")
+        on.layer.go_on("settle")
         await on.start(return_after=1_000)
         on.layer.hang("settle")
         on.worker.stop(10)
         await on.turn(13)
         assert not on.running.done()
-        on.layer.resume("settle", "give_back", "bury_many", "retry")
+        on.layer.go_on("settle", "give_back", "bury_many", "retry")
         await on.turn(0)
         assert on.running.done()
         assert not on.layer.out

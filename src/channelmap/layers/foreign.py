@@ -10,11 +10,12 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, ChannelUnsupported, LayerError, LayerUnavailable, quoted
-from channelmap.layer import ChannelLayer, DeadLetter, Delivery
+from channelmap.layer import ChannelLayer, DeadLetter, Delivery, seconds_until
 from channelmap.layers.ids import new_id
 from channelmap.layers.naming import in_words
 
@@ -25,6 +26,7 @@ GRACE_SECS = 0.05
 #: A `receive` that times out sooner was not waiting for an event.
 SHORTEST_WAIT_SECS = 1.0
 #: What a layer raises when the call was wrong, or asks for what it does not support; waiting does not help.
+_OWN_LAYERS = "name sqlite:///… or redis://… as the layer"
 _MISTAKES = (TypeError, ValueError, AssertionError, NotImplementedError)
 
 
@@ -58,17 +60,21 @@ class ForeignChannelLayer(ChannelLayer):
         self._supported: set[str] = set()
         self.url = f"{type(inner).__module__}.{type(inner).__qualname__}"
 
-    async def send(self, channel: str, event: Event) -> None:
+    async def send(self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None) -> None:
+        if seconds_until(delay, at) is not None:
+            raise self._cannot("delay events", _OWN_LAYERS)
         with self._translated(channel):
             await self.inner.send(channel, event)
 
-    def send_sync(self, channel: str, event: Event) -> None:
-        asyncio.run(self.send(channel, event))
+    def send_sync(self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None) -> None:
+        asyncio.run(self.send(channel, event, delay=delay, at=at))
 
-    async def send_many(self, channel: str, events: Sequence[Event]) -> None:
+    async def send_many(
+        self, channel: str, events: Sequence[Event], *, delay: float | None = None, at: datetime | None = None
+    ) -> None:
         for sent, event in enumerate(events):
             try:
-                await self.send(channel, event)
+                await self.send(channel, event, delay=delay, at=at)
             except ChannelFull as error:
                 raise ChannelFull(self.url, channel, error.capacity, len(events) - sent, sent) from error
 
@@ -178,6 +184,15 @@ class ForeignChannelLayer(ChannelLayer):
             letter.reason,
             "; ".join(letter.violations),
         )
+
+    async def pause(self, channel: str) -> None:
+        raise self._cannot("pause a channel", _OWN_LAYERS)
+
+    async def resume(self, channel: str) -> None:
+        raise self._cannot("pause a channel", _OWN_LAYERS)
+
+    async def is_paused(self, channel: str) -> bool:
+        return False
 
     async def waiting(self, channel: str) -> int | None:
         return None

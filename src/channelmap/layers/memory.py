@@ -5,6 +5,7 @@ They are packed all the same: what any other layer carries, changes or refuses, 
 # ruff: noqa: D102  (`ChannelLayer` says what each method promises)
 
 import asyncio
+import heapq
 import itertools
 import math
 import threading
@@ -12,12 +13,13 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
-from channelmap.layer import ChannelLayer, DeadLetter, Delivery
+from channelmap.layer import ChannelLayer, DeadLetter, Delivery, seconds_until
 from channelmap.layers.ids import new_id
 from channelmap.layers.packing import pack, unpack
 
@@ -39,12 +41,20 @@ class _Item:
 
 @dataclass(slots=True)
 class _Lease:
-    """A worker's lease, or, when it is `over`, an event that comes again at that time."""
+    """A worker's lease; when it has run out, its event is delivered again."""
 
     until: float
     item: _Item
     begun: bool = False
-    over: bool = False
+
+
+@dataclass(slots=True, order=True)
+class _Scheduled:
+    """An event that is due at a time of the monotonic clock."""
+
+    due: float
+    number: int
+    item: _Item = field(compare=False)
 
 
 class MemoryChannelLayer(ChannelLayer):
@@ -67,33 +77,44 @@ class MemoryChannelLayer(ChannelLayer):
     def _clear(self) -> None:
         self._queues: dict[str, deque[_Item]] = {}
         self._leases: dict[str, dict[int, _Lease]] = {}
+        self._scheduled: dict[str, list[_Scheduled]] = {}
+        self._paused: set[str] = set()
         self._members: dict[str, dict[str, float]] = {}
         self._letters: dict[str, DeadLetter] = {}
 
-    async def send(self, channel: str, event: Event) -> str:
-        return self.send_sync(channel, event)
+    async def send(self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None) -> str:
+        return self.send_sync(channel, event, delay=delay, at=at)
 
-    def send_sync(self, channel: str, event: Event) -> str:
-        return self._send_all(channel, [event])[0]
+    def send_sync(self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None) -> str:
+        return self._send_all(channel, [event], delay, at)[0]
 
-    async def send_many(self, channel: str, events: Sequence[Event]) -> list[str]:
-        return self._send_all(channel, events)
+    async def send_many(
+        self, channel: str, events: Sequence[Event], *, delay: float | None = None, at: datetime | None = None
+    ) -> list[str]:
+        return self._send_all(channel, events, delay, at)
 
-    def _send_all(self, channel: str, events: Sequence[Event]) -> list[str]:
+    def _send_all(self, channel: str, events: Sequence[Event], delay: float | None, at: datetime | None) -> list[str]:
+        wait = seconds_until(delay, at)
         self.require_valid_channel_name(channel)
         for event in events:
             self.require_valid_event(event)
         packed = [(new_id(), pack(channel, event)) for event in events]
-        self._append(channel, packed)
+        self._append(channel, packed, wait)
         return [event_id.hex() for event_id, _ in packed]
 
-    def _append(self, channel: str, events: Sequence[tuple[bytes, bytes]]) -> None:
+    def _append(self, channel: str, events: Sequence[tuple[bytes, bytes]], wait: float | None = None) -> None:
         capacity = self.limits_of(channel).capacity
         with self._lock:
             self._expire(channel)
-            if len(self._queues.get(channel, ())) + len(events) > capacity:
+            there = len(self._queues.get(channel, ())) + len(self._scheduled.get(channel, ()))
+            if there + len(events) > capacity:
                 raise ChannelFull(self.url, channel, capacity, len(events))
-            sent, since = time.time(), time.monotonic()
+            sent, since = time.time() + (wait or 0.0), time.monotonic() + (wait or 0.0)
+            if wait is not None:
+                for event_id, body in events:
+                    self._schedule(channel, _Item(event_id, sent, since, body), since)
+                self._wake([channel])
+                return
             self._queues.setdefault(channel, deque()).extend(
                 _Item(event_id, sent, since, body) for event_id, body in events
             )
@@ -148,10 +169,15 @@ class MemoryChannelLayer(ChannelLayer):
         self.require_valid_channel_name(channel)
         while True:
             with self._lock:
-                deliveries = self._remove_front(channel, limit, lease)
+                deliveries = [] if channel in self._paused else self._remove_front(channel, limit, lease)
                 if deliveries or not wait:
                     return deliveries
-                due = min((held.until for held in self._leases.get(channel, {}).values()), default=None)
+                ends = [held.until for held in self._leases.get(channel, {}).values()]
+                due = (
+                    None
+                    if channel in self._paused
+                    else min([*ends, *(one.due for one in self._scheduled.get(channel, [])[:1])], default=None)
+                )
                 waiter: _Waiter = asyncio.get_running_loop().create_future()
                 self._waiters.setdefault(channel, set()).add(waiter)
             await self._woken(channel, waiter, due)
@@ -170,8 +196,19 @@ class MemoryChannelLayer(ChannelLayer):
                     del self._waiters[channel]
 
     def _remove_front(self, channel: str, limit: int, lease: float | None) -> list[Delivery]:
-        items, is_alone = self._remove_overdue(channel, limit, alone=lease is not None)
-        if not is_alone:
+        now = time.monotonic()
+        leases = self._leases.get(channel, {})
+        overdue = deque(sorted((held.until, ticket) for ticket, held in leases.items() if held.until <= now))
+        items: list[_Item] = []
+        if lease is None:
+            while overdue and len(items) < limit:
+                items.append(_ended(leases.pop(overdue.popleft()[1])))
+        retried = self._remove_due(channel, limit - len(items), min(now, overdue[0][0]) if overdue else now)
+        items += retried
+        if overdue and not items:
+            # Under a lease a suspect is taken alone.
+            items.append(_ended(leases.pop(overdue[0][1])))
+        elif not overdue:
             self._expire(channel)
             queue = self._queues.get(channel, deque())
             items += [queue.popleft() for _ in range(min(limit - len(items), len(queue)))]
@@ -179,20 +216,20 @@ class MemoryChannelLayer(ChannelLayer):
                 self._queues.pop(channel, None)
         return [self._delivery(channel, item, lease) for item in items]
 
-    def _remove_overdue(self, channel: str, limit: int, *, alone: bool) -> tuple[list[_Item], bool]:
-        """Remove what comes again now, in its order, and say whether a suspect keeps the rest from being taken."""
-        leases = self._leases.get(channel, {})
-        now = time.monotonic()
-        overdue = sorted((lease.until, ticket) for ticket, lease in leases.items() if lease.until <= now)
-        items: list[_Item] = []
-        for _, ticket in overdue[:limit]:
-            is_suspect = leases[ticket].item.suspect or not leases[ticket].over
-            if alone and is_suspect and items:
-                return items, True
-            items.append(_ended(leases.pop(ticket)))
-            if alone and is_suspect:
-                return items, True
-        return items, False
+    def _remove_due(self, channel: str, limit: int, before: float) -> list[_Item]:
+        """Remove up to `limit` retries that are due, and move what was sent with a delay to the end of the queue."""
+        scheduled = self._scheduled.get(channel, [])
+        retried: list[_Item] = []
+        while scheduled and scheduled[0].due <= before and len(retried) < limit:
+            item = heapq.heappop(scheduled).item
+            if item.attempt > 1:
+                retried.append(item)
+            else:
+                self._queues.setdefault(channel, deque()).append(item)
+        return retried
+
+    def _schedule(self, channel: str, item: _Item, due: float) -> None:
+        heapq.heappush(self._scheduled.setdefault(channel, []), _Scheduled(due, next(self._numbers), item))
 
     def _delivery(self, channel: str, item: _Item, lease: float | None) -> Delivery:
         ticket: int | _Item = item
@@ -212,7 +249,7 @@ class MemoryChannelLayer(ChannelLayer):
             for delivery in deliveries:
                 held = self._leases.get(delivery.channel, {}).pop(delivery.ticket, None)
                 if held is not None and held.item.suspect:
-                    self._come_again(delivery.channel, held.item, -math.inf)
+                    self._leases[delivery.channel][next(self._numbers)] = _Lease(-math.inf, held.item)
                 elif held is not None:
                     returned.setdefault(delivery.channel, []).append(held.item)
                 elif not isinstance(delivery.ticket, int):
@@ -222,9 +259,6 @@ class MemoryChannelLayer(ChannelLayer):
             for channel, items in returned.items():
                 self._queues.setdefault(channel, deque()).extendleft(reversed(items))
             self._wake({delivery.channel for delivery in deliveries})
-
-    def _come_again(self, channel: str, item: _Item, at: float) -> None:
-        self._leases.setdefault(channel, {})[next(self._numbers)] = _Lease(at, item, over=True)
 
     async def begin(self, delivery: Delivery) -> bool:
         with self._lock:
@@ -238,7 +272,7 @@ class MemoryChannelLayer(ChannelLayer):
             held = self._leases.get(delivery.channel, {}).pop(self._ticket(delivery), None)
             if held is not None:
                 item = replace(held.item, attempt=held.item.attempt + 1, suspect=False, crashes=0)
-                self._come_again(delivery.channel, item, time.monotonic() + delay)
+                self._schedule(delivery.channel, item, time.monotonic() + delay)
                 # A waiting take has to wait for this now, not for the end of the lease.
                 self._wake([delivery.channel])
 
@@ -266,6 +300,20 @@ class MemoryChannelLayer(ChannelLayer):
                 del self._letters[id_]
         self._warn_of_lost_letters({letter.channel: len(dropped)})
 
+    async def pause(self, channel: str) -> None:
+        self.require_valid_channel_name(channel)
+        with self._lock:
+            self._paused.add(channel)
+
+    async def resume(self, channel: str) -> None:
+        self.require_valid_channel_name(channel)
+        with self._lock:
+            self._paused.discard(channel)
+            self._wake([channel])
+
+    async def is_paused(self, channel: str) -> bool:
+        return channel in self._paused
+
     async def waiting(self, channel: str) -> int:
         return len(self._queues.get(channel, ()))
 
@@ -276,8 +324,13 @@ class MemoryChannelLayer(ChannelLayer):
         with self._lock:
             # References, no copies.
             leased = [lease.item for lease in self._leases.get(channel, {}).values()]
-            items = [*leased, *self._unexpired(channel, expiry)]
-        for item in items:
+            scheduled = sorted(self._scheduled.get(channel, []))
+            waiting = [*self._unexpired(channel, expiry)]
+        for item in leased:
+            yield _shown(channel, item)
+        for one in scheduled:
+            yield replace(_shown(channel, one.item), due=time.time() + one.due - time.monotonic())
+        for item in waiting:
             yield _shown(channel, item)
 
     async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
@@ -307,8 +360,6 @@ class MemoryChannelLayer(ChannelLayer):
 def _ended(lease: _Lease) -> _Item:
     """Return the event of a lease that has run out."""
     item = lease.item
-    if lease.over:
-        return item
     return replace(item, attempt=item.attempt + lease.begun, suspect=True, crashes=item.crashes + lease.begun)
 
 

@@ -9,6 +9,7 @@ from .letters import DeadLetters
 from .limits import Capacity, Names
 from .looks import Looks
 from .queues import Queues
+from .scheduled import Pauses, Scheduled
 from .suite import Suite, event, letter, numbers, until_blocked
 from .undeliverable import Undeliverable
 
@@ -16,6 +17,18 @@ __all__ = ["Everything", "Groups", "Queues", "Suite", "event", "letter", "number
 
 
 class Everything(
-    Queues, Batches, Names, Capacity, Memberships, Identity, Leases, Clocks, DeadLetters, Looks, Undeliverable
+    Queues,
+    Batches,
+    Names,
+    Capacity,
+    Memberships,
+    Identity,
+    Leases,
+    Clocks,
+    DeadLetters,
+    Looks,
+    Undeliverable,
+    Scheduled,
+    Pauses,
 ):
     """The whole promise."""

@@ -13,28 +13,30 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 from weakref import WeakSet
 
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerUnavailable
-from channelmap.layer import ChannelLayer, DeadLetter, Delivery
+from channelmap.layer import ChannelLayer, DeadLetter, Delivery, seconds_until
 from channelmap.layers.batches import note_ended
 from channelmap.layers.redis import leases, looking
 from channelmap.layers.redis.codec import ADDRESS, Codec
 from channelmap.layers.redis.faults import CLOSED
 from channelmap.layers.redis.groups import Groups
 from channelmap.layers.redis.hosts import read_hosts
-from channelmap.layers.redis.keys import keys_of
+from channelmap.layers.redis.keys import keys_of, paused_of, record_of, scheduled_of
 from channelmap.layers.redis.letters import Letters
-from channelmap.layers.redis.links import Links
-from channelmap.layers.redis.loops import InLoop
+from channelmap.layers.redis.links import Links, Rows
+from channelmap.layers.redis.loops import InLoop, Spots
 from channelmap.layers.redis.outbox import CHUNK, terms_of
 from channelmap.layers.redis.places import Place
 from channelmap.layers.redis.plain import Plain
 from channelmap.layers.redis.private import PrivateChannels
 from channelmap.layers.redis.ring import Ring
-from channelmap.layers.redis.scripts import ADOPT, SEND
+from channelmap.layers.redis.scripts import ADOPT, SCHEDULE, SEND
+from channelmap.layers.redis.upkeep import Paused
 from channelmap.terms import Limits
 
 _UNLIMITED = 2**53
@@ -128,7 +130,9 @@ class RedisChannelLayer(ChannelLayer):
 
     # Sending.
 
-    async def send(self, channel: str, event: Event) -> str:
+    async def send(self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None) -> str:
+        if delay is not None or at is not None:
+            return (await self.send_many(channel, [event], delay=delay, at=at))[0]
         limits = self.limits_of(channel)
         (place, key), body = self._ring.destination(channel), self._body(channel, event)
         here = self._loops.get(asyncio.get_running_loop()) or await self._here()
@@ -137,29 +141,40 @@ class RedisChannelLayer(ChannelLayer):
             raise ChannelFull(self.url, channel, limits.capacity)
         return event_id
 
-    def send_sync(self, channel: str, event: Event) -> str:
-        limits = self.limits_of(channel)
+    def send_sync(self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None) -> str:
+        wait, limits = seconds_until(delay, at), self.limits_of(channel)
         (place, key), body = self._ring.destination(channel), self._body(channel, event)
         stamped = self._codec.stamped([body])
-        if not self._plain.run(place, SEND, [key], *terms_of(limits), 1, *stamped):
+        if wait is None:
+            fits = self._plain.run(place, SEND, [key], *terms_of(limits), 1, *stamped)
+        else:
+            fits = self._plain.run(place, SCHEDULE, [scheduled_of(key)], limits.capacity, repr(wait), stamped[1])
+        if not fits:
             raise ChannelFull(self.url, channel, limits.capacity)
         return self._codec.id_of(stamped[1]).hex()
 
-    async def send_many(self, channel: str, events: Sequence[Event]) -> list[str]:
+    async def send_many(
+        self, channel: str, events: Sequence[Event], *, delay: float | None = None, at: datetime | None = None
+    ) -> list[str]:
         """Send several events, one trip for every 500, all to one host.
 
         The first trip asks for room for all of them. If the server is lost between two trips, what the first ones
         carried is sent and the rest is not.
         """
-        limits = self.limits_of(channel)
+        wait, limits = seconds_until(delay, at), self.limits_of(channel)
         (place, key), bodies = self._ring.destination(channel), [self._body(channel, event) for event in events]
         here = await self._here()
         ids: list[str] = []
         for start in range(0, len(bodies), CHUNK):
             stamped = self._codec.stamped(bodies[start : start + CHUNK])
             # What has had its room checked is not to be refused half-way.
-            terms = terms_of(limits) if start == 0 else terms_of(replace(limits, capacity=_UNLIMITED))
-            if not await here.links.run(place, SEND, [key], *terms, len(bodies), *stamped):
+            checked = limits if start == 0 else replace(limits, capacity=_UNLIMITED)
+            if wait is None:
+                fits = await here.links.run(place, SEND, [key], *terms_of(checked), len(bodies), *stamped)
+            else:
+                terms = (checked.capacity, repr(wait))
+                fits = await here.links.run(place, SCHEDULE, [scheduled_of(key)], *terms, *stamped[1::2])
+            if not fits:
                 raise ChannelFull(self.url, channel, limits.capacity, len(bodies))
             ids += self._codec.ids_of(stamped)
         return ids
@@ -203,7 +218,18 @@ class RedisChannelLayer(ChannelLayer):
             expiry, ttl, _ = terms_of(limits)
             wish = leases.Wish(channel, limit, expiry, lease, ttl)
             return self._deliveries(channel, await leases.take(here, spots, wish, wait=wait))
-        return self._deliveries(channel, leases.Taken((await here.pop(spots, limit, limits, wait=wait)).rows))
+        rows = await self._pop(here, spots, limit, limits, wait=wait)
+        return self._deliveries(channel, leases.Taken(rows))
+
+    async def _pop(self, here: InLoop, spots: Spots, limit: int, limits: Limits, *, wait: bool) -> Rows:
+        await here.upkeep.begin(spots, terms_of(limits)[1])
+        while True:
+            if here.upkeep.is_paused(spots):
+                if not wait:
+                    return []
+                await here.upkeep.until_resumed(spots)
+            with suppress(Paused):
+                return (await here.pop(spots, limit, limits, wait=wait)).rows
 
     async def _adopt(self, here: InLoop, channel: str) -> None:
         """Take over, once, what readers that crashed have left: channels_redis' in hand, ours under a lease."""
@@ -211,7 +237,7 @@ class RedisChannelLayer(ChannelLayer):
             if (place, key) not in self._adopted:
                 # Of a place that is lost, the taking itself tells.
                 with suppress(LayerUnavailable), here.asking(place, shun=True):
-                    keys = [key, f"{key}$inflight", *keys_of(key)[1:]]
+                    keys = [key, f"{key}$inflight", *record_of(key), *keys_of(key)[-2:]]
                     if await here.links.run(place, ADOPT, keys):
                         self._leasing.add(channel)
                     self._adopted.add((place, key))
@@ -300,11 +326,31 @@ class RedisChannelLayer(ChannelLayer):
         counts: list[int] = [await links.call(place, key, "ZCARD", key) for place, key in self._ring.spots(channel)]
         return sum(counts)
 
+    async def pause(self, channel: str) -> None:
+        for place, key, links in await self._spots(channel):
+            await links.call(place, key, "SET", paused_of(key), "1")
+
+    async def resume(self, channel: str) -> None:
+        for place, key, links in await self._spots(channel):
+            await links.call(place, key, "DEL", paused_of(key))
+
+    async def is_paused(self, channel: str) -> bool:
+        found = [
+            await links.call(place, key, "EXISTS", paused_of(key)) for place, key, links in await self._spots(channel)
+        ]
+        return any(found)
+
+    async def _spots(self, channel: str) -> list[tuple[Place, str, Links]]:
+        self.require_valid_channel_name(channel)
+        links = (await self._here()).links
+        return [(place, key, links) for place, key in self._ring.spots(channel)]
+
     async def look(self, channel: str) -> AsyncIterator[Delivery]:
         expiry = self.limits_of(channel).expiry
         if "!" not in channel:
             async for taken in looking.look((await self._here()).links, self._ring.spots(channel), expiry):
                 for delivery in self._deliveries(channel, taken):
+                    delivery.due = taken.due
                     yield delivery
 
     # Dead letters.

@@ -107,7 +107,7 @@ class Blocker:
                 self._ring()
             await asyncio.wait([self._round])
 
-    def fail(self, error: LayerUnavailable, key: str | None = None) -> None:
+    def fail(self, error: Exception, key: str | None = None) -> None:
         """Tell those who wait for a key, or for any, that there is no use in it."""
         for failed in list(self._takers) if key is None else [key]:
             for taker in self._takers.pop(failed, ()):
@@ -248,7 +248,7 @@ class Blocker:
             raise
 
 
-def _tell(taker: Taker, error: LayerUnavailable) -> None:
+def _tell(taker: Taker, error: Exception) -> None:
     if not taker.got.done():
         taker.got.set_exception(error)
         # Whoever was cancelled meanwhile does not look.

@@ -3,17 +3,22 @@
 
 def keys_of(key: str) -> list[str]:
     """Name the keys that `TAKE` needs."""
-    return [key, *record_of(key), scheduled_of(key), f"{key}$leases", f"{key}$leased"]
+    return [key, *record_of(key), scheduled_of(key), paused_of(key), f"{key}$leases", f"{key}$leased"]
 
 
 def watched_keys(key: str) -> list[str]:
     """Name the keys of which one changes when an event can be taken, or can be taken earlier than it could."""
-    return [key, f"{key}$until", scheduled_of(key), f"{key}$leases"]
+    return [key, f"{key}$until", scheduled_of(key), paused_of(key), f"{key}$leases"]
 
 
 def record_of(key: str) -> list[str]:
     """Name the two keys of a channel's record of leases."""
     return [f"{key}$until", f"{key}$batches"]
+
+
+def paused_of(key: str) -> str:
+    """Name the key that is there while a channel is paused."""
+    return f"{key}$paused"
 
 
 def scheduled_of(key: str) -> str:

@@ -43,6 +43,7 @@ class Taken(NamedTuple):
         attempts: which attempt each is; empty when each is at its first.
         batch: their lease; None when they were taken for good.
         crashes: those of a suspect; None when they are none.
+        due: when they are due, if they are scheduled and only looked at.
 
     """
 
@@ -50,6 +51,7 @@ class Taken(NamedTuple):
     attempts: Sequence[int] = ()
     batch: Batch | None = None
     crashes: int | None = None
+    due: float | None = None
 
 
 class Wish(NamedTuple):
@@ -125,7 +127,7 @@ async def _take_at_once(here: InLoop, place: Place, key: str, wish: Wish) -> tup
         elif taken.rows:
             await here.links.put_back(place, key, taken.rows, wish.ttl)
 
-    taking = here.links.run(place, TAKE, keys_of(key), wish.expiry, wish.limit, lease, ticket)
+    taking = here.links.run(place, TAKE, keys_of(key), wish.expiry, wish.limit, lease, ticket, wish.ttl)
     reply = await here.or_back(taking, back)
     return read(reply), float(reply[3]) if reply[3] else None
 

@@ -10,7 +10,7 @@ from channelmap.layer import DeadLetter, Delivery
 from channelmap.layers.batches import Batch, parts_of
 from channelmap.layers.packing import pack, unpack
 from channelmap.layers.redis.codec import Codec
-from channelmap.layers.redis.keys import record_of
+from channelmap.layers.redis.keys import record_of, scheduled_of
 from channelmap.layers.redis.leases import arguments_of
 from channelmap.layers.redis.links import Links
 from channelmap.layers.redis.outbox import terms_of
@@ -116,7 +116,9 @@ class Letters:
                 raise LayerError(self._url, f"the dead letter {id_} {_NO_KEY}")
             member = self._codec.member(letter.body, bytes.fromhex(letter.event_id))
             stamped = (repr(self._codec.score()), member)
-            done = await links.run(place, REPLAY, [key, key + _DEAD], *terms_of(limits), 1, *stamped, number)
+            done = await links.run(
+                place, REPLAY, [key, key + _DEAD, scheduled_of(key)], *terms_of(limits), 1, *stamped, number
+            )
             if not done:
                 raise ChannelFull(self._url, channel, limits.capacity)
             if done > 0:

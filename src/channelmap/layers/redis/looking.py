@@ -51,8 +51,9 @@ def _held(status: bytes | None, count: int) -> list[int]:
 
 async def _scheduled(links: Links, place: Place, key: str) -> AsyncIterator[Taken]:
     async for rows in _batches(links, place, scheduled_of(key), "-inf"):
-        entries = [entry.split(b" ", 2) for entry, _ in rows]
-        yield Taken([(member, float(sent)) for _, sent, member in entries], [int(attempt) for attempt, _, _ in entries])
+        for entry, due in rows:
+            attempt, sent, member = entry.split(b" ", 2)
+            yield Taken([(member, float(sent))], [int(attempt)], due=due)
 
 
 async def _leased_by_0_1(links: Links, place: Place, key: str) -> AsyncIterator[Taken]:

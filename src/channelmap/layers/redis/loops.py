@@ -16,6 +16,7 @@ from channelmap.layers.redis.links import Links, Rows
 from channelmap.layers.redis.outbox import Outbox, terms_of
 from channelmap.layers.redis.places import Place
 from channelmap.layers.redis.rounds import Rounds
+from channelmap.layers.redis.upkeep import Paused, Upkeep
 from channelmap.layers.redis.watching import Watcher
 from channelmap.terms import Limits
 
@@ -66,6 +67,7 @@ class InLoop:
         self._watchers: dict[Place, Watcher] = {}
         self._leaving: asyncio.Task[None] | None = None
         self._rounds = Rounds(self.links)
+        self.upkeep = Upkeep(self.links, self._watcher, self._interrupt)
         #: Whether `close` has begun.
         self.closing = False
         self._turn = itertools.count()
@@ -98,6 +100,7 @@ class InLoop:
         error = LayerUnavailable(self._url, CLOSED)
         self.closing = True
         await self._rounds.close(error)
+        await self.upkeep.close()
         await asyncio.gather(*[blocker.close(error) for blocker in self._blockers.values()])
         for pump in self._pumps.values():
             pump.cancel()
@@ -301,6 +304,9 @@ class InLoop:
             if pump.cancelled():
                 raise LayerUnavailable(self._url, CLOSED)
             pump.result()
+
+    def _interrupt(self, place: Place, key: str) -> None:
+        self._blocker(place, key).fail(Paused(), key)
 
     def _watcher(self, place: Place) -> Watcher:
         return self._watchers.setdefault(place, Watcher(self.links, place))

@@ -5,7 +5,9 @@ The keys of a channel, all from its queue's key K, to which `$` adds what no cha
 - K: the waiting events, sorted by the time at which they were sent. This and `K$inflight` are channels_redis'.
 - `K$until`: the leases, sorted by their ends; never expires.
 - `K$batches`: for each lease its events, under its name, and its status, under its name and a colon.
-- `K$scheduled`: the events that wait for a time, sorted by it: `attempt sent member`.
+- `K$scheduled`: the events that wait for a time, sorted by it: `attempt sent member`. For an event that was sent with a
+  delay, `sent` is when it is due; it then goes to K, where every reader finds it. A retry does not.
+- `K$paused`: is there while the channel is paused.
 - `K$dead`: the dead letters, a stream.
 - `K$leases`, `K$leased`: leases of version 0.1, which `TAKE` takes over as they run out.
 
@@ -21,6 +23,9 @@ each, and a list of their attempts, or 0 when each is at its first. These never 
 When a lease has run out, its events are moved to leases of their own, with names that no holder knows, and then taken
 alone, as suspects. Whoever comes too late has a ticket that is no longer there: it changes nothing. What was delivered
 before never goes back to K, where it would expire and lose count of its attempts.
+
+`SEND` and `SCHEDULE` name one key: while a slot of a Cluster moves, a node refuses a script with several keys. The number
+of events under the other key counts if the node can tell it.
 
 `allow-oom`: a server that is out of memory still lets events out, given back and settled.
 """
@@ -175,12 +180,51 @@ class Script:
 #: score and member of each. How many were added, the first ones; none when there is too little room.
 SEND = Script(f"""#!lua
 {_NOW}{_EXPIRE}{_ADD}
-local room = ARGV[3] - redis.call('ZCARD', KEYS[1])
+local scheduled = redis.pcall('ZCARD', KEYS[1] .. '$scheduled')
+local room = ARGV[3] - redis.call('ZCARD', KEYS[1]) - (tonumber(scheduled) or 0)
 if room < tonumber(ARGV[4]) then return 0 end
 local added = math.min(room, (#ARGV - 4) / 2)
 for i = 5, 3 + 2 * added, 2 do add(ARGV[i], ARGV[i + 1]) end
 if ARGV[2] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[2]) else redis.call('PERSIST', KEYS[1]) end
 return added
+""")
+
+#: K$scheduled; capacity, seconds until the events are due, then their members. Whether there was room; without it none
+#: was added.
+SCHEDULE = Script(f"""#!lua
+{_NOW}
+local waiting = redis.pcall('ZCARD', string.sub(KEYS[1], 1, -#'$scheduled' - 1))
+local room = ARGV[1] - redis.call('ZCARD', KEYS[1]) - (tonumber(waiting) or 0)
+if room < #ARGV - 2 then return 0 end
+local due = string.format('%.17g', now + ARGV[2])
+for i = 3, #ARGV do redis.call('ZADD', KEYS[1], due, '1 ' .. due .. ' ' .. ARGV[i]) end
+return 1
+""")
+
+#: K, K$scheduled and K$paused of each of several channels; for each the seconds to live of K, or ''. Moves events that
+#: are due to K, retries too: nobody takes from these channels under a lease. For each channel in how many seconds the
+#: next event is due, or '', and whether it is paused.
+MOVE_DUE = Script(f"""#!lua flags=allow-oom
+{_NOW}
+local found = {{}}
+for i = 1, #KEYS, 3 do
+    local ttl = ARGV[(i + 2) / 3]
+    local due = redis.pcall('ZRANGE', KEYS[i + 1], '-inf', string.format('%.17g', now), 'BYSCORE', 'LIMIT', 0, 1000)
+    if due.err then due = {{}} end
+    for _, entry in ipairs(due) do
+        local member = string.match(entry, '^%d+ %S+ (.*)$')
+        redis.call('ZADD', KEYS[i], redis.call('ZSCORE', KEYS[i + 1], entry), member)
+        redis.call('ZREM', KEYS[i + 1], entry)
+    end
+    if #due > 0 then
+        if ttl ~= '' then redis.call('EXPIRE', KEYS[i], ttl) else redis.call('PERSIST', KEYS[i]) end
+    end
+    local next = redis.pcall('ZRANGE', KEYS[i + 1], 0, 0, 'WITHSCORES')
+    found[#found + 1] = {{
+        next[2] and string.format('%.6f', math.max(0, next[2] - now)) or '', redis.call('EXISTS', KEYS[i + 2]),
+    }}
+end
+return found
 """)
 
 #: K; seconds to live or '', then score and member of each.
@@ -198,8 +242,9 @@ redis.call('DEL', KEYS[2])
 return redis.call('EXISTS', unpack(KEYS, 3))
 """)
 
-#: K, K$until, K$batches, K$scheduled, K$leases, K$leased; seconds after which events expire or '', limit, seconds of
-#: the lease or '' for good, ticket. Under a lease a suspect is taken alone. The reply has:
+#: K, K$until, K$batches, K$scheduled, K$paused, K$leases, K$leased; seconds after which events expire or '', limit,
+#: seconds of the lease or '' for good, ticket, seconds to live of K or ''. Under a lease a suspect is taken alone. The
+#: reply has:
 #:
 #: - the events, member and time of sending of each, and their attempts, or 0;
 #: - the crashes of a suspect, or -1;
@@ -214,6 +259,7 @@ local function expire() {_EXPIRE} end
 local largest = {_LARGEST}
 """
     """
+if redis.call('EXISTS', KEYS[5]) == 1 then return {{}, 0, -1, '', 0, 0} end
 local limit, secs, ticket = tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local repaired, lost, named = redis.call('PERSIST', UNTIL) + redis.call('PERSIST', BATCHES), 0, 0
 local function new_name()
@@ -243,10 +289,10 @@ local function repair_all()
 end
 if 2 * redis.call('ZCARD', UNTIL) ~= redis.call('HLEN', BATCHES) then repair_all() end
 -- Leases of version 0.1 that have run out.
-if redis.call('EXISTS', KEYS[5]) == 1 then
-    local old = redis.call('ZRANGE', KEYS[5], '-inf', at(now), 'BYSCORE', 'WITHSCORES')
+if redis.call('EXISTS', KEYS[6]) == 1 then
+    local old = redis.call('ZRANGE', KEYS[6], '-inf', at(now), 'BYSCORE', 'WITHSCORES')
     for i = 1, #old, 2 do
-        local note = redis.call('HGET', KEYS[6], old[i]) or ''
+        local note = redis.call('HGET', KEYS[7], old[i]) or ''
         local attempt, holder, sent = string.match(note, '^(%d+) (%S+) (-?%d[%d.e+-]*)$')
         if not (attempt and #attempt < 10 and tonumber(sent)) then attempt, holder, sent = 1, '', at(now) end
         if holder == '-' then
@@ -254,8 +300,8 @@ if redis.call('EXISTS', KEYS[5]) == 1 then
         else
             write_one(new_name(), tonumber(old[i + 1]), {old[i], sent, tonumber(attempt)}, 0, '-')
         end
-        redis.call('ZREM', KEYS[5], old[i])
-        redis.call('HDEL', KEYS[6], old[i])
+        redis.call('ZREM', KEYS[6], old[i])
+        redis.call('HDEL', KEYS[7], old[i])
     end
 end
 local function first_suspect()
@@ -301,7 +347,12 @@ local before = at(suspect and math.min(now, suspect.ends) or now)
 local due = redis.call('ZRANGE', KEYS[4], '-inf', before, 'BYSCORE', 'LIMIT', 0, limit - #attempts)
 for _, entry in ipairs(due) do
     local attempt, sent, member = string.match(entry, '^(%d+) (%S+) (.*)$')
-    add({member, sent, tonumber(attempt)})
+    if attempt == '1' then
+        redis.call('ZADD', KEYS[1], sent, member)
+        if ARGV[5] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[5]) else redis.call('PERSIST', KEYS[1]) end
+    else
+        add({member, sent, tonumber(attempt)})
+    end
     redis.call('ZREM', KEYS[4], entry)
 end
 local crashes = -1
@@ -327,7 +378,7 @@ end
 if not is_again then attempts = 0 end
 if secs ~= '' and crashes < 0 and #events > 0 then write(ticket, now + secs, events, attempts, 0, '-') end
 local next = nil
-for _, key in ipairs({UNTIL, KEYS[4], KEYS[5]}) do
+for _, key in ipairs({UNTIL, KEYS[4], KEYS[6]}) do
     local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
     if first[2] then next = math.min(next or math.huge, first[2]) end
 end
@@ -335,15 +386,18 @@ return {events, attempts, crashes, next and string.format('%.6f', next - now) or
 """
 )
 
-#: K, K$until, K$scheduled and K$leases of each of several channels. For each 1 if a `TAKE` is worth while, else 0.
+#: K, K$until, K$scheduled, K$paused and K$leases of each of several channels. For each 1 if a `TAKE` is worth while.
 FIND = Script("""#!lua flags=no-writes
 local time = redis.call('TIME')
 local now = string.format('%.17g', time[1] + time[2] / 1e6)
 local found = {}
-for i = 1, #KEYS, 4 do
+for i = 1, #KEYS, 5 do
     -- If a key cannot be read, `TAKE` says why.
     local nothing = redis.pcall('EXISTS', KEYS[i]) == 0
-    for j = i + 1, i + 3 do nothing = nothing and redis.pcall('ZCOUNT', KEYS[j], '-inf', now) == 0 end
+    for _, j in ipairs({i + 1, i + 2, i + 4}) do
+        nothing = nothing and redis.pcall('ZCOUNT', KEYS[j], '-inf', now) == 0
+    end
+    nothing = nothing or redis.pcall('EXISTS', KEYS[i + 3]) == 1
     found[#found + 1] = nothing and 0 or 1
 end
 return found
@@ -439,13 +493,13 @@ each_part(first, end_all, end_some)
 return before + added - redis.call('XLEN', KEYS[1])
 """)
 
-#: K, K$dead; as SEND, and the letter's id as the last. -1 when there is no such letter.
+#: K, K$dead, K$scheduled; as SEND, and the letter's id as the last. -1 when there is no such letter.
 REPLAY = Script(f"""#!lua
 {_NOW}{_ADD}
 local id = ARGV[#ARGV]
 if #redis.call('XRANGE', KEYS[2], id, id) == 0 then return -1 end
 {_EXPIRE}
-if redis.call('ZCARD', KEYS[1]) + 1 > tonumber(ARGV[3]) then return 0 end
+if redis.call('ZCARD', KEYS[1]) + redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[3]) then return 0 end
 add(ARGV[5], ARGV[6])
 if ARGV[2] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[2]) else redis.call('PERSIST', KEYS[1]) end
 redis.call('XDEL', KEYS[2], id)

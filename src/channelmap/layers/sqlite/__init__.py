@@ -11,13 +11,14 @@ import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
-from channelmap.layer import ChannelLayer, DeadLetter, Delivery
+from channelmap.layer import ChannelLayer, DeadLetter, Delivery, seconds_until
 from channelmap.layers.batches import Batch, note_ended, parts_of
 from channelmap.layers.ids import new_id
 from channelmap.layers.naming import layer_name
@@ -61,7 +62,9 @@ class SQLiteChannelLayer(ChannelLayer):
         self._ringer = Ringer(path)
         self._bells = Doorbells(path, layer_name(url), partial(self._connections.run_now, queue.occupied))
 
-    async def send(self, channel: str, event: Event) -> str:
+    async def send(self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None) -> str:
+        if delay is not None or at is not None:
+            return (await self.send_many(channel, [event], delay=delay, at=at))[0]
         limits = self.limits_of(channel)
         self.require_valid_event(event)
         event_id, body = new_id(), pack(channel, event)
@@ -74,27 +77,36 @@ class SQLiteChannelLayer(ChannelLayer):
         self._ringer.ring(channel)
         return event_id.hex()
 
-    def send_sync(self, channel: str, event: Event) -> str:
-        limits = self.limits_of(channel)
+    def send_sync(self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None) -> str:
+        wait, limits = seconds_until(delay, at), self.limits_of(channel)
         self.require_valid_event(event)
         connections = self._durable if limits.durable else self._connections
-        event_id = new_id()
-        if not connections.run_sync(queue.append, channel, event_id, pack(channel, event), limits):
+        event_id, body = new_id(), pack(channel, event)
+        if wait is None:
+            fits = connections.run_sync(queue.append, channel, event_id, body, limits)
+        else:
+            fits = connections.run_sync(queue.schedule, channel, [(event_id, body)], limits, wait)
+        if not fits:
             raise ChannelFull(self.url, channel, limits.capacity)
         self._ringer.ring(channel)
         return event_id.hex()
 
-    async def send_many(self, channel: str, events: Sequence[Event]) -> list[str]:
-        limits = self.limits_of(channel)
+    async def send_many(
+        self, channel: str, events: Sequence[Event], *, delay: float | None = None, at: datetime | None = None
+    ) -> list[str]:
+        wait, limits = seconds_until(delay, at), self.limits_of(channel)
         for event in events:
             self.require_valid_event(event)
         packed = [(new_id(), pack(channel, event)) for event in events]
         if limits.durable:
-            fits = await self._send_durably(queue.Sent(channel, packed, limits))
+            fits = await self._send_durably(queue.Sent(channel, packed, limits, wait))
+        elif wait is not None:
+            fits = await self._connections.run(queue.schedule, channel, packed, limits, wait)
         else:
             fits = await self._connections.run(queue.append_all, channel, packed, limits)
         if not fits:
             raise ChannelFull(self.url, channel, limits.capacity, len(packed))
+        # A worker that waits has to wait for a scheduled event now.
         self._ringer.ring(channel)
         return [event_id.hex() for event_id, _ in packed]
 
@@ -196,6 +208,18 @@ class SQLiteChannelLayer(ChannelLayer):
         note_ended(deliveries)
         self._warn_of_lost_letters(dropped)
 
+    async def pause(self, channel: str) -> None:
+        self.require_valid_channel_name(channel)
+        await self._connections.run(queue.pause, channel)
+
+    async def resume(self, channel: str) -> None:
+        self.require_valid_channel_name(channel)
+        await self._connections.run(queue.resume, channel)
+        self._ringer.ring(channel)
+
+    async def is_paused(self, channel: str) -> bool:
+        return await self._readers.run(queue.is_paused, channel)
+
     async def waiting(self, channel: str) -> int:
         return await self._readers.run(queue.count, channel)
 
@@ -204,11 +228,13 @@ class SQLiteChannelLayer(ChannelLayer):
         if "!" in channel:
             return
         for read in (leases.read_leased, leases.read_scheduled, partial(queue.read, expiry=expiry)):
-            rows, after = await self._readers.run(read, channel, -sys.maxsize, _LOOK_BATCH)
-            while rows:
-                for delivery in _deliveries(channel, leases.Taken(rows)):
+            shown = await self._readers.run(read, channel, -sys.maxsize, _LOOK_BATCH)
+            while shown.rows:
+                deliveries = _deliveries(channel, leases.Taken([*shown.rows]))
+                for delivery, due in itertools.zip_longest(deliveries, shown.due):
+                    delivery.due = due
                     yield delivery
-                rows, after = await self._readers.run(read, channel, after, _LOOK_BATCH)
+                shown = await self._readers.run(read, channel, shown.after, _LOOK_BATCH)
 
     async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
         return await self._readers.run(letters.read_all, channel)

@@ -21,24 +21,29 @@ from channelmap.layer import Delivery
 from channelmap.layers.batches import Batch, Part, parts_of
 from channelmap.layers.packing import pack_rows, unpack_rows
 from channelmap.layers.sqlite.clock import Database
-from channelmap.layers.sqlite.queue import Row, prepend, remove_front, transaction
+from channelmap.layers.sqlite.queue import Row, Shown, move_due, prepend, remove_front, transaction
 from channelmap.terms import Limits
 
 #: Bytes that the events of one lease have at most, except for a single event.
 _LARGEST = 64 << 20
+#: Scheduled events that one take moves to the queue at most.
+_MOST_MOVED = 1_000
 
 _LOOK = """
 SELECT EXISTS (SELECT 1 FROM waiting WHERE channel = ?),
     (SELECT min(until) FROM leased WHERE channel = ?),
-    (SELECT min(due) FROM scheduled WHERE channel = ?)
+    (SELECT min(due) FROM scheduled WHERE channel = ?),
+    EXISTS (SELECT 1 FROM paused WHERE channel = ?)
 """
 _ADD_LEASE = "INSERT INTO leased (channel, taken, until, count, events, crashes) VALUES (?, ?, ?, ?, ?, ?)"
 _FIRST_OVERDUE = """
 SELECT id, until, count, events, state, crashes FROM leased WHERE channel = ? AND until <= ? ORDER BY until, id LIMIT 1
 """
 _DUE = """
-SELECT id, sent, attempt, event_id, body FROM scheduled WHERE channel = ? AND due <= ? ORDER BY due, id LIMIT ?
+SELECT id, sent, attempt, event_id, body FROM scheduled
+WHERE channel = ? AND due <= ? AND attempt > 1 ORDER BY due, id LIMIT ?
 """
+_DUE_FIRST = "SELECT id FROM scheduled WHERE channel = ? AND due <= ? AND attempt = 1 ORDER BY due, id LIMIT ?"
 _MARKS = "SELECT count, marks FROM leased LEFT JOIN lease_progress ON lease = id WHERE id = ?"
 _MOVE = """
 INSERT INTO leased (channel, taken, until, count, events, crashes, batch, number)
@@ -56,7 +61,7 @@ SELECT id, events, marks FROM leased LEFT JOIN lease_progress ON lease = id
 WHERE +channel = ? AND id > ? ORDER BY id LIMIT 1
 """
 _READ_SCHEDULED = """
-SELECT id, sent + ?, attempt, event_id, body FROM scheduled WHERE +channel = ? AND id > ? ORDER BY id LIMIT ?
+SELECT id, sent + ?, attempt, event_id, body, due + ? FROM scheduled WHERE +channel = ? AND id > ? ORDER BY id LIMIT ?
 """
 
 
@@ -79,10 +84,10 @@ def take(db: Database, channel: str, limit: int, lease: float | None, limits: Li
     """Take up to `limit` events from the front; those that are delivered again come first."""
     while True:
         # Looking needs no lock: an idle worker holds nobody up.
-        waiting, *times = db.execute(_LOOK, (channel, channel, channel)).fetchone()
+        waiting, *times, paused = db.execute(_LOOK, (channel, channel, channel, channel)).fetchone()
         due = min((time for time in times if time is not None), default=math.inf) - db.now
-        if not waiting and due > 0:
-            return Taken([], due=None if due == math.inf else due)
+        if paused or (not waiting and due > 0):
+            return Taken([], due=None if paused or due == math.inf else due)
         with transaction(db):
             take_now = _take_due if due <= 0 else _take_front
             taken = take_now(db, channel, limit, lease, limits)
@@ -107,13 +112,14 @@ def _take_front(db: Database, channel: str, limit: int, lease: float | None, lim
 def _take_due(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
     """Take what is delivered again, and then from the front; under a lease a suspect is taken alone."""
     rows: list[Row] = []
+    move_due(db, [id_ for (id_,) in db.execute(_DUE_FIRST, (channel, db.now, _MOST_MOVED))])
     suspect = _first_suspect(db, channel)
     if lease is None:
         while suspect is not None and len(rows) < limit:
             rows.append(suspect.row)
             db.execute("DELETE FROM leased WHERE id = ?", (suspect.lease,))
             suspect = _first_suspect(db, channel)
-    rows += _take_scheduled(db, channel, limit - len(rows), suspect.until if suspect else math.inf)
+    rows += _take_retries(db, channel, limit - len(rows), suspect.until if suspect else math.inf)
     if suspect is not None and not rows:
         db.execute("DELETE FROM leased WHERE id = ?", (suspect.lease,))
         return _leased(db, channel, [suspect.row], lease, suspect.crashes)
@@ -122,8 +128,8 @@ def _take_due(db: Database, channel: str, limit: int, lease: float | None, limit
     return _leased(db, channel, rows, lease) if rows else Taken([])
 
 
-def _take_scheduled(db: Database, channel: str, limit: int, before: float) -> list[Row]:
-    """Remove up to `limit` events that are due, and were so before a time of the file."""
+def _take_retries(db: Database, channel: str, limit: int, before: float) -> list[Row]:
+    """Remove up to `limit` retries that are due, and were so before a time of the file."""
     rows: list[Row] = db.execute(_DUE, (channel, min(db.now, before), limit)).fetchall()
     db.executemany("DELETE FROM scheduled WHERE id = ?", [(row[0],) for row in rows])
     return rows
@@ -298,22 +304,20 @@ def give_back(db: Database, deliveries: Sequence[Delivery]) -> None:
                 prepend(db, delivery.channel, held)
 
 
-def read_leased(db: Database, channel: str, after: int, limit: int) -> tuple[list[Row], int]:  # noqa: ARG001  (as others)
-    """Read the events of the first lease with an id above `after`, and return that id, too; nothing changes.
-
-    They were sent at a time of the wall clock.
-    """
+def read_leased(db: Database, channel: str, after: int, limit: int) -> Shown:  # noqa: ARG001  (as the other readers)
+    """Read the events of the first lease with an id above `after`."""
     while found := db.execute(_READ_LEASED, (channel, after)).fetchone():
         after, events, marks = found
         rows = unpack_rows(events)
         held = [row for row, mark in zip(rows, marks or "1" * len(rows), strict=True) if mark == "1"]
         if held:
             ahead = db.ahead()
-            return [(row[0], row[1] + ahead, *row[2:]) for row in held], after
-    return [], after
+            return Shown([(row[0], row[1] + ahead, *row[2:]) for row in held], after)
+    return Shown([], after)
 
 
-def read_scheduled(db: Database, channel: str, after: int, limit: int) -> tuple[list[Row], int]:
-    """Read up to `limit` events that wait for a time, those with ids above `after`; as `read_leased`."""
-    rows: list[Row] = db.execute(_READ_SCHEDULED, (db.ahead(), channel, after, limit)).fetchall()
-    return rows, rows[-1][0] if rows else after
+def read_scheduled(db: Database, channel: str, after: int, limit: int) -> Shown:
+    """Read up to `limit` scheduled events, those with ids above `after`."""
+    ahead = db.ahead()
+    found = db.execute(_READ_SCHEDULED, (ahead, ahead, channel, after, limit)).fetchall()
+    return Shown([row[:-1] for row in found], found[-1][0] if found else after, [row[-1] for row in found])

@@ -16,16 +16,27 @@ from channelmap.layers.ids import new_id
 from channelmap.layers.sqlite.clock import Database
 from channelmap.terms import Limits
 
-# On a full channel the subquery yields the last position once more, and a row that exists is ignored: rowcount 0.
+# On a full channel the subquery yields the last position once more, or none at all when all events are scheduled. A row
+# that exists, or has no position, is ignored: rowcount 0. Scheduled events take room.
 # VALUES with a subquery: INSERT ... SELECT from the table itself goes through a temporary one (+2 us of 17).
 # Placeholders are bound in their order, in all statements: numbered ones (?1) warn before Python 3.12.4.
 _APPEND = """
 INSERT OR IGNORE INTO waiting VALUES (?, ifnull((
     SELECT position + NOT EXISTS (
-        SELECT 1 FROM waiting WHERE channel = last.channel AND position = last.position - ? + 1
+        SELECT 1 FROM waiting WHERE channel = last.channel AND position <= last.position - ? + 1
+            + ifnull((SELECT events FROM scheduled_counts WHERE channel = last.channel), 0)
     )
     FROM waiting AS last WHERE channel = ? ORDER BY position DESC LIMIT 1
-), 1), ?, 1, ?, ?)
+), iif(? > ifnull((SELECT events FROM scheduled_counts WHERE channel = ?), 0), 1, NULL)), ?, 1, ?, ?)
+"""
+_SCHEDULE = "INSERT INTO scheduled (channel, due, sent, attempt, event_id, body) VALUES (?, ?, ?, 1, ?, ?)"
+_SCHEDULED_COUNT = "SELECT ifnull((SELECT events FROM scheduled_counts WHERE channel = ?), 0)"
+# Whatever the capacity: it had its room before.
+_MOVE_DUE = """
+INSERT INTO waiting
+SELECT channel, ifnull((SELECT max(position) FROM waiting WHERE channel = scheduled.channel), 0) + 1,
+    sent, attempt, event_id, body
+FROM scheduled WHERE id = ?
 """
 _PREPEND = """
 INSERT INTO waiting VALUES (?, ifnull((SELECT min(position) FROM waiting WHERE channel = ?), 1) - 1, ?, ?, ?, ?)
@@ -73,11 +84,23 @@ Row = tuple[int, float, int, bytes, bytes]
 
 
 class Sent(NamedTuple):
-    """Events that are sent to a channel together, each with its id and body."""
+    """Events that are sent to a channel together, each with its id and body, and the delay of all of them."""
 
     channel: str
     events: Sequence[tuple[bytes, bytes]]
     limits: Limits
+    delay: float | None = None
+
+
+class Shown(NamedTuple):
+    """Events that are read and stay where they are: the id or position after which to read on, and when each is due.
+
+    The events were sent at times of the wall clock, and scheduled ones are due at such times.
+    """
+
+    rows: Sequence[Row]
+    after: int
+    due: Sequence[float] = ()
 
 
 class transaction:  # noqa: N801  (reads as the statement that it is; a generator would cost 1 us more)
@@ -103,10 +126,14 @@ class transaction:  # noqa: N801  (reads as the statement that it is; a generato
 
 def append(db: Database, channel: str, event_id: bytes, body: bytes, limits: Limits) -> bool:
     """Put one event at the end; False when the channel is full."""
-    values = (channel, limits.capacity, channel, db.now, event_id, body)
+    values = _values(channel, limits, db.now, event_id, body)
     if db.execute(_APPEND, values).rowcount:
         return True
     return expire(db, channel, limits) > 0 and db.execute(_APPEND, values).rowcount > 0
+
+
+def _values(channel: str, limits: Limits, now: float, event_id: bytes, body: bytes) -> tuple[object, ...]:
+    return channel, limits.capacity, channel, limits.capacity, channel, now, event_id, body
 
 
 def append_each(db: Database, sends: Sequence[Sent]) -> list[bool]:
@@ -115,7 +142,11 @@ def append_each(db: Database, sends: Sequence[Sent]) -> list[bool]:
         return [_append_or_undo(db, *sent) for sent in sends]
 
 
-def _append_or_undo(db: Database, channel: str, events: Sequence[tuple[bytes, bytes]], limits: Limits) -> bool:
+def _append_or_undo(
+    db: Database, channel: str, events: Sequence[tuple[bytes, bytes]], limits: Limits, delay: float | None
+) -> bool:
+    if delay is not None:
+        return _schedule(db, channel, events, limits, delay)
     if len(events) == 1:
         return append(db, channel, *events[0], limits)
     db.execute("SAVEPOINT send")
@@ -131,11 +162,34 @@ def append_all(db: Database, channel: str, events: Sequence[tuple[bytes, bytes]]
     with transaction(db):
         expire(db, channel, limits)
         now = db.now
-        values = [(channel, limits.capacity, channel, now, *event) for event in events]
+        values = [_values(channel, limits, now, *event) for event in events]
         fits = db.executemany(_APPEND, values).rowcount == len(events)
         if not fits:
             db.execute("ROLLBACK")
     return fits
+
+
+def schedule(db: Database, channel: str, events: Sequence[tuple[bytes, bytes]], limits: Limits, delay: float) -> bool:
+    """Let all of them come to the end of the channel `delay` seconds from now; or none, and return False."""
+    with transaction(db):
+        return _schedule(db, channel, events, limits, delay)
+
+
+def _schedule(db: Database, channel: str, events: Sequence[tuple[bytes, bytes]], limits: Limits, delay: float) -> bool:
+    expire(db, channel, limits)
+    there = count(db, channel) + int(db.execute(_SCHEDULED_COUNT, (channel,)).fetchone()[0])
+    due = db.now + delay
+    if there + len(events) <= limits.capacity:
+        db.executemany(_SCHEDULE, [(channel, due, due, *event) for event in events])
+        return True
+    return False
+
+
+def move_due(db: Database, scheduled: Sequence[int]) -> None:
+    """Move scheduled events to the ends of their channels."""
+    ids = [(one,) for one in scheduled]
+    db.executemany(_MOVE_DUE, ids)
+    db.executemany("DELETE FROM scheduled WHERE id = ?", ids)
 
 
 def expire(db: Database, channel: str, limits: Limits) -> int:
@@ -164,8 +218,9 @@ def remove_front(db: Database, channel: str, limit: int, limits: Limits) -> list
     expire(db, channel, limits)
     # SELECT and DELETE of the prefix: DELETE ... RETURNING costs twice as much per event.
     rows: list[Row] = db.execute(
-        "SELECT position, sent, attempt, event_id, body FROM waiting WHERE channel = ? ORDER BY position LIMIT ?",
-        (channel, limit),
+        "SELECT position, sent, attempt, event_id, body FROM waiting WHERE channel = ? "
+        "AND NOT EXISTS (SELECT 1 FROM paused WHERE channel = ?) ORDER BY position LIMIT ?",
+        (channel, channel, limit),
     ).fetchall()
     if rows:
         db.execute("DELETE FROM waiting WHERE channel = ? AND position <= ?", (channel, rows[-1][0]))
@@ -186,14 +241,26 @@ def count(db: Database, channel: str) -> int:
     return int(db.execute(_COUNT, (channel, channel)).fetchone()[0])
 
 
-def read(db: Database, channel: str, after: int, limit: int, expiry: float | None) -> tuple[list[Row], int]:
-    """Read up to `limit` events that wait, those with positions above `after` and not older than `expiry`.
-
-    Nothing changes. They were sent at a time of the wall clock. The last position is returned, too.
-    """
+def read(db: Database, channel: str, after: int, limit: int, expiry: float | None) -> Shown:
+    """Read up to `limit` events that wait, those with positions above `after` and not older than `expiry`."""
     oldest = -math.inf if expiry is None else db.now - expiry
     rows = db.execute(_READ, (db.ahead(), channel, after, oldest, limit)).fetchall()
-    return rows, rows[-1][0] if rows else after
+    return Shown(rows, rows[-1][0] if rows else after)
+
+
+def pause(db: Database, channel: str) -> None:
+    """Let nothing be taken from the channel."""
+    db.execute("INSERT OR IGNORE INTO paused VALUES (?)", (channel,))
+
+
+def resume(db: Database, channel: str) -> None:
+    """End a pause."""
+    db.execute("DELETE FROM paused WHERE channel = ?", (channel,))
+
+
+def is_paused(db: Database, channel: str) -> bool:
+    """Return whether the channel is paused."""
+    return db.execute("SELECT 1 FROM paused WHERE channel = ?", (channel,)).fetchone() is not None
 
 
 def join(db: Database, group: str, channel: str) -> None:
@@ -224,5 +291,5 @@ def append_to_group(
 def clear(db: Database) -> None:
     """Delete everything."""
     with transaction(db):
-        for table in ("waiting", "leased", "lease_progress", "scheduled", "members", "dead_letters"):
+        for table in ("waiting", "leased", "lease_progress", "scheduled", "paused", "members", "dead_letters"):
             db.execute(f"DELETE FROM {table}")  # noqa: S608  (the names above)

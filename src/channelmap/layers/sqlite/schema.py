@@ -9,7 +9,7 @@ VERSION = 4
 
 _CLOCK = "CREATE TABLE clock (id INTEGER PRIMARY KEY, boot TEXT, offset REAL, ahead REAL);"
 
-# The number of dead letters per channel. Triggers keep it, so that older processes with an open connection keep it too.
+# The number of dead letters of each channel, which triggers keep.
 _COUNTS = """
 CREATE TABLE dead_letter_counts (channel TEXT PRIMARY KEY, letters INTEGER) WITHOUT ROWID;
 INSERT INTO dead_letter_counts SELECT channel, count(*) FROM dead_letters GROUP BY channel;
@@ -41,6 +41,14 @@ CREATE TABLE scheduled (
     channel TEXT, due REAL, sent REAL, attempt INTEGER, event_id BLOB, body BLOB
 );
 CREATE INDEX scheduled_by_channel ON scheduled (channel, due);
+CREATE TABLE paused (channel TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE scheduled_counts (channel TEXT PRIMARY KEY, events INTEGER) WITHOUT ROWID;
+CREATE TRIGGER event_scheduled AFTER INSERT ON scheduled BEGIN
+    INSERT INTO scheduled_counts VALUES (new.channel, 1) ON CONFLICT DO UPDATE SET events = events + 1;
+END;
+CREATE TRIGGER event_unscheduled AFTER DELETE ON scheduled BEGIN
+    UPDATE scheduled_counts SET events = events - 1 WHERE channel = old.channel;
+END;
 """
 
 # Events of 0.1 get ids. A lease of 0.1 is one of a single event.
@@ -90,6 +98,7 @@ SELECT id, channel, sent AS taken, until, 1 AS count, packed(0, sent, attempt, x
 WHERE state IS NOT 'due';
 CREATE TEMP VIEW scheduled AS SELECT id, channel, until AS due, sent, attempt, x'' AS event_id, body FROM leases
 WHERE state IS 'due';
+CREATE TEMP VIEW paused AS SELECT '' AS channel WHERE 0;
 CREATE TEMP VIEW lease_progress AS SELECT 0 AS lease, '' AS marks WHERE 0;
 CREATE TEMP VIEW dead_letters AS SELECT *, NULL AS event_id FROM main.dead_letters;
 """
