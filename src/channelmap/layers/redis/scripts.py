@@ -24,8 +24,8 @@ When a lease has run out, its events are moved to leases of their own, with name
 alone, as suspects. Whoever comes too late has a ticket that is no longer there: it changes nothing. What was delivered
 before never goes back to K, where it would expire and lose count of its attempts.
 
-`SEND` and `SCHEDULE` name one key: while a slot of a Cluster moves, a node refuses a script with several keys. The number
-of events under the other key counts if the node can tell it.
+`SEND` and `SCHEDULE` name one key: while a slot of a Cluster moves, a node refuses a script with several keys. The
+number of events under the other key counts if the node can tell it.
 
 `allow-oom`: a server that is out of memory still lets events out, given back and settled.
 """
