@@ -435,14 +435,16 @@ class Cluster:
     def begin_move(self, key: str, to: Server) -> None:
         """Let the key's slot be on its way to another node, but not yet there."""
         slot, old = key_slot(key.encode()), self.node_of(key)
-        # While nodes disagree about the owner, a second move could leave the slot with two.
+        # While a node has not heard of the last move, a further one could leave the slot with two owners.
         wait_for(lambda: self._all_agree_that(old, slot), "the nodes' agreement on the owner of a slot")
         names = {node: node.client.execute_command("CLUSTER MYID") for node in (old, to)}
         to.client.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", names[old])
         old.client.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", names[to])
 
     def _all_agree_that(self, owner: Server, slot: int) -> bool:
-        """Whether each node says that this one has the slot."""
+        """Whether each node says that this one has the slot, and each has heard of the last move."""
+        if len({node.client.cluster("INFO")["cluster_current_epoch"] for node in self.nodes}) > 1:
+            return False
         ranges = [row for node in self.nodes for row in node.client.execute_command("CLUSTER SLOTS")]
         return [row[2][1] for row in ranges if row[0] <= slot <= row[1]] == [owner.port] * len(self.nodes)
 
