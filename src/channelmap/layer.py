@@ -69,7 +69,7 @@ class Delivery:
         ticket: what the layer needs to find it again; nobody else's business.
         suspect: a lease of this event ran out, and the event has not failed since; only for what is taken with a lease.
         crashes: how often in a row its last leases ran out after `begin`; 0 unless it is a suspect.
-        raw_id: the bytes of `id`.
+        raw_id: `id` as the layer keeps it: bytes, or a number; empty or 0 when there is none.
         number: which of the events of its lease it is; like the ticket, nobody else's business.
         due: only for what `look` shows: when a scheduled event is delivered, in seconds since the epoch.
 
@@ -85,14 +85,14 @@ class Delivery:
     encrypted: bool = False
     suspect: bool = False
     crashes: int = 0
-    raw_id: bytes = b""
+    raw_id: bytes | int = 0
     number: int = 0
     due: float | None = None
 
     @property
     def id(self) -> str:
         """The event's id, in hexadecimal digits: from `send` on the same, however often the event is delivered."""
-        return self.raw_id.hex()
+        return shown_id(self.raw_id)
 
 
 #: Why an event is dead: refused by its schema; no such event type; not an event at all; its handler failed, or gave it
@@ -453,6 +453,13 @@ class ChannelLayer(ABC):
             raise AssertionError("message is not a dict")  # noqa: TRY004  (Channels' error)
         if "__asgi_channel__" in event:
             raise AssertionError("the key '__asgi_channel__' is reserved")
+
+
+def shown_id(raw_id: bytes | int) -> str:
+    """Return an event's id as senders, handlers and operators see it: hexadecimal digits, or nothing for none."""
+    if isinstance(raw_id, bytes):
+        return raw_id.hex()
+    return f"{raw_id:016x}" if raw_id else ""
 
 
 def seconds_until(delay: float | None, at: datetime | None) -> float | None:

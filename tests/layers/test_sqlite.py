@@ -49,7 +49,7 @@ class OnAFile(Suite):
 
     def commit_without_a_ring(self) -> None:
         db = sqlite3.connect(self.file)
-        db.execute("INSERT INTO waiting VALUES ('jobs', 1, 0.0, 1, x'01', ?)", (pack("jobs", event(1)),))
+        db.execute("INSERT INTO waiting VALUES ('jobs', 1, 0.0, 1, 7, ?)", (pack("jobs", event(1)),))
         db.commit()
         db.close()
 
@@ -417,7 +417,7 @@ class TestDoorbell(OnAFile):
             db = sqlite3.connect(self.file)
             (now,) = db.execute("SELECT sent FROM waiting").fetchone()
             lease = "INSERT INTO leased (channel, until, count, events, crashes) VALUES ('jobs', ?, 1, ?, 0)"
-            db.execute(lease, (now + 0.3, pack_rows([(1, 0.0, 1, b"id", pack("jobs", event(1)))])))
+            db.execute(lease, (now + 0.3, pack_rows([(0.0, 1, 7, pack("jobs", event(1)))])))
             db.commit()
             db.close()
 

@@ -1,21 +1,23 @@
-"""Ids of events: 12 bytes, shown as 24 hexadecimal digits."""
+"""Ids of events for layers whose servers have none: numbers of 63 bits, shown as 16 hexadecimal digits."""
 
 import itertools
-import os
+import secrets
+from os import register_at_fork
 
-LENGTH = 12
+_BITS = 63
 
 
-def new_id() -> bytes:
-    """Return an id that no other event has: each process counts from a random number of 95 bits."""
-    return next(_numbers).to_bytes(LENGTH, "big")
+def new_id() -> int:
+    """Return an id that no other event has: each process counts from a number that it draws."""
+    return next(_numbers)
 
 
 def _start() -> None:
     global _numbers  # noqa: PLW0603  (a child that a fork made needs numbers of its own)
-    _numbers = itertools.count(int.from_bytes(os.urandom(LENGTH), "big") >> 1)
+    # One bit less: there is room to count.
+    _numbers = itertools.count(secrets.randbits(_BITS - 1) + 1)
 
 
 _numbers: "itertools.count[int]"
 _start()
-os.register_at_fork(after_in_child=_start)
+register_at_fork(after_in_child=_start)

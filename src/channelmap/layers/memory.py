@@ -19,7 +19,7 @@ from typing import Any
 
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
-from channelmap.layer import ChannelLayer, DeadLetter, Delivery, seconds_until
+from channelmap.layer import ChannelLayer, DeadLetter, Delivery, seconds_until, shown_id
 from channelmap.layers.ids import new_id
 from channelmap.layers.packing import pack, unpack
 
@@ -30,7 +30,7 @@ _Waiter = asyncio.Future[None]
 class _Item:
     """An event; `since` is when it was sent by the monotonic clock, since the wall clock may be set."""
 
-    id: bytes
+    id: int
     sent: float
     since: float
     body: bytes
@@ -100,9 +100,9 @@ class MemoryChannelLayer(ChannelLayer):
             self.require_valid_event(event)
         packed = [(new_id(), pack(channel, event)) for event in events]
         self._append(channel, packed, wait)
-        return [event_id.hex() for event_id, _ in packed]
+        return [shown_id(event_id) for event_id, _ in packed]
 
-    def _append(self, channel: str, events: Sequence[tuple[bytes, bytes]], wait: float | None = None) -> None:
+    def _append(self, channel: str, events: Sequence[tuple[int, bytes]], wait: float | None = None) -> None:
         capacity = self.limits_of(channel).capacity
         with self._lock:
             self._expire(channel)
@@ -254,7 +254,7 @@ class MemoryChannelLayer(ChannelLayer):
                     returned.setdefault(delivery.channel, []).append(held.item)
                 elif not isinstance(delivery.ticket, int):
                     since = time.monotonic() if delivery.ticket is None else delivery.ticket.since
-                    item = _Item(delivery.raw_id, delivery.sent, since, delivery.body, delivery.attempt)
+                    item = _Item(int(delivery.raw_id), delivery.sent, since, delivery.body, delivery.attempt)
                     returned.setdefault(delivery.channel, []).append(item)
             for channel, items in returned.items():
                 self._queues.setdefault(channel, deque()).extendleft(reversed(items))
@@ -340,7 +340,7 @@ class MemoryChannelLayer(ChannelLayer):
     async def replay(self, id: str) -> None:  # noqa: A002
         with self._lock:
             letter = self._letters[id]
-            event_id = bytes.fromhex(letter.event_id) or new_id()
+            event_id = int(letter.event_id or "0", 16) or new_id()
             self._append(letter.channel, [(event_id, letter.body)])
             del self._letters[id]
 

@@ -101,7 +101,7 @@ class Identity(Suite):
         async def scenario(layer: ChannelLayer) -> tuple[str, Delivery]:
             await layer.send("jobs", event(1))
             (delivery,) = await layer.take("jobs", 1)
-            delivery.raw_id = b""
+            delivery.raw_id = 0
             await layer.bury(delivery, letter_for(delivery, "failed", "it broke"))
             (letter,) = await layer.dead_letters("jobs")
             await layer.replay(letter.id)

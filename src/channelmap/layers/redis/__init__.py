@@ -20,7 +20,7 @@ from weakref import WeakSet
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerUnavailable
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery, seconds_until
-from channelmap.layers.batches import note_ended
+from channelmap.layers.batches import Batch, note_ended
 from channelmap.layers.redis import leases, looking
 from channelmap.layers.redis.codec import ADDRESS, Codec
 from channelmap.layers.redis.faults import CLOSED
@@ -243,18 +243,28 @@ class RedisChannelLayer(ChannelLayer):
                     self._adopted.add((place, key))
 
     def _deliveries(self, channel: str, taken: leases.Taken) -> list[Delivery]:
-        read, id_of, batch = self._codec.open, self._codec.id_of, taken.batch
-        deliveries = []
-        for number, (member, sent) in enumerate(taken.rows):
-            body, event, problem, encrypted = read(member)
-            delivery = Delivery(channel, event, body, sent, 1, problem, batch, encrypted, raw_id=id_of(member))
-            delivery.number = number
-            deliveries.append(delivery)
+        batch, rows = taken.batch, taken.rows
+        opened = self._codec.open_all([member for member, _ in rows])
+        if opened is None:
+            deliveries = [self._read(channel, member, sent, batch) for member, sent in rows]
+        else:
+            # The way of nearly all events.
+            deliveries = [
+                Delivery(channel, event, body, sent, 1, "", batch, False, False, 0, event_id)  # noqa: FBT003
+                for (event_id, event, body), (_, sent) in zip(opened, rows, strict=True)
+            ]
+        if batch is not None:
+            for number, delivery in enumerate(deliveries):
+                delivery.number = number
         for delivery, attempt in zip(deliveries, taken.attempts, strict=False):
             delivery.attempt = attempt
         if taken.crashes is not None:
             deliveries[0].suspect, deliveries[0].crashes = True, taken.crashes
         return deliveries
+
+    def _read(self, channel: str, member: bytes, sent: float, batch: Batch | None) -> Delivery:
+        body, event, problem, encrypted = self._codec.open(member)
+        return Delivery(channel, event, body, sent, 1, problem, batch, encrypted, raw_id=self._codec.id_of(member))
 
     # What becomes of deliveries.
 
@@ -292,7 +302,7 @@ class RedisChannelLayer(ChannelLayer):
         place, key = self._ring.destination(channel)
         for one in given:
             if one.ticket is None and id(one) not in self._returning:
-                member = b"" if "!" in channel else self._codec.member(one.body, one.raw_id)
+                member = b"" if "!" in channel else self._codec.member(one.body, bytes.fromhex(one.id))
                 self._returning[id(one)] = _Returning(one, place, key, member)
         missing: dict[tuple[Place, str], list[_Returning]] = {}
         for one in given:

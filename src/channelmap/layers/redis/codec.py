@@ -15,13 +15,12 @@ from typing import Any
 
 from channelmap.asgi import Event
 from channelmap.errors import EventRejected, Violation
-from channelmap.layers.ids import LENGTH
-from channelmap.layers.packing import pack, unpack
+from channelmap.layers.packing import pack, unpack, unpack_all
 
 #: The key under which a message carries the name of its private channel, or those of a group's members.
 ADDRESS = "__asgi_channel__"
-#: Random bytes that an id has at least.
-_SHORTEST_ID = 8
+#: Random bytes that an id has at least, and bytes of a digest in its place.
+_SHORTEST_ID, _DIGEST = 8, 12
 #: What an encrypted body begins with: version and time of a Fernet token, in base64. No event begins so.
 _TOKEN = b"gAAAAA"
 
@@ -101,7 +100,7 @@ class Codec:
         """Return the id of the event that a member carries: its random bytes, or a digest where they are too few."""
         if self._prefix_length >= _SHORTEST_ID:
             return member[: self._prefix_length]
-        return hashlib.sha256(member).digest()[:LENGTH]
+        return hashlib.sha256(member).digest()[:_DIGEST]
 
     def ids_of(self, stamped: Sequence[Any]) -> list[str]:
         """Return the ids of events that are sent, as senders see them; see `stamped`."""
@@ -124,6 +123,19 @@ class Codec:
         if event is None and self._fernet is None and body.startswith(_TOKEN):
             return body, None, "the bytes are encrypted, and this layer has no key", True
         return body, event, problem, False
+
+    def open_all(self, members: Sequence[bytes]) -> list[tuple[bytes, Event, bytes]] | None:
+        """Return id, event and body of each member, all at once; None when `open` must read each of them."""
+        length = self._prefix_length
+        if self._fernet is not None or self.body is not pack or length < _SHORTEST_ID:
+            return None
+        bodies = [member[length:] for member in members]
+        events = unpack_all(bodies)
+        if events is None:
+            return None
+        for event in events:
+            event.pop(ADDRESS, None)
+        return [(member[:length], event, body) for member, event, body in zip(members, events, bodies, strict=True)]
 
     def decrypted_body(self, body: bytes) -> bytes | None:
         """Decrypt a body that was kept as it lay in a queue, where it is encrypted; `None` when no key fits."""

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
-from channelmap.layer import ChannelLayer, DeadLetter, Delivery, seconds_until
+from channelmap.layer import ChannelLayer, DeadLetter, Delivery, seconds_until, shown_id
 from channelmap.layers.batches import Batch, note_ended, parts_of
 from channelmap.layers.ids import new_id
 from channelmap.layers.naming import layer_name
@@ -75,7 +75,7 @@ class SQLiteChannelLayer(ChannelLayer):
         if not fits:
             raise ChannelFull(self.url, channel, limits.capacity)
         self._ringer.ring(channel)
-        return event_id.hex()
+        return shown_id(event_id)
 
     def send_sync(self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None) -> str:
         wait, limits = seconds_until(delay, at), self.limits_of(channel)
@@ -89,7 +89,7 @@ class SQLiteChannelLayer(ChannelLayer):
         if not fits:
             raise ChannelFull(self.url, channel, limits.capacity)
         self._ringer.ring(channel)
-        return event_id.hex()
+        return shown_id(event_id)
 
     async def send_many(
         self, channel: str, events: Sequence[Event], *, delay: float | None = None, at: datetime | None = None
@@ -108,7 +108,7 @@ class SQLiteChannelLayer(ChannelLayer):
             raise ChannelFull(self.url, channel, limits.capacity, len(packed))
         # A worker that waits has to wait for a scheduled event now.
         self._ringer.ring(channel)
-        return [event_id.hex() for event_id, _ in packed]
+        return [shown_id(event_id) for event_id, _ in packed]
 
     async def _send_durably(self, sent: queue.Sent) -> bool:
         loop = asyncio.get_running_loop()
@@ -261,19 +261,19 @@ def _path_in(url: str) -> str:
 
 def _deliveries(channel: str, taken: leases.Taken) -> list[Delivery]:
     """Make deliveries of rows; the ticket is the lease, or, without one, when the file says that the event was sent."""
-    events, ahead = unpack_all([row[4] for row in taken.rows]), taken.ahead
+    events, ahead = unpack_all([row[3] for row in taken.rows]), taken.ahead
     if events is None:
-        read = [(row, *unpack(row[4])) for row in taken.rows]
+        read = [(row, *unpack(row[3])) for row in taken.rows]
         deliveries = [
             Delivery(channel, event, body, sent + ahead, attempt, problem, sent, raw_id=event_id)
-            for (_, sent, attempt, event_id, body), event, problem in read
+            for (sent, attempt, event_id, body), event, problem in read
         ]
     else:
         # The way of nearly all events: a third of what a worker does for one is done here.
         pairs = zip(taken.rows, events, strict=True)
         deliveries = [
             Delivery(channel, event, body, sent + ahead, attempt, "", sent, False, False, 0, event_id)  # noqa: FBT003
-            for (_, sent, attempt, event_id, body), event in pairs
+            for (sent, attempt, event_id, body), event in pairs
         ]
     if taken.lease is not None:
         batch = Batch(taken.lease, len(deliveries))

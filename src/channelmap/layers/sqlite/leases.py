@@ -40,7 +40,7 @@ _FIRST_OVERDUE = """
 SELECT id, until, count, events, state, crashes FROM leased WHERE channel = ? AND until <= ? ORDER BY until, id LIMIT 1
 """
 _DUE = """
-SELECT id, sent, attempt, event_id, body FROM scheduled
+SELECT sent, attempt, event_id, body, id FROM scheduled
 WHERE channel = ? AND due <= ? AND attempt > 1 ORDER BY due, id LIMIT ?
 """
 _DUE_FIRST = "SELECT id FROM scheduled WHERE channel = ? AND due <= ? AND attempt = 1 ORDER BY due, id LIMIT ?"
@@ -61,7 +61,7 @@ SELECT id, events, marks FROM leased LEFT JOIN lease_progress ON lease = id
 WHERE +channel = ? AND id > ? ORDER BY id LIMIT 1
 """
 _READ_SCHEDULED = """
-SELECT id, sent + ?, attempt, event_id, body, due + ? FROM scheduled WHERE +channel = ? AND id > ? ORDER BY id LIMIT ?
+SELECT sent + ?, attempt, event_id, body, id, due + ? FROM scheduled WHERE +channel = ? AND id > ? ORDER BY id LIMIT ?
 """
 
 
@@ -130,9 +130,9 @@ def _take_due(db: Database, channel: str, limit: int, lease: float | None, limit
 
 def _take_retries(db: Database, channel: str, limit: int, before: float) -> list[Row]:
     """Remove up to `limit` retries that are due, and were so before a time of the file."""
-    rows: list[Row] = db.execute(_DUE, (channel, min(db.now, before), limit)).fetchall()
-    db.executemany("DELETE FROM scheduled WHERE id = ?", [(row[0],) for row in rows])
-    return rows
+    found = db.execute(_DUE, (channel, min(db.now, before), limit)).fetchall()
+    db.executemany("DELETE FROM scheduled WHERE id = ?", [row[-1:] for row in found])
+    return [row[:-1] for row in found]
 
 
 class _Suspect(NamedTuple):
@@ -149,8 +149,8 @@ def _first_suspect(db: Database, channel: str) -> _Suspect | None:
         lease, until, count, events, state, crashes = found
         if count == 1:
             is_begun = state == "begun"
-            position, sent, attempt, event_id, body = unpack_rows(events)[0]
-            row = (position, sent, attempt + is_begun, event_id, body)
+            sent, attempt, event_id, body = unpack_rows(events)[0]
+            row = (sent, attempt + is_begun, event_id, body)
             return _Suspect(lease, until, row, crashes + is_begun)
         _break_up(db, lease)
     return None
@@ -283,7 +283,7 @@ def begin(db: Database, batch: Batch, number: int) -> bool:
 def retry(db: Database, channel: str, batch: Batch, number: int, delay: float) -> None:
     """End a lease; its event is delivered again `delay` seconds from now."""
     with transaction(db):
-        for _, sent, attempt, event_id, body in _end_some(db, batch.id, [number]).values():
+        for sent, attempt, event_id, body in _end_some(db, batch.id, [number]).values():
             db.execute(_SCHEDULE, (channel, db.now + delay, sent, attempt + 1, event_id, body))
 
 
@@ -298,8 +298,7 @@ def give_back(db: Database, deliveries: Sequence[Delivery]) -> None:
         leased = {batch: _end_some(db, batch.id, numbers) for batch, numbers, _ in parts_of(others)}
         for delivery in reversed(others):
             if not isinstance(delivery.ticket, Batch):
-                row = (0, delivery.ticket, delivery.attempt, delivery.raw_id, delivery.body)
-                prepend(db, delivery.channel, row)
+                prepend(db, delivery.channel, (delivery.ticket, delivery.attempt, int(delivery.raw_id), delivery.body))
             elif held := leased[delivery.ticket].pop(delivery.number, None):
                 prepend(db, delivery.channel, held)
 
@@ -312,7 +311,7 @@ def read_leased(db: Database, channel: str, after: int, limit: int) -> Shown:  #
         held = [row for row, mark in zip(rows, marks or "1" * len(rows), strict=True) if mark == "1"]
         if held:
             ahead = db.ahead()
-            return Shown([(row[0], row[1] + ahead, *row[2:]) for row in held], after)
+            return Shown([(row[0] + ahead, *row[1:]) for row in held], after)
     return Shown([], after)
 
 
@@ -320,4 +319,4 @@ def read_scheduled(db: Database, channel: str, after: int, limit: int) -> Shown:
     """Read up to `limit` scheduled events, those with ids above `after`."""
     ahead = db.ahead()
     found = db.execute(_READ_SCHEDULED, (ahead, ahead, channel, after, limit)).fetchall()
-    return Shown([row[:-1] for row in found], found[-1][0] if found else after, [row[-1] for row in found])
+    return Shown([row[:4] for row in found], found[-1][4] if found else after, [row[5] for row in found])

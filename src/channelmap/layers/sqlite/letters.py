@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from channelmap.layer import DeadLetter
+from channelmap.layer import DeadLetter, shown_id
 from channelmap.layers.batches import Part
 from channelmap.layers.ids import new_id
 from channelmap.layers.packing import unpack
@@ -57,7 +57,7 @@ def _row(letter: DeadLetter) -> tuple[Any, ...]:
         letter.sent,
         letter.died,
         letter.body,
-        bytes.fromhex(letter.event_id),
+        int(letter.event_id or "0", 16),
     )
 
 
@@ -87,7 +87,7 @@ def _letter(*row: Any) -> DeadLetter:
         sent=sent,
         died=died,
         id=str(id_),
-        event_id=(event_id or b"").hex(),
+        event_id=shown_id(event_id or 0),
     )
 
 

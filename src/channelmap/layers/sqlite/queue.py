@@ -48,6 +48,15 @@ DELETE FROM waiting WHERE channel = ? AND position < ifnull((
 ), 9223372036854775807)
 """
 
+_READ_FRONT = """
+SELECT sent, attempt, event_id, body FROM waiting
+WHERE channel = ? AND NOT EXISTS (SELECT 1 FROM paused WHERE channel = ?) ORDER BY position LIMIT ?
+"""
+_REMOVE_FRONT = """
+DELETE FROM waiting
+WHERE channel = ? AND position < (SELECT min(position) FROM waiting WHERE channel = ?) + ?
+"""
+
 # One seek per channel and table, however many events a channel has. DISTINCT would scan all events.
 _OCCUPIED = """
 WITH RECURSIVE
@@ -68,7 +77,7 @@ UNION SELECT name FROM of_scheduled WHERE name IS NOT NULL
 """
 
 _READ = """
-SELECT position, sent + ?, attempt, event_id, body FROM waiting
+SELECT sent + ?, attempt, event_id, body, position FROM waiting
 WHERE channel = ? AND position > ? AND (sent >= ? OR attempt > 1) ORDER BY position LIMIT ?
 """
 
@@ -79,15 +88,15 @@ SELECT ifnull(
 )
 """
 
-#: Position, sent, attempt, id and body of an event.
-Row = tuple[int, float, int, bytes, bytes]
+#: When an event was sent, its attempt, its id and its body.
+Row = tuple[float, int, int, bytes]
 
 
 class Sent(NamedTuple):
     """Events that are sent to a channel together, each with its id and body, and the delay of all of them."""
 
     channel: str
-    events: Sequence[tuple[bytes, bytes]]
+    events: Sequence[tuple[int, bytes]]
     limits: Limits
     delay: float | None = None
 
@@ -124,7 +133,7 @@ class transaction:  # noqa: N801  (reads as the statement that it is; a generato
                 self._db.execute("ROLLBACK")
 
 
-def append(db: Database, channel: str, event_id: bytes, body: bytes, limits: Limits) -> bool:
+def append(db: Database, channel: str, event_id: int, body: bytes, limits: Limits) -> bool:
     """Put one event at the end; False when the channel is full."""
     values = _values(channel, limits, db.now, event_id, body)
     if db.execute(_APPEND, values).rowcount:
@@ -132,7 +141,7 @@ def append(db: Database, channel: str, event_id: bytes, body: bytes, limits: Lim
     return expire(db, channel, limits) > 0 and db.execute(_APPEND, values).rowcount > 0
 
 
-def _values(channel: str, limits: Limits, now: float, event_id: bytes, body: bytes) -> tuple[object, ...]:
+def _values(channel: str, limits: Limits, now: float, event_id: int, body: bytes) -> tuple[object, ...]:
     return channel, limits.capacity, channel, limits.capacity, channel, now, event_id, body
 
 
@@ -143,7 +152,7 @@ def append_each(db: Database, sends: Sequence[Sent]) -> list[bool]:
 
 
 def _append_or_undo(
-    db: Database, channel: str, events: Sequence[tuple[bytes, bytes]], limits: Limits, delay: float | None
+    db: Database, channel: str, events: Sequence[tuple[int, bytes]], limits: Limits, delay: float | None
 ) -> bool:
     if delay is not None:
         return _schedule(db, channel, events, limits, delay)
@@ -157,7 +166,7 @@ def _append_or_undo(
     return fits
 
 
-def append_all(db: Database, channel: str, events: Sequence[tuple[bytes, bytes]], limits: Limits) -> bool:
+def append_all(db: Database, channel: str, events: Sequence[tuple[int, bytes]], limits: Limits) -> bool:
     """Put all of them at the end; or none, and return False."""
     with transaction(db):
         expire(db, channel, limits)
@@ -169,13 +178,13 @@ def append_all(db: Database, channel: str, events: Sequence[tuple[bytes, bytes]]
     return fits
 
 
-def schedule(db: Database, channel: str, events: Sequence[tuple[bytes, bytes]], limits: Limits, delay: float) -> bool:
+def schedule(db: Database, channel: str, events: Sequence[tuple[int, bytes]], limits: Limits, delay: float) -> bool:
     """Let all of them come to the end of the channel `delay` seconds from now; or none, and return False."""
     with transaction(db):
         return _schedule(db, channel, events, limits, delay)
 
 
-def _schedule(db: Database, channel: str, events: Sequence[tuple[bytes, bytes]], limits: Limits, delay: float) -> bool:
+def _schedule(db: Database, channel: str, events: Sequence[tuple[int, bytes]], limits: Limits, delay: float) -> bool:
     expire(db, channel, limits)
     there = count(db, channel) + int(db.execute(_SCHEDULED_COUNT, (channel,)).fetchone()[0])
     due = db.now + delay
@@ -217,23 +226,19 @@ def remove_front(db: Database, channel: str, limit: int, limits: Limits) -> list
     """Remove up to `limit` events from the front and return them."""
     expire(db, channel, limits)
     # SELECT and DELETE of the prefix: DELETE ... RETURNING costs twice as much per event.
-    rows: list[Row] = db.execute(
-        "SELECT position, sent, attempt, event_id, body FROM waiting WHERE channel = ? "
-        "AND NOT EXISTS (SELECT 1 FROM paused WHERE channel = ?) ORDER BY position LIMIT ?",
-        (channel, channel, limit),
-    ).fetchall()
+    rows: list[Row] = db.execute(_READ_FRONT, (channel, channel, limit)).fetchall()
     if rows:
-        db.execute("DELETE FROM waiting WHERE channel = ? AND position <= ?", (channel, rows[-1][0]))
+        db.execute(_REMOVE_FRONT, (channel, channel, len(rows)))
     if limits.expiry is None:
         return rows
     # Behind one that came back older ones may stand.
     oldest = db.now - limits.expiry
-    return [row for row in rows if row[1] >= oldest or row[2] > 1]
+    return [row for row in rows if row[0] >= oldest or row[1] > 1]
 
 
 def prepend(db: Database, channel: str, row: Row) -> None:
     """Put an event at the front, whatever the capacity."""
-    db.execute(_PREPEND, (channel, channel, *row[1:]))
+    db.execute(_PREPEND, (channel, channel, *row))
 
 
 def count(db: Database, channel: str) -> int:
@@ -244,8 +249,8 @@ def count(db: Database, channel: str) -> int:
 def read(db: Database, channel: str, after: int, limit: int, expiry: float | None) -> Shown:
     """Read up to `limit` events that wait, those with positions above `after` and not older than `expiry`."""
     oldest = -math.inf if expiry is None else db.now - expiry
-    rows = db.execute(_READ, (db.ahead(), channel, after, oldest, limit)).fetchall()
-    return Shown(rows, rows[-1][0] if rows else after)
+    found = db.execute(_READ, (db.ahead(), channel, after, oldest, limit)).fetchall()
+    return Shown([row[:-1] for row in found], found[-1][-1] if found else after)
 
 
 def pause(db: Database, channel: str) -> None:

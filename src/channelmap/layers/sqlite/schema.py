@@ -25,7 +25,7 @@ END;
 # 0.1 that still has the file open cannot use it, and says so: it opens the file anew and finds a newer version.
 _QUEUES = """
 CREATE TABLE waiting (
-    channel TEXT, position INTEGER, sent REAL, attempt INTEGER, event_id BLOB, body BLOB,
+    channel TEXT, position INTEGER, sent REAL, attempt INTEGER, event_id INTEGER, body BLOB,
     PRIMARY KEY (channel, position)
 ) WITHOUT ROWID;
 CREATE TABLE leased (
@@ -38,7 +38,7 @@ CREATE INDEX leased_by_batch ON leased (batch, number) WHERE batch IS NOT NULL;
 CREATE TABLE lease_progress (lease INTEGER PRIMARY KEY, marks TEXT);
 CREATE TABLE scheduled (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
-    channel TEXT, due REAL, sent REAL, attempt INTEGER, event_id BLOB, body BLOB
+    channel TEXT, due REAL, sent REAL, attempt INTEGER, event_id INTEGER, body BLOB
 );
 CREATE INDEX scheduled_by_channel ON scheduled (channel, due);
 CREATE TABLE paused (channel TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -53,13 +53,13 @@ END;
 
 # Events of 0.1 get ids. A lease of 0.1 is one of a single event.
 _TAKEN_OVER = """
-INSERT INTO waiting SELECT channel, id, sent, attempt, randomblob(12), body FROM events;
+INSERT INTO waiting SELECT channel, id, sent, attempt, random() & 9223372036854775807, body FROM events;
 INSERT INTO leased (channel, taken, until, count, events, state, crashes)
-SELECT channel, sent, until, 1, packed(0, sent, attempt, randomblob(12), body), state, crashes
+SELECT channel, sent, until, 1, packed(sent, attempt, random() & 9223372036854775807, body), state, crashes
 FROM leases WHERE state IS NOT 'due' ORDER BY id;
 INSERT INTO scheduled (channel, due, sent, attempt, event_id, body)
-SELECT channel, until, sent, attempt, randomblob(12), body FROM leases WHERE state IS 'due' ORDER BY id;
-ALTER TABLE dead_letters ADD COLUMN event_id BLOB;
+SELECT channel, until, sent, attempt, random() & 9223372036854775807, body FROM leases WHERE state IS 'due' ORDER BY id;
+ALTER TABLE dead_letters ADD COLUMN event_id INTEGER;
 DROP TABLE events;
 DROP TABLE leases;
 """
@@ -71,7 +71,7 @@ CREATE TABLE members (name TEXT, channel TEXT, added REAL, PRIMARY KEY (name, ch
 CREATE TABLE dead_letters (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     channel TEXT, code TEXT, reason TEXT, violations TEXT, traceback TEXT,
-    attempts INTEGER, sent REAL, died REAL, body BLOB, event_id BLOB
+    attempts INTEGER, sent REAL, died REAL, body BLOB, event_id INTEGER
 );
 CREATE INDEX dead_letters_by_channel ON dead_letters (channel, id);
 {_CLOCK}
@@ -92,15 +92,15 @@ _ADDED: dict[int, str] = {
 }
 # What a connection that only reads makes of an older file, for itself alone. Events of 0.1 have no ids.
 _AS_NOW = """
-CREATE TEMP VIEW waiting AS SELECT channel, id AS position, sent, attempt, x'' AS event_id, body FROM events;
+CREATE TEMP VIEW waiting AS SELECT channel, id AS position, sent, attempt, 0 AS event_id, body FROM events;
 CREATE TEMP VIEW leased AS
-SELECT id, channel, sent AS taken, until, 1 AS count, packed(0, sent, attempt, x'', body) AS events FROM leases
+SELECT id, channel, sent AS taken, until, 1 AS count, packed(sent, attempt, 0, body) AS events FROM leases
 WHERE state IS NOT 'due';
-CREATE TEMP VIEW scheduled AS SELECT id, channel, until AS due, sent, attempt, x'' AS event_id, body FROM leases
+CREATE TEMP VIEW scheduled AS SELECT id, channel, until AS due, sent, attempt, 0 AS event_id, body FROM leases
 WHERE state IS 'due';
 CREATE TEMP VIEW paused AS SELECT '' AS channel WHERE 0;
 CREATE TEMP VIEW lease_progress AS SELECT 0 AS lease, '' AS marks WHERE 0;
-CREATE TEMP VIEW dead_letters AS SELECT *, NULL AS event_id FROM main.dead_letters;
+CREATE TEMP VIEW dead_letters AS SELECT *, 0 AS event_id FROM main.dead_letters;
 """
 
 
@@ -149,7 +149,7 @@ def prepare_to_read(db: Database) -> bool:
 
 
 def _add_packed(db: sqlite3.Connection) -> None:
-    db.create_function("packed", 5, lambda *row: pack_rows([row]))
+    db.create_function("packed", 4, lambda *row: pack_rows([row]))
 
 
 def has_tables(db: sqlite3.Connection) -> bool:
