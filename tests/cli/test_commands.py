@@ -196,7 +196,8 @@ def test_dead_letters_are_listed_shown_replayed_and_dropped(served: Path, run: R
     shown = json.loads(run("dead", "show", ids[1]).output)
     assert (shown["event"], shown["code"]) == ({"type": "fail", "blob": "AA=="}, "failed")
     assert shown["traceback"].startswith("Traceback")
-    assert shown["event_id"] is None or len(shown["event_id"]) == 24
+    assert shown["event_id"] == listed[1][-1]
+    assert len(shown["event_id"]) == 16
 
     code, output, errors = ends(run("dead", "replay", "--all"))
     assert code == 1
