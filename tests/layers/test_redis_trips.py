@@ -14,6 +14,7 @@ from channelmap.asgi import Receive, Scope, Send
 from channelmap.errors import ChannelFull
 from channelmap.layer import ChannelLayer
 from channelmap.layers import open_layer
+from channelmap.layers.redis import RedisChannelLayer
 
 from .conformance import event, numbers
 from .redis_servers import Server
@@ -135,8 +136,10 @@ def test_an_idle_worker_sends_at_most_one_command_for_a_channel_in_five_seconds(
         await layer.send_many("three", [event(1)])
         while await layer.waiting("three"):
             pass
-        while not await asyncio.to_thread(server.blocked):
-            pass
+        assert isinstance(layer, RedisChannelLayer)
+        (blocker,) = (await layer._here())._blockers.values()
+        while len(blocker._named) < len(channels) or not await asyncio.to_thread(server.blocked):
+            await asyncio.sleep(0)
         with commands_of_clients(server) as commands:
             # The interval is the thing that is measured.
             await asyncio.to_thread(threading.Event().wait, 5)
