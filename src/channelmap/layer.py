@@ -95,6 +95,24 @@ class Delivery:
         return shown_id(self.raw_id)
 
 
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many events of a channel are where.
+
+    Attributes:
+        waiting: those that a worker may take.
+        scheduled: those that wait for a time: sent with a delay, or put back for a retry.
+        leased: those that workers have under a lease.
+        dead: dead letters.
+
+    """
+
+    waiting: int
+    scheduled: int
+    leased: int
+    dead: int
+
+
 #: Why an event is dead: refused by its schema; no such event type; not an event at all; its handler failed, or gave it
 #: up by `Reject`.
 Cause = Literal["invalid", "unroutable", "unreadable", "failed", "rejected-by-handler"]
@@ -367,6 +385,18 @@ class ChannelLayer(ABC):
         """Count the events that wait on the channel, at the same cost however many; `None` if it cannot tell."""
 
     # What those call who look and touch nothing.
+
+    @abstractmethod
+    async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
+        """Count the events of several channels, by where they are, in one step for all of them.
+
+        Events that have expired may be counted until somebody takes from their channel.
+
+        Raises:
+            LayerError: a layer of this kind cannot count them.
+            LayerUnavailable: the transport is away.
+
+        """
 
     @abstractmethod
     def look(self, channel: str) -> AsyncIterator[Delivery]:

@@ -5,7 +5,7 @@ The one place, below the command line, at which the two halves meet.
 
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from channelmap.asgi import Event
 from channelmap.contract import Contract
 from channelmap.errors import ContractError
-from channelmap.layer import ChannelLayer, DeadLetter, Delivery, current_layer
+from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, current_layer
 from channelmap.layers import open_backend, open_layer
 from channelmap.loader import load
 from channelmap.loader.files import absolute
@@ -239,6 +239,10 @@ class ContractLayer:
     async def is_paused(self, channel: str) -> bool:
         """Return whether the channel is paused."""
         return await self.layer.is_paused(channel)
+
+    async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
+        """Count waiting, scheduled, leased and dead events of several channels; see `ChannelLayer.counts`."""
+        return await self.layer.counts(channels)
 
     def look(self, channel: str) -> AsyncIterator[Delivery]:
         """Yield the events on the channel without taking them; see `ChannelLayer.look`."""

@@ -441,6 +441,85 @@ def test_what_a_living_reader_of_channels_redis_holds_is_left_to_it(server: Serv
     assert server.client.zrange("asgijobs$inflight", 0, -1) == [held]
 
 
+# Ids, delayed events and leases beside readers and senders of channels_redis.
+
+
+@all_configurations
+def test_an_event_of_channels_redis_has_an_id_that_stays(server: Server, pair: Any, config: dict[str, Any]) -> None:
+    prefix, digits = config.get("prefix", "asgi"), 2 * config.get("random_prefix_length", 12)
+
+    async def main() -> None:
+        async with pair(**config) as both:
+            await both.theirs.send("jobs", {"type": "x"})
+            await both.theirs.send("jobs", {"type": "x"})
+            members = server.client.zrange(f"{prefix}jobs", 0, -1)
+            taken = await both.ours.take("jobs", 2, lease=0)
+            ids = [one.id for one in taken]
+            if digits == 24:
+                assert ids == [member[:12].hex() for member in members]
+            again = [one for _ in range(2) for one in await both.ours.take("jobs", 2, lease=60)]
+            assert [one.id for one in again] == ids
+            assert len(set(ids)) == 2
+            assert all(len(id_) == 24 for id_ in ids)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("length", [0, 4, 8, 12, 16])
+def test_the_length_of_the_random_prefix_changes_neither_the_bytes_nor_that_there_are_ids(
+    server: Server, pair: Any, length: int
+) -> None:
+    async def main() -> None:
+        async with pair(random_prefix_length=length) as both:
+            sent = await both.ours.send("jobs", {"type": "x", "n": 1})
+            (member,) = server.client.zrange("asgijobs", 0, -1)
+            assert member[length:] == msgpack.packb({"type": "x", "n": 1})
+            (delivery,) = await both.ours.take("jobs", 1, lease=60)
+            assert delivery.id == sent
+            assert len(delivery.id) == (2 * length if length >= 8 else 24)
+            await both.ours.give_back([delivery])
+            assert await both.theirs.receive("jobs") == {"type": "x", "n": 1}
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("lease", [None, 60.0])
+def test_a_reader_of_channels_redis_gets_a_delayed_event_while_a_worker_of_ours_serves_the_channel(
+    pair: Any, until: Until, lease: float | None
+) -> None:
+    async def main() -> list[Event]:
+        async with pair() as both:
+            # A worker of ours, which has all that it may handle.
+            serving = asyncio.ensure_future(both.ours.take("jobs", 1, lease=lease))
+            await until(lambda: both.ours._loops)
+            await both.ours.send("jobs", {"type": "x", "n": 1})
+            await serving
+            serving = asyncio.ensure_future(both.ours.take("jobs", 1, lease=lease))
+            await both.ours.send("jobs", {"type": "x", "n": 2}, delay=0.05)
+            found = [*await serving]
+            if lease is None:
+                # What serves a channel for good moves its events also while it takes none.
+                await both.ours.send("jobs", {"type": "x", "n": 3}, delay=0.05)
+                return [one.event for one in found] + [await both.theirs.receive("jobs")]
+            await both.ours.give_back(found)
+            return [await both.theirs.receive("jobs"), {"type": "x", "n": 3}]
+
+    assert asyncio.run(main()) == [{"type": "x", "n": 2}, {"type": "x", "n": 3}]
+
+
+def test_a_retry_is_not_for_readers_of_channels_redis(pair: Any, server: Server) -> None:
+    async def main() -> int:
+        async with pair() as both:
+            await both.theirs.send("jobs", {"type": "x"})
+            (delivery,) = await both.ours.take("jobs", 1, lease=60)
+            await both.ours.retry(delivery, 0)
+            assert server.client.zcard("asgijobs") == 0
+            (again,) = await both.ours.take("jobs", 1, lease=60)
+            return int(again.attempt)
+
+    assert asyncio.run(main()) == 2
+
+
 # Check 20: senders without a loop of their own.
 
 

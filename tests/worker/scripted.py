@@ -11,7 +11,7 @@ import pytest
 
 from channelmap.asgi import Event, Receive, Scope, Send
 from channelmap.errors import LayerUnavailable
-from channelmap.layer import ChannelLayer, DeadLetter, Delivery
+from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery
 from channelmap.terms import RetryPolicy, Service
 from channelmap.worker import Timing, Worker
 from tests.turned_clock import TurnedClock
@@ -163,6 +163,9 @@ class ScriptedLayer(ChannelLayer):
 
     async def is_paused(self, channel: str) -> bool:
         return channel in self.paused
+
+    async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
+        raise NotImplementedError
 
     async def waiting(self, channel: str) -> int | None:
         return len(self.queues[channel])

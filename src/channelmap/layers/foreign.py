@@ -8,14 +8,14 @@ and dead letters are reported instead of kept.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, ChannelUnsupported, LayerError, LayerUnavailable, quoted
-from channelmap.layer import ChannelLayer, DeadLetter, Delivery, seconds_until
+from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, seconds_until
 from channelmap.layers.ids import new_id
 from channelmap.layers.naming import in_words
 
@@ -193,6 +193,9 @@ class ForeignChannelLayer(ChannelLayer):
 
     async def is_paused(self, channel: str) -> bool:
         return False
+
+    async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
+        raise self._cannot("count events", _OWN_LAYERS)
 
     async def waiting(self, channel: str) -> int | None:
         return None

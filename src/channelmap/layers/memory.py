@@ -10,7 +10,7 @@ import itertools
 import math
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ from typing import Any
 
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
-from channelmap.layer import ChannelLayer, DeadLetter, Delivery, seconds_until, shown_id
+from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, seconds_until, shown_id
 from channelmap.layers.ids import new_id
 from channelmap.layers.packing import pack, unpack
 
@@ -316,6 +316,17 @@ class MemoryChannelLayer(ChannelLayer):
 
     async def waiting(self, channel: str) -> int:
         return len(self._queues.get(channel, ()))
+
+    async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
+        with self._lock:
+            dead = Counter(letter.channel for letter in self._letters.values())
+            return {
+                channel: Counts(
+                    len(self._queues.get(channel, ())), len(self._scheduled.get(channel, ())),
+                    len(self._leases.get(channel, ())), dead[channel],
+                )
+                for channel in channels
+            }  # fmt: skip
 
     async def look(self, channel: str) -> AsyncIterator[Delivery]:
         expiry = self.limits_of(channel).expiry

@@ -2,10 +2,10 @@
 
 import pytest
 
-from channelmap.layer import ChannelLayer, Delivery
+from channelmap.layer import ChannelLayer, Counts, Delivery
 from channelmap.terms import Limits
 
-from .suite import Suite, event, numbers
+from .suite import Suite, event, letter, numbers
 
 
 async def looked(layer: ChannelLayer, channel: str = "jobs") -> list[Delivery]:
@@ -132,3 +132,23 @@ class Looks(Suite):
     def test_a_name_that_is_no_channels_cannot_be_looked_at(self) -> None:
         with pytest.raises(TypeError):
             self.run(lambda layer: looked(layer, "no channel"))
+
+    def test_the_events_of_many_channels_are_counted_by_where_they_are(self) -> None:
+        async def scenario(layer: ChannelLayer) -> tuple[dict[str, Counts], dict[str, Counts]]:
+            await layer.send_many("jobs", [event(number) for number in range(9)])
+            await layer.send_many("jobs", [event(9), event(10)], delay=60)
+            first, second, third, *_ = await layer.take("jobs", 5, lease=60)
+            await layer.take("jobs", 1, lease=60)
+            await layer.retry(first, 60)
+            await layer.settle([second])
+            await layer.renew([third], 60)
+            await layer.bury(third, letter("jobs", 3))
+            await layer.send("other", event(1))
+            before = await layer.counts(["jobs", "other", "empty"])
+            await layer.flush()
+            return before, await layer.counts(["jobs"])
+
+        assert self.run(scenario) == (
+            {"jobs": Counts(3, 3, 3, 1), "other": Counts(1, 0, 0, 0), "empty": Counts(0, 0, 0, 0)},
+            {"jobs": Counts(0, 0, 0, 0)},
+        )

@@ -10,23 +10,24 @@ import asyncio
 import os
 import re
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import add
 from typing import Any
 from weakref import WeakSet
 
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerUnavailable
-from channelmap.layer import ChannelLayer, DeadLetter, Delivery, seconds_until
+from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, seconds_until
 from channelmap.layers.batches import Batch, note_ended
 from channelmap.layers.redis import leases, looking
 from channelmap.layers.redis.codec import ADDRESS, Codec
 from channelmap.layers.redis.faults import CLOSED
 from channelmap.layers.redis.groups import Groups
 from channelmap.layers.redis.hosts import read_hosts
-from channelmap.layers.redis.keys import keys_of, paused_of, record_of, scheduled_of
+from channelmap.layers.redis.keys import counted_keys, keys_of, paused_of, record_of, scheduled_of
 from channelmap.layers.redis.letters import Letters
 from channelmap.layers.redis.links import Links, Rows
 from channelmap.layers.redis.loops import InLoop, Spots
@@ -35,11 +36,13 @@ from channelmap.layers.redis.places import Place
 from channelmap.layers.redis.plain import Plain
 from channelmap.layers.redis.private import PrivateChannels
 from channelmap.layers.redis.ring import Ring
-from channelmap.layers.redis.scripts import ADOPT, SCHEDULE, SEND
+from channelmap.layers.redis.scripts import ADOPT, COUNT, SCHEDULE, SEND
 from channelmap.layers.redis.upkeep import Paused
 from channelmap.terms import Limits
 
 _UNLIMITED = 2**53
+#: Channels whose events one command counts.
+_COUNTED = 500
 
 #: Deliveries that are remembered at most because giving them back failed.
 _RETURNING = 10_000
@@ -354,6 +357,28 @@ class RedisChannelLayer(ChannelLayer):
         self.require_valid_channel_name(channel)
         links = (await self._here()).links
         return [(place, key, links) for place, key in self._ring.spots(channel)]
+
+    async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
+        links = (await self._here()).links
+        together: dict[tuple[Place, str], list[tuple[str, str]]] = {}
+        found: dict[str, list[int]] = {}
+        for channel in channels:
+            found[channel] = [0, 0, 0, 0]
+            for place, key in self._ring.spots(channel):
+                together.setdefault((place, place.together(key)), []).append((channel, key))
+
+        async def count(place: Place, some: Sequence[tuple[str, str]]) -> None:
+            keys = [name for _, key in some for name in counted_keys(key)]
+            for (channel, _), row in zip(some, await links.run(place, COUNT, keys), strict=True):
+                found[channel] = [*map(add, found[channel], row)]
+
+        batches = [
+            count(place, some[start : start + _COUNTED])
+            for (place, _), some in together.items()
+            for start in range(0, len(some), _COUNTED)
+        ]
+        await asyncio.gather(*batches)
+        return {channel: Counts(*row) for channel, row in found.items()}
 
     async def look(self, channel: str) -> AsyncIterator[Delivery]:
         expiry = self.limits_of(channel).expiry

@@ -11,6 +11,11 @@ def watched_keys(key: str) -> list[str]:
     return [key, f"{key}$until", scheduled_of(key), paused_of(key), f"{key}$leases"]
 
 
+def counted_keys(key: str) -> list[str]:
+    """Name the keys that `COUNT` needs."""
+    return [key, scheduled_of(key), *record_of(key), f"{key}$dead", f"{key}$leases"]
+
+
 def record_of(key: str) -> list[str]:
     """Name the two keys of a channel's record of leases."""
     return [f"{key}$until", f"{key}$batches"]

@@ -403,6 +403,27 @@ end
 return found
 """)
 
+#: K, K$scheduled, K$until, K$batches, K$dead and K$leases of each of several channels. For each how many events wait,
+#: are scheduled, and are under a lease, and how many dead letters there are.
+COUNT = Script(f"""#!lua flags=no-writes
+local UNTIL, BATCHES
+{_RECORD}
+local found = {{}}
+for i = 1, #KEYS, 6 do
+    BATCHES = KEYS[i + 3]
+    local leased = redis.call('ZCARD', KEYS[i + 5])
+    for _, ticket in ipairs(redis.call('ZRANGE', KEYS[i + 2], 0, -1)) do
+        local _, _, marks = status_of(ticket)
+        local _, held = string.gsub(marks or '', '1', '')
+        leased = leased + held
+    end
+    found[#found + 1] = {{
+        redis.call('ZCARD', KEYS[i]), redis.call('ZCARD', KEYS[i + 1]), leased, redis.call('XLEN', KEYS[i + 4]),
+    }}
+end
+return found
+""")
+
 #: K$until, K$batches; then parts.
 SETTLE = Script(f"""#!lua flags=allow-oom
 local UNTIL, BATCHES = KEYS[1], KEYS[2]

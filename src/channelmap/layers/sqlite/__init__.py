@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
-from channelmap.layer import ChannelLayer, DeadLetter, Delivery, seconds_until, shown_id
+from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, seconds_until, shown_id
 from channelmap.layers.batches import Batch, note_ended, parts_of
 from channelmap.layers.ids import new_id
 from channelmap.layers.naming import layer_name
@@ -222,6 +222,9 @@ class SQLiteChannelLayer(ChannelLayer):
 
     async def waiting(self, channel: str) -> int:
         return await self._readers.run(queue.count, channel)
+
+    async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
+        return await self._readers.run(leases.counts, [*channels])
 
     async def look(self, channel: str) -> AsyncIterator[Delivery]:
         expiry = self.limits_of(channel).expiry

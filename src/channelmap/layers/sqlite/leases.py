@@ -17,11 +17,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from channelmap.layer import Delivery
+from channelmap.layer import Counts, Delivery
 from channelmap.layers.batches import Batch, Part, parts_of
 from channelmap.layers.packing import pack_rows, unpack_rows
 from channelmap.layers.sqlite.clock import Database
-from channelmap.layers.sqlite.queue import Row, Shown, move_due, prepend, remove_front, transaction
+from channelmap.layers.sqlite.queue import Row, Shown, count, move_due, prepend, remove_front, transaction
 from channelmap.terms import Limits
 
 #: Bytes that the events of one lease have at most, except for a single event.
@@ -55,6 +55,15 @@ INSERT INTO leased (channel, taken, until, count, events, crashes)
 SELECT channel, taken, 0, 1, events, crashes FROM leased WHERE id = ?
 """
 _SCHEDULE = "INSERT INTO scheduled (channel, due, sent, attempt, event_id, body) VALUES (?, ?, ?, ?, ?, ?)"
+_COUNT = """
+SELECT
+    ifnull((SELECT events FROM scheduled_counts WHERE channel = ?), 0),
+    ifnull((
+        SELECT sum(CASE WHEN marks IS NULL THEN count ELSE length(replace(replace(marks, '0', ''), 'm', '')) END)
+        FROM leased LEFT JOIN lease_progress ON lease = id WHERE channel = ?
+    ), 0),
+    ifnull((SELECT letters FROM dead_letter_counts WHERE channel = ?), 0)
+"""
 # By their ids, in which they were leased: those of a channel would have to be sorted for each (hence the plus).
 _READ_LEASED = """
 SELECT id, events, marks FROM leased LEFT JOIN lease_progress ON lease = id
@@ -301,6 +310,14 @@ def give_back(db: Database, deliveries: Sequence[Delivery]) -> None:
                 prepend(db, delivery.channel, (delivery.ticket, delivery.attempt, int(delivery.raw_id), delivery.body))
             elif held := leased[delivery.ticket].pop(delivery.number, None):
                 prepend(db, delivery.channel, held)
+
+
+def counts(db: Database, channels: Sequence[str]) -> dict[str, Counts]:
+    """Count the events of several channels, by where they are."""
+    return {
+        channel: Counts(count(db, channel), *db.execute(_COUNT, (channel, channel, channel)).fetchone())
+        for channel in channels
+    }
 
 
 def read_leased(db: Database, channel: str, after: int, limit: int) -> Shown:  # noqa: ARG001  (as the other readers)

@@ -98,6 +98,7 @@ SELECT id, channel, sent AS taken, until, 1 AS count, packed(sent, attempt, 0, b
 WHERE state IS NOT 'due';
 CREATE TEMP VIEW scheduled AS SELECT id, channel, until AS due, sent, attempt, 0 AS event_id, body FROM leases
 WHERE state IS 'due';
+CREATE TEMP VIEW scheduled_counts AS SELECT channel, count(*) AS events FROM scheduled GROUP BY channel;
 CREATE TEMP VIEW paused AS SELECT '' AS channel WHERE 0;
 CREATE TEMP VIEW lease_progress AS SELECT 0 AS lease, '' AS marks WHERE 0;
 CREATE TEMP VIEW dead_letters AS SELECT *, 0 AS event_id FROM main.dead_letters;
