@@ -108,6 +108,7 @@ bench: $(READY) ## measure, as ratios against the bare operation
 	@$(RUN) benchmarks/check.py
 	@$(RUN) benchmarks/reject.py
 	@$(RUN) benchmarks/workers.py
+	@$(RUN) benchmarks/delivery.py
 
 clean: ## delete everything that was installed, built or cached
 	rm -rf .venv* mutants build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
