@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from channelmap.layer import ChannelLayer, Delivery
+from channelmap.layer import ChannelLayer, Counts, Delivery
 from channelmap.layers import open_layer
 from channelmap.layers.redis import RedisChannelLayer
 
@@ -53,6 +53,9 @@ class Model(RuleBasedStateMachine):
         self.queue: list[int] = []
         #: To come again, as they are due: after a retry.
         self.retried: set[int] = set()
+        #: Sent with a delay that no test lives to see the end of.
+        self.delayed: set[int] = set()
+        self.is_paused = False
         self.suspects: set[int] = set()
         self.leased: dict[int, Delivery] = {}
         self.begun: set[int] = set()
@@ -70,7 +73,24 @@ class Model(RuleBasedStateMachine):
         self.attempts.update(numbers)
         self.places.update(zip(numbers, self._places, strict=False))
 
-    @precondition(lambda self: self.queue or self.retried or self.suspects)
+    @rule()
+    def send_with_a_delay(self) -> None:
+        number = next(self._numbers)
+        self.run(self.layer.send("jobs", event(number), delay=LEASE))
+        self.delayed.add(number)
+
+    @rule()
+    def pause_or_resume(self) -> None:
+        self.run(self.layer.resume("jobs") if self.is_paused else self.layer.pause("jobs"))
+        self.is_paused = not self.is_paused
+        assert self.run(self.layer.is_paused("jobs")) == self.is_paused
+
+    @precondition(lambda self: self.is_paused)
+    @rule(lease=st.sampled_from([None, LEASE]))
+    def take_in_vain(self, lease: float | None) -> None:
+        assert self.run(self.layer.take("jobs", 5, lease=lease, wait=False)) == []
+
+    @precondition(lambda self: not self.is_paused and (self.queue or self.retried or self.suspects))
     @rule(target=held, limit=st.integers(1, 5))
     def take(self, limit: int) -> Any:
         taken: list[Delivery] = self.run(self.layer.take("jobs", limit, lease=LEASE, wait=False))
@@ -204,10 +224,16 @@ class Model(RuleBasedStateMachine):
         async def look() -> Counter[int]:
             return Counter([number_of(delivery) async for delivery in self.layer.look("jobs")])
 
-        there = [*self.queue, *self.retried, *self.suspects, *self.leased]
+        there = [*self.queue, *self.retried, *self.suspects, *self.leased, *self.delayed]
         assert self.run(look()) == Counter(there)
         letters = self.run(self.layer.dead_letters("jobs"))
         assert Counter(one.event["id"] for one in letters) == Counter(self.dead)
+        assert self.run(self.layer.counts(["jobs"])) == {
+            "jobs": Counts(
+                len(self.queue), len(self.retried) + len(self.delayed), len(self.leased) + len(self.suspects),
+                len(self.dead),
+            )
+        }  # fmt: skip
 
     def is_leased(self, delivery: Delivery) -> bool:
         return self.leased.get(number_of(delivery)) is delivery
