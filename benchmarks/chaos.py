@@ -1,10 +1,12 @@
 """Search for lost events with random faults: `python benchmarks/chaos.py --seed 1 --minutes 5 --layer sqlite`.
 
 Senders and workers run as processes of their own; they are killed with SIGKILL and replaced, while the layer has
-troubles of its own: restarts, pauses, cut connections, fail-overs, locks, a full disk, a wall clock that jumps. Each
+troubles of its own: restarts, freezes, cut connections, fail-overs, locks, a full disk, a wall clock that jumps. Some
+events are sent with a delay, some handlers raise `Retry` or `Reject`, and channels are paused and resumed. Each
 process writes what it has done; at the end a checker that shares no code with channelmap says from these records, and
 from what lies in the layer, where each acknowledged event is. The same seed makes the same faults in the same order.
-Exit code 1: an event was lost or handled twice beyond what its channel promises.
+Exit code 1: an event was lost or handled twice beyond what its channel promises, or handled before its time or during
+a pause, or is still in the layer.
 """
 
 import argparse
@@ -26,7 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from storm.checker import Promise, Remaining, Verdict, judge
-from storm.grounds import GROUNDS, Ground, Troubler
+from storm.grounds import GROUNDS, Ground, Trouble, Troubler
 from storm.history import Book
 
 HERE = Path(__file__).parent
@@ -104,7 +106,9 @@ class Storm:
         self._random = random.Random(f"faults {options.seed}")
         self._seed = options.seed
         self._ground = ground
-        self._pause = 60 / options.rate
+        #: By name; one of them happens at a time, so no trouble of the layer delays the news of a pause.
+        self._troubles: dict[str, Trouble] = {**ground.troubles, "pause": self._pause_channel}
+        self._interval = 60 / options.rate
         self._lease = options.lease
         self._numbers = collections.Counter[str]()
         self._troubler = Troubler()
@@ -149,7 +153,7 @@ class Storm:
         deadline = time.monotonic() + seconds
         due = time.monotonic()
         while due < deadline:
-            due += self._pause * self._random.uniform(0.5, 1.5)
+            due += self._interval * self._random.uniform(0.5, 1.5)
             time.sleep(max(0.0, due - time.monotonic()))
             self._replace_ended()
             self._strike()
@@ -192,11 +196,17 @@ class Storm:
         elif kind == "clock":
             self._set_clock((part - 0.5) * 240)
         else:
-            name = sorted(self._ground.troubles)[int(choice * len(self._ground.troubles))]
-            if not self._troubler.start(self._ground.troubles[name], random.Random(part)):
+            name = sorted(self._troubles)[int(choice * len(self._troubles))]
+            if not self._troubler.start(self._troubles[name], random.Random(part)):
                 return
             kind = name
         self.faults[kind] += 1
+
+    def _pause_channel(self, random: random.Random) -> None:
+        command = ["-m", "storm.pauses", random.choice(list(PROMISES)), str(random.uniform(0.5, 3))]
+        pause = Process(self._name("pause"), [sys.executable, *command], self._directory, self._environment)
+        if pause.process.wait() != 0:
+            self.faults["a pause that failed"] += 1
 
     def _set_clock(self, step: float) -> None:
         # Not written anew: who reads a mapped file that has just become empty is ended by SIGBUS.
@@ -256,9 +266,10 @@ class Storm:
 
     def _has_work(self) -> bool:
         remaining = self._ground.remaining()
-        return any(remaining.waiting.values()) or any(remaining.leased.values())
+        return any(remaining.unhandled(channel) for channel in PROMISES)
 
     def close(self) -> None:
+        self._troubler.join()
         for process in (*self._workers, *self._senders):
             process.end()
         self.book.close()
@@ -272,14 +283,17 @@ def report(storm: Storm, verdicts: Mapping[str, Verdict], remaining: Remaining, 
         twice = sum(verdict.twice.values())
         dead = len(remaining.dead[channel])
         print(
-            f"{channel} ({verdict.promise}): {verdict.acknowledged} acknowledged, {verdict.handled} handled, "
+            f"{channel} ({verdict.promise}): {verdict.acknowledged} acknowledged, {verdict.delayed} delayed, "
+            f"{len(verdict.early)} early, {verdict.handled} handled, {verdict.rejected} rejected, "
             f"{len(verdict.lost)} lost, {twice} twice, {len(verdict.twice_without_kill)} of them without a kill, "
-            f"{dead} dead letters"
+            f"{dead} dead letters, {verdict.pauses} pauses"
         )
         if verdict.take_over:
             slowest = max(verdict.take_over)
             print(f"  take-over: median {statistics.median(verdict.take_over):.1f} s, maximum {slowest:.1f} s")
         faults += [f"{channel}: {fault}" for fault in verdict.faults(storm.kills, may_lose=may_lose)]
+        if left := remaining.unhandled(channel):
+            faults.append(f"{channel}: {len(left)} events are still in the layer, such as {', '.join(left[:3])}")
     return faults
 
 

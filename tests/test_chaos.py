@@ -16,7 +16,12 @@ def test_random_faults_lose_and_double_no_event_beyond_what_its_channel_promises
     run = subprocess.run([sys.executable, CHAOS, *options], capture_output=True, text=True, timeout=300, check=False)
 
     assert run.returncode == 0, run.stdout + run.stderr
-    acknowledged = [int(number) for number in re.findall(r"(\d+) acknowledged", run.stdout)]
-    assert len(acknowledged) == 3
-    assert min(acknowledged) > 0, run.stdout
+    counted = {
+        what: [int(number) for number in re.findall(rf"(\d+) {what}", run.stdout)]
+        for what in ("acknowledged", "delayed", "early", "rejected")
+    }
+    assert counted.pop("early") == [0, 0, 0]
+    for numbers in counted.values():
+        assert len(numbers) == 3
+        assert min(numbers) > 0, run.stdout
     assert "kills: 0;" not in run.stdout

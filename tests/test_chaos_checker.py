@@ -20,13 +20,18 @@ class Run:
         self._clock = itertools.count()
 
     def note(
-        self, what: str, id_: str = "1", pid: int = ALIVE, at: float | None = None, channel: str = "least"
-    ) -> None:
-        self.records.append(Record(what, channel, id_, pid, next(self._clock) if at is None else at))
+        self, what: str, id_: str = "1", pid: int = ALIVE, at: float | None = None, *,
+        channel: str = "least", seconds: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.records.append(Record(what, channel, id_, pid, next(self._clock) if at is None else at, seconds))
 
-    def sent(self, id_: str = "1", channel: str = "least") -> None:
-        self.note("try", id_, channel=channel)
+    def sent(self, id_: str = "1", channel: str = "least", delay: float = 0.0) -> None:
+        self.note("try", id_, channel=channel, seconds=delay)
         self.note("acknowledged", id_, channel=channel)
+
+    def rejected(self, pid: int = ALIVE, at: float | None = None, channel: str = "least") -> None:
+        self.note("begin", pid=pid, at=at, channel=channel)
+        self.note("reject", pid=pid, at=at, channel=channel)
 
     def faults(self, kills: int = 0, channel: str = "least", **options: Any) -> list[str]:
         verdicts = judge(self.records, self.remaining, {"least": "at-least-once", "most": "at-most-once"}, ENDS)
@@ -38,14 +43,16 @@ def run() -> Run:
     return Run()
 
 
-@pytest.mark.parametrize("place", ["handled", "waiting", "leased", "dead"])
+@pytest.mark.parametrize("place", ["handled", "waiting", "leased", "scheduled", "dead"])
 def test_an_acknowledged_event_that_is_somewhere_is_no_fault(run: Run, place: str) -> None:
     run.sent()
     if place == "handled":
         run.note("begin")
         run.note("end")
+    elif place == "dead":
+        run.remaining.dead["least"].append(("1", "failed"))
     else:
-        getattr(run.remaining, place)["least"].add("1")
+        getattr(run.remaining, place)["least"].append("1")
     assert run.faults() == []
 
 
@@ -82,21 +89,41 @@ def test_an_event_whose_send_failed_may_be_anywhere(run: Run) -> None:
     run.note("try")
     run.note("failed")
     assert run.faults() == []
-    run.remaining.dead["least"].add("1")
+    run.remaining.dead["least"].append(("1", "failed"))
     assert run.faults() == []
 
 
 def test_an_event_that_nobody_has_sent_is_a_fault(run: Run) -> None:
     run.note("begin", "9")
-    run.remaining.waiting["least"].add("8")
+    run.remaining.waiting["least"].append("8")
     assert run.faults() == ["nobody has sent 2 events, such as 8, 9"]
 
 
-def test_an_event_in_two_places_of_the_layer_is_a_fault(run: Run) -> None:
+@pytest.mark.parametrize("other", ["waiting", "leased", "scheduled", "dead"])
+def test_an_event_in_two_places_of_the_layer_is_a_fault(run: Run, other: str) -> None:
     run.sent()
-    run.remaining.waiting["least"].add("1")
-    run.remaining.leased["least"].add("1")
+    run.remaining.scheduled["least"].append("1")
+    if other == "dead":
+        run.remaining.dead["least"].append(("1", "failed"))
+    else:
+        getattr(run.remaining, other)["least"].append("1")
     assert run.faults() == ["in two places: 1 events, such as 1"]
+
+
+def test_an_event_that_was_handled_and_is_dead_is_a_fault(run: Run) -> None:
+    run.sent()
+    run.note("begin")
+    run.note("end")
+    run.remaining.dead["least"].append(("1", "failed"))
+    assert run.faults() == ["in two places: 1 events, such as 1"]
+
+
+@pytest.mark.parametrize("channel", ["least", "most"])
+def test_only_at_least_once_an_event_that_was_begun_may_still_be_in_the_layer(run: Run, channel: str) -> None:
+    run.sent(channel=channel)
+    run.note("begin", channel=channel)
+    run.remaining.waiting[channel].append("1")
+    assert run.faults(channel=channel) == (["in two places: 1 events, such as 1"] if channel == "most" else [])
 
 
 def test_each_kill_may_cost_one_and_a_half_events_that_are_handled_twice(run: Run) -> None:
@@ -133,3 +160,109 @@ def test_a_take_over_is_counted_from_the_end_of_the_process_that_had_the_event(r
     run.note("begin", at=40.5)
     verdicts = judge(run.records, run.remaining, {"least": "at-least-once"}, ENDS)
     assert verdicts["least"].take_over == [30.5]
+
+
+@pytest.mark.parametrize(("begun", "is_early"), [(2.9, True), (3.1, False)])
+def test_an_event_that_is_handled_before_the_end_of_its_delay_is_a_fault(
+    run: Run,
+    begun: float,
+    is_early: bool,  # noqa: FBT001
+) -> None:
+    run.note("try", at=1, seconds=2)
+    run.note("acknowledged", at=1.5)
+    run.note("begin", at=begun)
+    run.note("end")
+    assert run.faults() == (["handled before their time: 1 events, such as 1"] if is_early else [])
+
+
+def test_a_scheduled_event_that_is_gone_is_lost(run: Run) -> None:
+    run.sent(delay=2)
+    run.remaining.scheduled["least"].append("1")
+    assert run.faults() == []
+    run.remaining.scheduled.clear()
+    assert run.faults() == ["lost by 0 kills: 1 events, such as 1"]
+
+
+@pytest.mark.parametrize(("again", "is_early"), [(4.9, True), (5.1, False)])
+def test_a_retry_that_a_handler_asked_for_is_not_handled_twice_but_must_not_come_before_its_time(
+    run: Run,
+    again: float,
+    is_early: bool,  # noqa: FBT001
+) -> None:
+    run.sent()
+    run.note("begin", at=3)
+    run.note("retry", at=4, seconds=1)
+    run.note("begin", at=again)
+    run.note("end")
+    assert run.faults() == (["handled before their time: 1 events, such as 1"] if is_early else [])
+
+
+def test_an_event_that_never_comes_again_after_a_retry_is_lost(run: Run) -> None:
+    run.sent()
+    run.note("begin", at=3)
+    run.note("retry", at=4, seconds=1)
+    assert run.faults(kills=5) == ["lost by 5 kills: 1 events, such as 1"]
+
+
+def test_one_retry_allows_one_further_begin(run: Run) -> None:
+    run.sent()
+    for what, at in (("begin", 3), ("retry", 4), ("begin", 5), ("begin", 6), ("end", 7)):
+        run.note(what, at=at, seconds=1)
+    assert run.faults(kills=5) == ["handled twice though nobody was killed: 1 events, such as 1"]
+
+
+@pytest.mark.parametrize("channel", ["least", "most"])
+def test_an_event_that_its_handler_gave_up_has_one_dead_letter_with_its_code(run: Run, channel: str) -> None:
+    run.sent(channel=channel)
+    run.rejected(channel=channel)
+    letters = run.remaining.dead[channel]
+    assert run.faults(channel=channel) == ["lost by 0 kills: 1 events, such as 1"]
+    letters.append(("1", "failed"))
+    assert run.faults(channel=channel) == ["dead letters with a wrong code: 1 events, such as 1"]
+    letters[:] = [("1", "rejected-by-handler")]
+    assert run.faults(channel=channel) == []
+    letters *= 2
+    assert run.faults(channel=channel) == ["in two places: 1 events, such as 1"]
+
+
+def test_an_event_that_no_handler_gave_up_has_no_such_dead_letter(run: Run) -> None:
+    run.sent()
+    run.note("begin")
+    run.remaining.dead["least"].append(("1", "rejected-by-handler"))
+    assert run.faults() == ["dead letters with a wrong code: 1 events, such as 1"]
+
+
+def test_an_event_that_its_handler_gave_up_does_not_come_again_after_its_dead_letter(run: Run) -> None:
+    run.sent()
+    run.rejected()
+    run.rejected()
+    run.remaining.dead["least"].append(("1", "rejected-by-handler"))
+    assert run.faults(kills=5) == ["handled twice though nobody was killed: 1 events, such as 1"]
+
+
+def test_an_event_comes_again_when_its_worker_was_killed_before_it_wrote_the_dead_letter(run: Run) -> None:
+    run.sent()
+    run.rejected(KILLED, at=9)
+    run.rejected(ALIVE, at=11)
+    run.remaining.dead["least"].append(("1", "rejected-by-handler"))
+    assert run.faults(kills=1) == []
+    # The letter was there before it came again: each of its handlers wrote one.
+    run.remaining.dead["least"].append(("1", "rejected-by-handler"))
+    assert run.faults(kills=1) == ["in two places: 1 events, such as 1"]
+
+
+@pytest.mark.parametrize(
+    ("begun", "is_fault"), [(9, False), (12, False), (12.6, True), (12.9, True), (13.1, False), (22.6, True)]
+)
+def test_no_handler_starts_on_a_paused_channel_once_its_workers_must_know(
+    run: Run,
+    begun: float,
+    is_fault: bool,  # noqa: FBT001
+) -> None:
+    for what, at in (("pause", 10), ("resume", 13), ("pause", 20)):
+        run.note(what, "", at=at)
+    run.sent()
+    run.note("begin", at=begun)
+    run.note("end")
+    assert run.faults() == (["handled while the channel was paused: 1 events, such as 1"] if is_fault else [])
+    assert run.faults(channel="most") == []

@@ -1,7 +1,7 @@
 """Judges a run from its records alone: where is each acknowledged event? It shares no code with the product."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
@@ -9,24 +9,32 @@ from typing import Literal
 from storm.history import Record
 
 Promise = Literal["at-least-once", "at-most-once"]
-_Ids = dict[str, set[str]]
+
+#: The code of the dead letter of an event that its handler gave up.
+GIVEN_UP = "rejected-by-handler"
+#: By how much an event may be early: the layers add a delay to a time that they know to a microsecond.
+EARLY_SECS = 0.001
+#: Seconds after which no handler starts on a paused channel. Workers obey a pause within 2 s and return within 0.1 s
+#: what they have prefetched; the rest is for a machine that is busy.
+PAUSE_SECS = 2.5
 
 
-def _ids() -> _Ids:
-    return defaultdict(set)
+def _ids() -> dict[str, list[str]]:
+    return defaultdict(list)
 
 
 @dataclass
 class Remaining:
-    """The ids that lie in the layer when a run is over, by channel."""
+    """What lies in the layer when a run is over, by channel: ids, and of a dead letter its event's id and its code."""
 
-    waiting: _Ids = field(default_factory=_ids)
-    leased: _Ids = field(default_factory=_ids)
-    dead: _Ids = field(default_factory=_ids)
+    waiting: dict[str, list[str]] = field(default_factory=_ids)
+    leased: dict[str, list[str]] = field(default_factory=_ids)
+    scheduled: dict[str, list[str]] = field(default_factory=_ids)
+    dead: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
 
-    def places(self, channel: str) -> tuple[set[str], set[str], set[str]]:
-        """The ids of a channel, for each place in the layer."""
-        return self.waiting[channel], self.leased[channel], self.dead[channel]
+    def unhandled(self, channel: str) -> list[str]:
+        """The ids of a channel that a worker is still to handle."""
+        return self.waiting[channel] + self.leased[channel] + self.scheduled[channel]
 
 
 @dataclass
@@ -37,10 +45,17 @@ class Verdict:
         promise: how the channel delivers.
         acknowledged: how many sends have returned.
         handled: how many events a handler has finished.
+        delayed: how many acknowledged events were sent with a delay.
+        rejected: how many events a handler has given up.
+        pauses: how often the channel was paused.
         lost: acknowledged ids that are neither handled nor in the layer.
-        doubled: ids in two places of the layer at once.
+        doubled: ids in two places at once: of the layer, or in the layer and handled.
         unknown: ids that nobody has sent.
-        twice: how often an event was begun after it had been begun, by id.
+        early: ids that a handler has begun before their time: that of a delay, or that of a retry.
+        misburied: ids that a handler has given up and whose dead letter has another code, and the other way round.
+        in_pause: ids that a handler has begun while the channel was paused, and had been for `PAUSE_SECS`.
+        twice: how often an event was begun after it had been begun, by id, apart from the retries that handlers asked
+            for. An event that its handler had given up counts too: it must not come again after its dead letter.
         twice_without_kill: ids that were begun again while the process that had begun them first was still there.
         take_over: seconds from the end of a process that had begun an event to the event's next begin.
 
@@ -49,9 +64,15 @@ class Verdict:
     promise: Promise
     acknowledged: int = 0
     handled: int = 0
+    delayed: int = 0
+    rejected: int = 0
+    pauses: int = 0
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    early: list[str] = field(default_factory=list)
+    misburied: list[str] = field(default_factory=list)
+    in_pause: list[str] = field(default_factory=list)
     twice: dict[str, int] = field(default_factory=dict)
     twice_without_kill: list[str] = field(default_factory=list)
     take_over: list[float] = field(default_factory=list)
@@ -71,6 +92,12 @@ class Verdict:
             found.append(f"nobody has sent {_some(self.unknown)}")
         if self.doubled:
             found.append(f"in two places: {_some(self.doubled)}")
+        if self.early:
+            found.append(f"handled before their time: {_some(self.early)}")
+        if self.misburied:
+            found.append(f"dead letters with a wrong code: {_some(self.misburied)}")
+        if self.in_pause and not may_lose:
+            found.append(f"handled while the channel was paused: {_some(self.in_pause)}")
         if self.twice_without_kill and not may_lose:
             found.append(f"handled twice though nobody was killed: {_some(self.twice_without_kill)}")
         again = sum(self.twice.values())
@@ -91,13 +118,21 @@ class _Channel:
     """The records of one channel."""
 
     def __init__(self) -> None:
-        self.ids: _Ids = _ids()
-        self.begins: dict[str, list[Record]] = defaultdict(list)
+        self.ids: dict[str, set[str]] = defaultdict(set)
+        #: When an event may be begun, by its id, if it was sent with a delay.
+        self.due: dict[str, float] = {}
+        #: What handlers have done with an event, by its id.
+        self.handling: dict[str, list[Record]] = defaultdict(list)
+        self.pauses: list[Record] = []
 
     def add(self, record: Record) -> None:
         self.ids[record.what].add(record.id)
-        if record.what == "begin":
-            self.begins[record.id].append(record)
+        if record.what == "try" and record.seconds:
+            self.due[record.id] = record.at + record.seconds
+        elif record.what in {"begin", "retry"}:
+            self.handling[record.id].append(record)
+        elif record.what in {"pause", "resume"}:
+            self.pauses.append(record)
 
 
 def judge(
@@ -115,29 +150,64 @@ def judge(
     channels: dict[str, _Channel] = defaultdict(_Channel)
     for record in records:
         channels[record.channel].add(record)
-    return {name: _verdict(promise, channels[name], remaining.places(name), ends) for name, promise in promises.items()}
+    return {name: _verdict(promise, name, channels[name], remaining, ends) for name, promise in promises.items()}
 
 
-def _verdict(promise: Promise, channel: _Channel, places: tuple[set[str], ...], ends: Mapping[int, float]) -> Verdict:
-    ids, left = channel.ids, set[str]().union(*places)
-    # At-least-once, an event is done when a handler has finished it; at-most-once, when one has begun it.
-    done = ids["end"] if promise == "at-least-once" else ids["begin"]
+def _verdict(
+    promise: Promise, name: str, channel: _Channel, remaining: Remaining, ends: Mapping[int, float]
+) -> Verdict:
+    ids, dead = channel.ids, [id_ for id_, _ in remaining.dead[name]]
+    places = Counter(remaining.unhandled(name) + dead)
+    # At-least-once, an event is done when a handler has finished it. At-most-once, when one has begun it, unless its
+    # handler gives it up: then there must be a dead letter.
+    done = ids["end"] if promise == "at-least-once" else ids["begin"] - ids["reject"]
+    # At-least-once, an event that was handled is delivered again when its worker ended before it was settled.
+    left_the_layer = set[str]() if promise == "at-least-once" else ids["begin"]
+    both = (ids["end"] & {*dead}) | (left_the_layer & {*remaining.unhandled(name)})
     verdict = Verdict(
         promise,
         acknowledged=len(ids["acknowledged"]),
         handled=len(ids["end"]),
-        lost=sorted(ids["acknowledged"] - done - left),
-        doubled=sorted(id_ for id_ in left if sum(id_ in place for place in places) > 1),
-        unknown=sorted((ids["begin"] | left) - ids["try"]),
+        delayed=len(ids["acknowledged"] & channel.due.keys()),
+        rejected=len(ids["reject"]),
+        pauses=sum(record.what == "pause" for record in channel.pauses),
+        lost=sorted(ids["acknowledged"] - done - places.keys()),
+        doubled=sorted({id_ for id_, count in places.items() if count > 1} | both),
+        unknown=sorted((ids["begin"] | places.keys()) - ids["try"]),
+        misburied=sorted({id_ for id_, code in remaining.dead[name] if (code == GIVEN_UP) != (id_ in ids["reject"])}),
+        in_pause=_begun_in_pause(channel),
     )
-    for id_, begins in channel.begins.items():
-        begins.sort(key=lambda record: record.at)
-        if len(begins) > 1:
-            verdict.twice[id_] = len(begins) - 1
-        for first, second in pairwise(begins):
+    for id_, handling in channel.handling.items():
+        handling.sort(key=lambda record: record.at)
+        if _is_early(handling, channel.due.get(id_, 0.0)):
+            verdict.early.append(id_)
+        for first, second in pairwise(handling):
+            if first.what == "retry" or second.what == "retry":
+                continue
+            verdict.twice[id_] = verdict.twice.get(id_, 0) + 1
             end = ends.get(first.pid)
             if end is None or second.at < end:
                 verdict.twice_without_kill.append(id_)
             else:
                 verdict.take_over.append(second.at - end)
     return verdict
+
+
+def _is_early(handling: Sequence[Record], due: float) -> bool:
+    """Whether an event was begun before it was due, where a retry makes it due later."""
+    for record in handling:
+        if record.what == "retry":
+            due = record.at + record.seconds
+        elif record.at < due - EARLY_SECS:
+            return True
+    return False
+
+
+def _begun_in_pause(channel: _Channel) -> list[str]:
+    begins = [record for handling in channel.handling.values() for record in handling if record.what == "begin"]
+    found = set[str]()
+    channel.pauses.sort(key=lambda record: record.at)
+    for pause, end in pairwise([*channel.pauses, Record("resume", "", "", 0, float("inf"))]):
+        if pause.what == "pause":
+            found |= {record.id for record in begins if pause.at + PAUSE_SECS < record.at < end.at}
+    return sorted(found)

@@ -66,28 +66,30 @@ class SQLite(Ground):
     def remaining(self) -> Remaining:
         remaining = Remaining()
         db = sqlite3.connect(self._file)
-        tables = {"waiting": remaining.waiting, "scheduled": remaining.leased, "dead_letters": remaining.dead}
-        for table, place in tables.items():
-            for channel, body in db.execute(f"SELECT channel, body FROM {table}"):  # noqa: S608
-                place[channel].add(_id(body))
+        for channel, body in db.execute("SELECT channel, body FROM waiting"):
+            remaining.waiting[channel].append(_id(body))
+        for channel, body in db.execute("SELECT channel, body FROM scheduled"):
+            remaining.scheduled[channel].append(_id(body))
+        for channel, body, code in db.execute("SELECT channel, body, code FROM dead_letters"):
+            remaining.dead[channel].append((_id(body), code))
         for channel, events, marks in db.execute(
             "SELECT channel, events, marks FROM leased LEFT JOIN lease_progress ON lease = id"
         ):
             rows = msgpack.unpackb(events)
             held = [row for row, mark in zip(rows, marks or "1" * len(rows), strict=True) if mark == "1"]
-            remaining.leased[channel].update(_id(row[-1]) for row in held)
+            remaining.leased[channel] += [_id(row[-1]) for row in held]
         db.close()
         return remaining
 
 
 class Redis(Ground):
-    """One server that keeps all that it has acknowledged; it is killed, paused, and its connections are cut."""
+    """One server that keeps all that it has acknowledged; it is killed, frozen, and its connections are cut."""
 
     def __init__(self, directory: Path) -> None:
         self._server = redis_servers.Server(directory / "server", *redis_servers.DURABLE)
         self.url = self._server.url
         self._nodes = [self._server]
-        self.troubles = {"restart": self._restart, "pause": self._pause, "cut": self._cut}
+        self.troubles = {"restart": self._restart, "freeze": self._freeze, "cut": self._cut}
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -100,7 +102,7 @@ class Redis(Ground):
         time.sleep(random.uniform(0, 1))
         node.start()
 
-    def _pause(self, random: random.Random) -> None:
+    def _freeze(self, random: random.Random) -> None:
         process = random.choice(self._nodes).process
         assert process is not None
         os.kill(process.pid, signal.SIGSTOP)
@@ -125,26 +127,26 @@ class Redis(Ground):
                 name, _, part = key.decode().rpartition(":")[2].removeprefix("asgi").partition("$")
                 channel = name.strip("{}")
                 if part == "":
-                    remaining.waiting[channel] |= {_id(member[12:]) for member in client.zrange(key, 0, -1)}
+                    remaining.waiting[channel] += [_id(member[12:]) for member in client.zrange(key, 0, -1)]
                 elif part == "batches":
-                    remaining.leased[channel] |= _leased(client.hgetall(key))
+                    remaining.leased[channel] += _leased(client.hgetall(key))
                 elif part == "scheduled":
                     entries = client.zrange(key, 0, -1)
-                    remaining.leased[channel] |= {_id(entry.split(b" ", 2)[2][12:]) for entry in entries}
+                    remaining.scheduled[channel] += [_id(entry.split(b" ", 2)[2][12:]) for entry in entries]
                 elif part == "dead":
                     letters = [msgpack.unpackb(fields[b"letter"]) for _, fields in client.xrange(key)]
-                    remaining.dead[channel] |= {_id(letter["body"]) for letter in letters}
+                    remaining.dead[channel] += [(_id(letter["body"]), letter["code"]) for letter in letters]
         return remaining
 
 
-def _leased(batches: dict[bytes, bytes]) -> set[str]:
+def _leased(batches: dict[bytes, bytes]) -> list[str]:
     """Return the ids in the events of leases: each member and its time, and a mark of each in the lease's status."""
-    found = set()
+    found = []
     for ticket, events in batches.items():
         if not ticket.endswith(b":"):
             members = msgpack.unpackb(events, raw=True)[0][::2]
             marks = batches[ticket + b":"].split()[-1]
-            found |= {_id(member[12:]) for member, mark in zip(members, marks, strict=True) if mark == ord("1")}
+            found += [_id(member[12:]) for member, mark in zip(members, marks, strict=True) if mark == ord("1")]
     return found
 
 
@@ -186,7 +188,7 @@ class Cluster(Redis):
         self._cluster = redis_servers.Cluster(directory, *redis_servers.DURABLE)
         self._nodes = self._cluster.nodes
         self.url = self._cluster.url
-        self.troubles = {"restart": self._restart, "pause": self._pause, "cut": self._cut}
+        self.troubles = {"restart": self._restart, "freeze": self._freeze, "cut": self._cut}
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -15,11 +15,16 @@ class Record(NamedTuple):
     """One thing that a process has done.
 
     Attributes:
-        what: `try`, `acknowledged` or `failed` by a sender; `begin` or `end` by a handler.
+        what: `try`, `acknowledged` or `failed` by a sender; by a handler `begin`, and then `end`, `retry` before it
+            raises `Retry`, or `reject` before it raises `Reject`; `pause` when a channel was paused, and `resume`
+            before it is resumed.
         channel: the channel's name.
-        id: the event's id, unique in the run.
+        id: the event's id, unique in the run; empty for `pause` and `resume`.
         pid: the process.
-        at: when, in seconds of the machine's monotonic clock.
+        at: when, in seconds of the machine's monotonic clock, which all processes share. No jump of a wall clock
+            changes it.
+        seconds: of a `try` the delay with which the event is sent, of a `retry` the seconds until the event may be
+            handled again.
 
     """
 
@@ -28,6 +33,7 @@ class Record(NamedTuple):
     id: str
     pid: int
     at: float
+    seconds: float = 0.0
 
 
 class Pen:
@@ -36,8 +42,8 @@ class Pen:
     def __init__(self) -> None:
         self._pipe = os.open(os.environ["CHAOS_HISTORY"], os.O_WRONLY)
 
-    def note(self, what: str, channel: str, id_: str) -> None:
-        line = json.dumps([what, channel, id_, os.getpid(), time.monotonic()])
+    def note(self, what: str, channel: str, id_: str = "", seconds: float = 0.0) -> None:
+        line = json.dumps([what, channel, id_, os.getpid(), time.monotonic(), seconds])
         os.write(self._pipe, line.encode() + b"\n")
 
 

@@ -22,6 +22,8 @@ CHANNELS = ("least", "least-sync", "most")
 PAUSE = 0.02
 #: One event of so many takes longer than a lease lasts.
 SLOW_ONE_IN = int(os.environ.get("CHAOS_SLOW_ONE_IN", "0"))
+#: One send of so many is delayed; one event of so many asks its handler for a retry, and one for a rejection.
+DELAYED_ONE_IN, RETRIED_ONE_IN, REJECTED_ONE_IN = 6, 12, 12
 
 
 class Sender:
@@ -38,13 +40,23 @@ class Sender:
         work = 40.0 if slow else self.random.choice([0.0, 0.002, 0.005, 0.02])
         channel = self.random.choice(CHANNELS)
         id_ = f"{self._name}.{os.getpid()}.{next(self._numbers)}"
-        return {"type": "job", "id": id_, "channel": channel, "work": work}
+        # At-most-once, there is no retry.
+        is_retried = channel != "most" and self.random.randrange(RETRIED_ONE_IN) == 0
+        return {
+            "type": "job", "id": id_, "channel": channel, "work": work,
+            "retry": self.random.uniform(0.1, 1) if is_retried else 0.0,
+            "reject": self.random.randrange(REJECTED_ONE_IN) == 0,
+        }  # fmt: skip
+
+    def delay(self) -> float | None:
+        """Make up the delay of the next send; None for most."""
+        return self.random.uniform(0.05, 3) if self.random.randrange(DELAYED_ONE_IN) == 0 else None
 
     async def send(self) -> None:
-        event = self.event()
-        self.pen.note("try", event["channel"], event["id"])
+        event, delay = self.event(), self.delay()
+        self.pen.note("try", event["channel"], event["id"], delay or 0.0)
         try:
-            await self.layer.send(event["channel"], event)
+            await self.layer.send(event["channel"], event, delay=delay)
         except LayerError:
             self.pen.note("failed", event["channel"], event["id"])
             await asyncio.sleep(0.1)
@@ -52,12 +64,13 @@ class Sender:
             self.pen.note("acknowledged", event["channel"], event["id"])
 
     async def send_batch(self) -> None:
-        first = self.event()
-        events = [first, *({**self.event(), "channel": first["channel"]} for _ in range(4))]
+        first, delay = self.event(), self.delay()
+        shared = {"channel": first["channel"], "retry": first["retry"]}
+        events = [first, *({**self.event(), **shared} for _ in range(4))]
         for event in events:
-            self.pen.note("try", event["channel"], event["id"])
+            self.pen.note("try", event["channel"], event["id"], delay or 0.0)
         try:
-            await self.layer.send_many(first["channel"], events)
+            await self.layer.send_many(first["channel"], events, delay=delay)
         except LayerError:
             outcome = "failed"
         else:
@@ -67,10 +80,10 @@ class Sender:
         await asyncio.sleep(5 * PAUSE)
 
     def send_sync(self) -> None:
-        event = self.event()
-        self.pen.note("try", event["channel"], event["id"])
+        event, delay = self.event(), self.delay()
+        self.pen.note("try", event["channel"], event["id"], delay or 0.0)
         try:
-            self.layer.send_sync(event["channel"], event)
+            self.layer.send_sync(event["channel"], event, delay=delay)
         except LayerError:
             self.pen.note("failed", event["channel"], event["id"])
             time.sleep(0.1)
