@@ -162,7 +162,7 @@ def test_nothing_is_sent_to_a_layer_that_would_end_with_the_command(served: Path
     code, output, errors = ends(run("send", "jobs", '{"type": "job", "id": 1}'))
 
     assert (code, output) == (2, "")
-    assert "nothing was sent: events in memory are this process's own" in errors
+    assert "nothing was sent: an event in memory belongs to this process, and would end with it; use a layer" in errors
     assert "sqlite:///channels.db" in errors
 
 

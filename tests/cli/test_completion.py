@@ -61,7 +61,14 @@ def test_commands_and_options_are_completed(complete: Callable[..., list[str]]) 
 
 @pytest.mark.parametrize(
     "words",
-    [("channelmap", "send"), ("channelmap", "runworker"), ("runworker",), ("channelmap", "dead", "list", "--channel")],
+    [
+        ("channelmap", "send"),
+        ("channelmap", "runworker"),
+        ("runworker",),
+        ("channelmap", "dead", "list", "--channel"),
+        ("channelmap", "pause"),
+        ("channelmap", "resume"),
+    ],
 )
 def test_channels_are_completed(complete: Callable[..., list[str]], words: tuple[str, ...]) -> None:
     assert complete(*words, "jobs-") == ["jobs-images", "jobs-mail"]
@@ -70,6 +77,7 @@ def test_channels_are_completed(complete: Callable[..., list[str]], words: tuple
 
 def test_a_channel_is_not_completed_twice(complete: Callable[..., list[str]]) -> None:
     assert complete("runworker", "other", "jobs-mail", "") == ["jobs-images"]
+    assert complete("channelmap", "pause", "other", "jobs-mail", "") == ["jobs-images"]
 
 
 def test_channels_are_those_of_the_named_contract(complete: Callable[..., list[str]], project: Path) -> None:

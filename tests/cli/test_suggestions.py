@@ -24,6 +24,7 @@ from channelmap.cli.exits import run
         ("explain unknwon-type", "there is no code 'unknwon-type'; did you mean 'unknown-type'?"),
         ("runworker job", "no channel 'job'; the contract declares 'jobs'; did you mean 'jobs'?"),
         ("send job {}", "no channel 'job'; the contract declares 'jobs'; did you mean 'jobs'?"),
+        ("pase jobs", "No such command 'pase'. Did you mean 'pause'?"),
         ("dead list --channel job", "no channel 'job'; the contract declares 'jobs'; did you mean 'jobs'?"),
         ("dead replay --all --channel job", "no channel 'job'; the contract declares 'jobs'; did you mean 'jobs'?"),
         ("dead drop --all --channel job", "no channel 'job'; the contract declares 'jobs'; did you mean 'jobs'?"),

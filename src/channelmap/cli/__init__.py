@@ -19,6 +19,8 @@ _COMMANDS = {
     "lock": "channelmap.cli.lock",
     "send": "channelmap.cli.send",
     "dead": "channelmap.cli.dead",
+    "pause": "channelmap.cli.pause",
+    "resume": "channelmap.cli.resume",
     "schema": "channelmap.cli.schema",
     "init": "channelmap.cli.init",
 }

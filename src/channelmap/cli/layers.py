@@ -1,7 +1,10 @@
 """Opens the layer of a contract for the commands that import no consumers."""
 
+import click
+
 from channelmap.cli.options import prepare_imports
 from channelmap.contract import Contract
+from channelmap.environment import shown
 from channelmap.layer import ChannelLayer
 from channelmap.sending import open_contract_layer
 
@@ -15,3 +18,23 @@ def open_layer(contract: Contract, url: str | None) -> ChannelLayer:
     if contract.layer.backend and url is None:
         prepare_imports(contract.path)
     return open_contract_layer(contract, url)
+
+
+def open_shared_layer(contract: Contract, url: str | None, refusal: str) -> ChannelLayer:
+    """Open the layer as `open_layer` does; UsageError if it is in the memory of this process.
+
+    Args:
+        contract: the contract.
+        url: the layer's URL; `None` for the layer of the contract.
+        refusal: what was not done, and what in memory is the process's own: the beginning of the error message.
+
+    """
+    layer = open_layer(contract, url)
+    # By their names: to import Channels is for those who have it.
+    kinds = {kind.__name__ for kind in type(getattr(layer, "inner", layer)).__mro__}
+    if kinds & {"MemoryChannelLayer", "InMemoryChannelLayer"}:
+        raise click.UsageError(
+            f"{shown(layer.url)}: {refusal} in memory belongs to this process, and would end with it; "
+            "use a layer that a worker shares, such as sqlite:///channels.db"
+        )
+    return layer

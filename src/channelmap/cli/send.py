@@ -3,7 +3,9 @@
 import asyncio
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,12 @@ from channelmap.cli import completion
 from channelmap.cli.colours import is_colourful
 from channelmap.cli.exits import Exit
 from channelmap.cli.help import Command
-from channelmap.cli.layers import open_layer
+from channelmap.cli.layers import open_shared_layer
 from channelmap.cli.options import CONFIG, LAYER
-from channelmap.contract import Channel, Contract
+from channelmap.contract import Channel
 from channelmap.environment import shown
 from channelmap.errors import ChannelFull, EventRejected, LayerError, quoted
-from channelmap.layer import ChannelLayer
+from channelmap.layer import seconds_until
 from channelmap.layers.naming import in_words
 from channelmap.layers.packing import pack
 from channelmap.loader import load
@@ -32,6 +34,7 @@ from channelmap.validation import RESERVED
 _BATCH = 256
 #: The location of an event that is given on the command line itself.
 _ARGUMENT = "event"
+_A_TIME = "2026-12-01T08:00:00+01:00"
 _SHELL_HINT = """hint: write the event as JSON in single quotes, such as '{"type": "greet", "name": "Ada"}'"""
 
 
@@ -42,6 +45,7 @@ _SHELL_HINT = """hint: write the event as JSON in single quotes, such as '{"type
         """channelmap send greetings '{"type": "greet", "name": "Ada"}'""",
         "channelmap send greetings events.jsonl",
         "channelmap send --skip-refused greetings - < events.jsonl",
+        "channelmap send --delay 60 --verbose greetings events.jsonl",
     ],
     exits={
         Exit.FINE: "Every event was sent.",
@@ -54,12 +58,30 @@ _SHELL_HINT = """hint: write the event as JSON in single quotes, such as '{"type
 @CONFIG
 @LAYER
 @click.option("--skip-refused", is_flag=True, help="Send the valid events even if others are rejected.")
-def command(channel: str, events: str, config: str, layer: str | None, skip_refused: bool) -> int:  # noqa: FBT001
+@click.option("--delay", type=float, metavar="SECONDS", help="Let workers take the events after so many seconds.")
+@click.option(
+    "--at",
+    metavar="TIME",
+    help="Let workers take the events from this time on: ISO 8601 with a time zone, as 2026-12-01T08:00:00+01:00.",
+)
+@click.option("--verbose", is_flag=True, help="Print the id of each event that was sent.")
+def command(  # noqa: PLR0913  (its options)
+    channel: str,
+    events: str,
+    config: str,
+    layer: str | None,
+    *,
+    skip_refused: bool,
+    delay: float | None,
+    at: str | None,
+    verbose: bool,
+) -> int:
     """Send events to a channel.
 
     CHANNEL is a channel of the contract. EVENT is one event, a JSON object. FILE has one JSON object a line; - reads
     them from stdin. All events are checked before the first is sent: if one is rejected, none is sent.
     """
+    seconds_left = _seconds_left(delay, at)
     contract = load(config)
     declared = contract.channel(channel)
     good, complaints = _judged(declared, _lines(events))
@@ -68,9 +90,40 @@ def command(channel: str, events: str, config: str, layer: str | None, skip_refu
     if complaints and not skip_refused:
         click.echo(f"nothing was sent: {len(complaints)} refused", err=True)
         return Exit.FINDINGS
-    sent = asyncio.run(_send(ContractLayer(contract, _opened(contract, layer)), channel, good))
+    opened = open_shared_layer(contract, layer, "nothing was sent: an event")
+    sent = asyncio.run(_Sending(ContractLayer(contract, opened), channel, seconds_left(), verbose=verbose).send(good))
     click.echo(f"sent {sent} of {len(good) + len(complaints)} events to '{channel}'", err=True)
     return Exit.FINDINGS if complaints or sent < len(good) else Exit.FINE
+
+
+def _seconds_left(delay: float | None, at: str | None) -> Callable[[], float | None]:
+    """Return a function that says in how many seconds events are due, None for now; UsageError for a wrong option.
+
+    The same delay for all batches of a file keeps their order; the time itself would not.
+    """
+    if delay is not None and at is not None:
+        raise click.UsageError("--delay and --at: expected one of them, got both; hint: leave one of them out")
+    seconds_left = partial(seconds_until, delay, None if at is None else _time(at))
+    try:
+        seconds_left()
+    except ValueError as error:
+        raise click.UsageError(f"--{error}") from error
+    return seconds_left
+
+
+def _time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.UsageError(
+            f"--at: not a time: expected ISO 8601 with a time zone, such as {_A_TIME}, got {quoted(text)}"
+        ) from error
+    if time.tzinfo is None:
+        raise click.UsageError(
+            f"--at: the time has no time zone: expected one, such as {_A_TIME}, got {quoted(text)}; "
+            "hint: append the offset from UTC, such as +01:00, or Z for UTC"
+        )
+    return time
 
 
 def _lines(events: str) -> list[tuple[str, str]]:
@@ -130,56 +183,70 @@ def _objection(channel: Channel, event: Any) -> str:
     return ""
 
 
-def _opened(contract: Contract, url: str | None) -> ChannelLayer:
-    layer = open_layer(contract, url)
-    # By their names: to import Channels is for those who have it.
-    kinds = {kind.__name__ for kind in type(getattr(layer, "inner", layer)).__mro__}
-    if kinds & {"MemoryChannelLayer", "InMemoryChannelLayer"}:
-        message = (
-            f"{shown(layer.url)}: nothing was sent: events in memory are this process's own, and would end with it"
-        )
-        raise click.UsageError(f"{message}; send to a layer that a worker shares, such as sqlite:///channels.db")
-    return layer
+class _Sending:
+    """Sends events in batches, as many as the channel has room for.
 
+    Args:
+        layer: sends; it is closed at the end.
+        channel: the channel's name.
+        delay: seconds until the events are due, None for now.
+        verbose: print the events' ids.
 
-async def _send(layer: ContractLayer, channel: str, events: list[Event]) -> int:
-    """Send as many of the events as the channel has room for, and return how many."""
-    sent = 0
-    batches = [events[start : start + _BATCH] for start in range(0, len(events), _BATCH)]
-    console = Console(stderr=True)
-    # A pipe gets no progress bar, even where FORCE_COLOR is set.
-    silent = len(batches) < 2 or not is_colourful(sys.stderr) or not sys.stderr.isatty()
-    try:
-        for batch in track(batches, "sending", console=console, disable=silent):
-            fitting, error = await _fill(layer, channel, batch)
-            sent += fitting
-            if error is not None:
-                click.echo(f"{error}; event {sent + 1} and those after it were not sent", err=True)
-                break
-    finally:
-        await layer.close()
-    return sent
-
-
-async def _fill(layer: ContractLayer, channel: str, batch: list[Event]) -> tuple[int, ChannelFull | None]:
-    """Send a batch, or the first of it that there is room for; return how many, and why not all.
-
-    A layer that has no room for all events of a step sends none, and does not say how many would fit.
     """
-    sent, step = 0, len(batch)
-    full = None
-    while step and sent < len(batch):
+
+    def __init__(self, layer: ContractLayer, channel: str, delay: float | None, *, verbose: bool) -> None:
+        self._layer = layer
+        self._channel = channel
+        self._delay = delay
+        self._verbose = verbose
+
+    async def send(self, events: list[Event]) -> int:
+        """Send as many of the events as the channel has room for, and return how many."""
+        sent = 0
+        batches = [events[start : start + _BATCH] for start in range(0, len(events), _BATCH)]
+        console = Console(stderr=True)
+        # A pipe gets no progress bar, even where FORCE_COLOR is set.
+        silent = len(batches) < 2 or self._verbose or not is_colourful(sys.stderr) or not sys.stderr.isatty()
         try:
-            await layer.send_many(channel, batch[sent : sent + step])
-            sent += step
-        except ChannelFull as error:
-            full = error
-            sent += error.sent
-            step //= 2
-        except (TypeError, ValueError, AssertionError, NotImplementedError) as error:
-            if not hasattr(layer.layer, "inner"):
-                raise
-            # Another's layer: name and events are as the contract wants them, so it does not support the channel.
-            said = in_words(error, quotes_errors=not layer.contract.layer.from_environment)
-            raise LayerError(layer.url, f"cannot send to channel {quoted(channel)}: {said}") from error
-    return sent, full if sent < len(batch) else None
+            for batch in track(batches, "sending", console=console, disable=silent):
+                fitting, error = await self._fill(batch)
+                sent += fitting
+                if error is not None:
+                    click.echo(f"{error}; event {sent + 1} and those after it were not sent", err=True)
+                    break
+        finally:
+            await self._layer.close()
+        return sent
+
+    async def _fill(self, batch: list[Event]) -> tuple[int, ChannelFull | None]:
+        """Send a batch, or the first of it that there is room for; return how many, and why not all.
+
+        A layer that has no room for all events of a step sends none, and does not say how many would fit.
+        """
+        sent, step = 0, len(batch)
+        full = None
+        while step and sent < len(batch):
+            try:
+                ids = await self._layer.send_many(self._channel, batch[sent : sent + step], delay=self._delay)
+                sent += step
+                self._print(ids)
+            except ChannelFull as error:
+                full = error
+                sent += error.sent
+                step //= 2
+            except (TypeError, ValueError, AssertionError, NotImplementedError) as error:
+                if not hasattr(self._layer.layer, "inner"):
+                    raise
+                # Another's layer: name and events are as the contract wants them, so it does not support the channel.
+                said = in_words(error, quotes_errors=not self._layer.contract.layer.from_environment)
+                reason = f"cannot send to channel {quoted(self._channel)}: {said}"
+                raise LayerError(self._layer.url, reason) from error
+        return sent, full if sent < len(batch) else None
+
+    def _print(self, ids: list[str] | None) -> None:
+        if self._verbose:
+            if ids is None:
+                self._verbose = False
+                click.echo(f"{shown(self._layer.url)}: the layer gives events no ids", err=True)
+            else:
+                click.echo("\n".join(ids))
