@@ -89,6 +89,9 @@ def test_a_workers_lines_appear_once_and_in_the_format_asked_for(served: Callabl
     (failure,) = [entry for entry in entries if entry["level"] == "ERROR"]
     assert failure["message"] == "channel 'jobs': 'fail' failed: ValueError: boom; kept as a dead letter"
     assert (failure["channel"], failure["type"], failure["attempt"]) == ("jobs", "fail", 1)
+    (letter,) = asyncio.run(get_channel_layer().dead_letters())
+    assert failure["event_id"] == letter.event_id
+    assert len(failure["event_id"]) == 16
 
 
 def test_a_module_that_configures_channelmaps_loggers_has_its_way(served: Callable[..., list[str]]) -> None:

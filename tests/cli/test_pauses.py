@@ -49,7 +49,10 @@ def test_of_a_paused_channel_nothing_is_handled_until_it_is_resumed(served: Path
     assert ends(run("pause", "jobs")) == (0, told, "")
     assert [send(run, "jobs", number) for number in range(3)] == [0, 0, 1]
     assert send(run, "other", 9) == 0
-    assert run("runworker", "--burst").output == "handled other 9\n"
+    burst = run("runworker", "--burst")
+    assert (burst.popen.returncode, burst.output) == (0, "handled other 9\n")
+    (warning,) = [line for line in burst.error_lines if " INFO " not in line]
+    assert warning.endswith(" WARNING channelmap.worker: channel 'jobs': paused; 2 events wait\n")
 
     assert ends(run("resume", "jobs")) == (0, "channel 'jobs': resumed\n", "")
     assert run("runworker", "--burst").output == "handled jobs 0\nhandled jobs 1\n"

@@ -144,7 +144,9 @@ class ScriptedLayer(ChannelLayer):
     async def retry(self, delivery: Delivery, delay: float) -> None:
         await self._call("retry", delivery.channel, [delivery], delay)
         self._forget([delivery])
-        again = Delivery(delivery.channel, delivery.event, b"", 0.0, delivery.attempt + 1)
+        again = Delivery(
+            delivery.channel, delivery.event, b"", 0.0, delivery.attempt + 1, raw_id=delivery.raw_id
+        )  # fmt: skip
         self.clock.call_later(delay, lambda: self._put(again, first=True))
 
     async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
@@ -162,6 +164,7 @@ class ScriptedLayer(ChannelLayer):
         self.letters += [letter for _, letter in buried]
 
     async def is_paused(self, channel: str) -> bool:
+        await self._call("is_paused", channel, [])
         return channel in self.paused
 
     async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from channelmap.terms import RetryPolicy, Service
-from tests.worker.scripted import LEASED, Stage, job, jobs, lines, number_of, play
+from tests.worker.scripted import LEASED, Stage, away, job, jobs, lines, number_of, play
 
 
 class Panic(BaseException):
@@ -125,6 +125,64 @@ def test_a_burst_waits_for_the_earliest_of_several_retries() -> None:
         )
         assert await on.finish() == 9
         assert on.application.begun[3:] == [(4, 4), (9, 9)]
+
+    play(scene)
+
+
+def test_a_burst_leaves_the_events_of_a_paused_channel_and_says_how_many_wait(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(on: Stage) -> None:
+        on.layer.paused |= {"a", "b", "d"}
+        for channel, count in (("a", 3), ("b", 1), ("c", 2)):
+            on.layer.fill(channel, jobs(count))
+        await on.start({"a": LEASED, "b": Service(), "c": Service(), "d": Service()}, burst=True)
+        assert await on.finish() == 0
+        assert on.layer.waits("a") == [0, 1, 2]
+        assert on.application.done == [0, 1]
+        assert not on.worker.gave_up
+
+    play(scene)
+    assert lines(caplog) == ["channel 'a': paused; 3 events wait", "channel 'b': paused; 1 events wait"]
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+
+
+def test_whether_a_channel_is_paused_is_asked_once_when_a_burst_ends_and_at_no_other_time() -> None:
+    async def scene(on: Stage) -> None:
+        on.layer.fill("a", [job(0, takes=3), job(1, takes=4)])
+        await on.start({"a": LEASED, "b": Service()}, burst=True)
+        await on.finish()
+        assert [(call.time, call.channel) for call in on.layer.of("is_paused")] == [(7, "a"), (7, "b")]
+
+    async def scene_without_burst(on: Stage) -> None:
+        on.layer.paused.add("a")
+        on.layer.fill("a", jobs(2))
+        await on.start({"a": LEASED, "b": Service()})
+        await on.turn(100)
+        await on.end()
+        assert on.layer.of("is_paused") == []
+
+    play(scene)
+    play(scene_without_burst)
+
+
+def test_a_burst_whose_layer_cannot_say_what_is_paused_says_so_once_and_ends(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(on: Stage) -> None:
+        on.layer.fail("is_paused", away())
+        on.layer.fill("b", jobs(1))
+        await on.start({"a": LEASED, "b": Service()}, burst=True)
+        assert await on.finish() == 0
+        assert on.application.done == [0]
+
+    play(scene)
+    assert lines(caplog) == ["channel 'a': cannot say whether it is paused: scripted://: away"]
+
+
+def test_a_burst_that_is_stopped_does_not_ask_what_is_paused() -> None:
+    async def scene(on: Stage) -> None:
+        on.layer.paused.add("a")
+        on.layer.fill("b", [job(0, takes=5)])
+        await on.start({"a": LEASED, "b": Service()}, burst=True)
+        await on.end()
+        assert on.layer.of("is_paused") == []
 
     play(scene)
 

@@ -192,3 +192,86 @@ def test_an_instance_that_has_no_event_can_neither_retry_nor_reject_one(
 
     play(scene)
     assert lines(caplog) == ["channel 'a': the application ended before it took an event: too early"] * 3
+
+
+@pytest.mark.parametrize(
+    ("script", "attributes"),
+    [
+        ({"fails": "boom"}, {}),
+        ({"fails": "boom"}, {"attempt": 3}),
+        ({"fails": Retry()}, {}),
+        ({"fails": Reject("gone")}, {}),
+        ({"rejected": "not declared", "code": "unknown-type"}, {}),
+        ({}, {"attempt": 4}),
+        ({"hangs": True}, {}),
+    ],
+)
+def test_the_record_of_an_event_that_was_not_handled_names_the_event(
+    script: dict[str, Any], attributes: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(on: Stage) -> None:
+        on.layer.put("a", job(0, **script), raw_id=b"\x0a\x0b", **attributes)
+        await on.start({"a": LEASED})
+        await on.end(deadline=0)
+
+    play(scene)
+    (record,) = caplog.records
+    assert fields_of(record) == ("a", "job", "0a0b", attributes.get("attempt", 1))
+
+
+def fields_of(record: logging.LogRecord) -> tuple[Any, ...]:
+    return tuple(record.__dict__[name] for name in ("channel", "event_type", "event_id", "attempt"))
+
+
+def test_the_record_of_something_unreadable_names_what_is_known(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(on: Stage) -> None:
+        on.layer.put("a", None, raw_id=7)
+        await on.start({"a": Service()})
+        on.layer.put("a", {"type": ["payload"], "rejected": "no type", "code": "missing-type"}, raw_id=8)
+        await on.turn(0)
+
+    play(scene)
+    assert [fields_of(record) for record in caplog.records] == [("a", None, f"{n:016x}", 1) for n in (7, 8)]
+
+
+def test_the_record_of_an_event_has_no_type_that_is_longer_than_people_read(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(on: Stage) -> None:
+        on.layer.put("a", {"type": "t" * 1_000_000, "rejected": "not declared", "code": "unknown-type"})
+        await on.start({"a": Service()})
+
+    play(scene)
+    (record,) = caplog.records
+    assert record.__dict__["event_type"] == "t" * 100 + "… (999,900 more characters)"
+    assert record.__dict__["event_id"] is None
+
+
+@pytest.mark.parametrize("verb", ["retry", "bury_many"])
+def test_the_records_of_an_event_that_the_layer_does_not_take_back_name_the_event(
+    verb: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(on: Stage) -> None:
+        on.layer.fail(verb, ValueError("no"))
+        on.layer.fail("bury", ValueError("no"))
+        on.layer.put("a", job(0, fails="boom"), raw_id=b"\x01", attempt=1 if verb == "retry" else 3)
+        await on.start({"a": LEASED})
+        await on.turn(60)
+
+    play(scene)
+    about = [record for record in caplog.records if "event_id" in record.__dict__]
+    assert [record.levelname for record in about] == ["ERROR", "CRITICAL"]
+    assert {record.__dict__["event_id"] for record in about} == {"01"}
+
+
+def test_the_record_of_a_suspect_whose_lease_ended_names_the_event(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(on: Stage) -> None:
+        on.layer.hang("begin")
+        on.layer.put("a", job(0), raw_id=b"\x02", suspect=True)
+        await on.start({"a": LEASED})
+        on.layer.out.clear()
+        on.layer.go_on("begin")
+        await on.turn(0)
+
+    play(scene)
+    (record,) = caplog.records
+    assert record.getMessage() == "channel 'a': the lease of an event ended before its handler started"
+    assert record.__dict__["event_id"] == "02"

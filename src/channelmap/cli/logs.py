@@ -17,7 +17,7 @@ ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] 
 #: Seconds for which a stream without room is waited for, when it had room before.
 _PATIENCE = 1.0
 #: Fields of a line about one event, and the attributes of the record that hold them.
-_OF_AN_EVENT = {"channel": "channel", "type": "event_type", "attempt": "attempt"}
+_OF_AN_EVENT = {"channel": "channel", "type": "event_type", "event_id": "event_id", "attempt": "attempt"}
 
 
 class TextFormatter(logging.Formatter):
@@ -38,7 +38,7 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: `time` (UTC), `level`, `logger`, `message`, and `traceback` where there is one.
 
-    A line about one event also has its `channel`, `type` and `attempt`.
+    A line about one event also has its `channel`, `type`, `event_id` and `attempt`.
     """
 
     def format(self, record: logging.LogRecord) -> str:

@@ -248,7 +248,7 @@ async def _reach(layer: ChannelLayer, channels: Iterable[str], *, patience: floa
 
 
 async def _tell_retries(layer: ChannelLayer, services: Mapping[str, Service]) -> None:
-    """Say what a burst has left behind: what waits for a later retry, and what other workers hold."""
+    """Log how many events a burst has left behind that do not wait: they are scheduled, or held by other workers."""
     for name, service in services.items():
         if service.retry is None:
             continue
@@ -258,7 +258,8 @@ async def _tell_retries(layer: ChannelLayer, services: Mapping[str, Service]) ->
             log.warning("channel %s: cannot say what waits for a retry: %s", quoted(name), error)
         else:
             if left > 0:
-                log.warning("channel %s: %d events wait for a retry or are held by other workers", quoted(name), left)
+                where = "are delayed, wait for a retry, or are held by other workers"
+                log.warning("channel %s: %d events %s", quoted(name), left, where)
 
 
 def _source_files(contract: Contract) -> Iterable[str]:

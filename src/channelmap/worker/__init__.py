@@ -110,6 +110,7 @@ class Worker:
         try:
             if self._burst:
                 await self._until_nothing_waits()
+                await self._tell_pauses()
                 self.quiet()
             await self._quiet.wait()
             self._dismiss_idle(running)
@@ -213,6 +214,20 @@ class Worker:
         for inbox in self._inboxes:
             inbox.retries = [later for later in inbox.retries if later > due]
         return True
+
+    async def _tell_pauses(self) -> None:
+        """Log each paused channel on which events wait: a burst does not handle them. Return when the worker stops."""
+        for name in self._services:
+            if self._quiet.is_set():
+                return
+            try:
+                waiting = await self.channel_layer.waiting(name) if await self.channel_layer.is_paused(name) else 0
+            except LayerError as error:
+                log.warning("channel %s: cannot say whether it is paused: %s", quoted(name), error)
+                # The layer would not answer for the other channels either.
+                return
+            if waiting:
+                log.warning("channel %s: paused; %d events wait", quoted(name), waiting)
 
     def _dismiss_idle(self, running: list["asyncio.Task[None]"]) -> None:
         for slot, task in zip(self._slots, running, strict=True):

@@ -12,7 +12,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from channelmap.errors import ChannelUnsupported, quoted
+from channelmap.environment import shown
+from channelmap.errors import ChannelUnsupported, quoted, shortened
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery, letter_for
 from channelmap.terms import Service
 from channelmap.worker.decryption import Decryption
@@ -32,6 +33,8 @@ LARGEST_REFILL = 1_000
 LONGEST_BATCH, LARGEST_BATCH = 0.001, 64
 #: Tries of one call that fails although the layer is there.
 MOST_TRIES = 3
+#: Characters of an event type in the fields of a log line: the event may have been rejected for its type.
+_LONGEST_TYPE = 100
 
 #: Stands in a letter of which nothing but the event's bytes can be written.
 _BARE_REASON = "its letter could not be written in full; the worker's log has the reason"
@@ -165,7 +168,10 @@ class Inbox:
         except Exception:  # noqa: BLE001  (whatever a layer raises, the channel goes on)
             return True
         if not is_ours:
-            log.warning("channel %s: the lease of an event ended before its handler started", quoted(self.channel))
+            log.warning(
+                "channel %s: the lease of an event ended before its handler started",
+                quoted(self.channel), extra=log_fields(suspect),
+            )  # fmt: skip
         return is_ours
 
     async def _flush(self) -> None:
@@ -228,8 +234,11 @@ class Inbox:
     async def _bury_unfit(self) -> None:
         unfit = self.ledger.sort_out(self._is_fit)
         letters = [_letter_for_unfit(delivery) for delivery in unfit]
-        for letter in letters:
-            log.error("channel %s: %s; kept as a dead letter", quoted(self.channel), letter.reason)
+        for delivery, letter in zip(unfit, letters, strict=True):
+            log.error(
+                "channel %s: %s; kept as a dead letter",
+                quoted(self.channel), letter.reason, extra=log_fields(delivery),
+            )  # fmt: skip
         self.ledger.condemn(letters)
         await self.flush_dying()
 
@@ -343,8 +352,8 @@ class Inbox:
                 except Exception:  # noqa: BLE001  (whatever a layer raises, the channel goes on)
                     log.critical(
                         "channel %s: the delay of a retry cannot be set; the event comes again when its lease ends",
-                        quoted(self.channel),
-                    )
+                        quoted(self.channel), extra=log_fields(delivery),
+                    )  # fmt: skip
                 del self.ledger.retrying[0]
 
     async def bury(self, place: Place, letter: DeadLetter) -> None:
@@ -403,6 +412,7 @@ class Inbox:
         log.critical(
             "channel %s: dropped an event of type %s: its dead letter cannot be kept",
             quoted(self.channel), quoted(event_type) if isinstance(event_type, str) else "unknown",
+            extra=log_fields(delivery),
         )  # fmt: skip
         if self._lease is not None:
             self.ledger.settling.append(delivery)
@@ -442,6 +452,17 @@ class Inbox:
         task = asyncio.ensure_future(call)
         self._watch(f"channel {quoted(self.channel)}: {what}", task)
         return task
+
+
+def log_fields(delivery: Delivery) -> dict[str, Any]:
+    """Return the attributes of a log record about one event, for the `extra` of logging; nothing of its payload."""
+    event_type = delivery.event.get("type") if delivery.event else None
+    return {
+        "channel": shown(delivery.channel),
+        "event_type": shortened(shown(event_type), _LONGEST_TYPE) if isinstance(event_type, str) else None,
+        "event_id": delivery.id or None,
+        "attempt": delivery.attempt,
+    }
 
 
 def _letter_for_unfit(delivery: Delivery) -> DeadLetter:

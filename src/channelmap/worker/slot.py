@@ -12,11 +12,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from channelmap.asgi import Application, AtHand, Event, Receive, Scope, offer
-from channelmap.environment import shown
 from channelmap.errors import one_line, quoted, shortened, text_of
 from channelmap.handling import Reject, Retry, checked, current_holder
 from channelmap.layer import Cause, Delivery, letter_for
-from channelmap.worker.inbox import Inbox
+from channelmap.worker.inbox import Inbox, log_fields
 from channelmap.worker.insistence import FIRST_DELAY, LONGEST_DELAY, ended
 
 if TYPE_CHECKING:
@@ -202,7 +201,7 @@ class Slot:
         self._silence_alarm()
         delivery = self._place.current
         if delivery is not None:
-            log.error("%s; kept as a dead letter", event["reason"])
+            log.error("%s; kept as a dead letter", event["reason"], extra=log_fields(delivery))
             code = CAUSES.get(event["code"], "invalid")
             self.inbox.reject(self._place, letter_for(delivery, code, event["reason"], event["violations"]))
             await self.inbox.flush_full_batch()
@@ -275,7 +274,7 @@ class Slot:
         event_type = delivery.event.get("type") if delivery.event else None
         log.log(
             level, "channel %s: %s %s", quoted(delivery.channel), quoted(event_type), what, exc_info=error,
-            extra={"channel": shown(delivery.channel), "event_type": shown(event_type), "attempt": delivery.attempt},
+            extra=log_fields(delivery),
         )  # fmt: skip
 
     def _time_out(self) -> None:
