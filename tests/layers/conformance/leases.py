@@ -1,6 +1,7 @@
 """Taken with a lease, an event stays until it is settled."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -130,6 +131,30 @@ class Leases(Suite):
             return numbers(await layer.take("jobs", 9, lease=60))
 
         assert self.run(scenario) == [2]
+
+    @pytest.mark.parametrize("together", [True, False])
+    def test_events_of_which_one_was_renewed_alone_are_all_settled(self, together: bool) -> None:  # noqa: FBT001
+        async def scenario(layer: ChannelLayer) -> list[Delivery]:
+            await layer.send_many("jobs", [event(1), event(2), event(3)])
+            taken = await layer.take("jobs", 3, lease=60)
+            await layer.renew(taken[1:2], 90)
+            for some in [taken] if together else [taken[2:], taken[:2]]:
+                await layer.settle(some)
+            return [one async for one in layer.look("jobs")]
+
+        assert self.run(scenario) == []
+
+    def test_what_came_due_first_comes_again_first(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[list[tuple[int, int, bool]]]:
+            await layer.send_many("jobs", [event(1), event(2)])
+            first, second = await layer.take("jobs", 2, lease=60)
+            await layer.renew([second], 0)
+            await layer.retry(first, 0.01)
+            while found := [one async for one in layer.look("jobs") if one.due and one.due > time.time()]:
+                assert len(found) == 1
+            return [facts(await layer.take("jobs", 9, lease=60)) for _ in range(2)]
+
+        assert self.run(scenario) == [[(2, 1, True)], [(1, 2, False)]]
 
     def test_giving_back_is_no_attempt(self) -> None:
         async def scenario(layer: ChannelLayer) -> Delivery:

@@ -57,6 +57,16 @@ class Scheduled(Suite):
         """Return in how many seconds the scheduled event is due; 0 or less when none is scheduled."""
         return max([one.due - time.time() async for one in layer.look("jobs") if one.due is not None], default=0)
 
+    @LEASES
+    def test_events_that_are_sent_together_with_a_delay_keep_their_order(self, lease: float | None) -> None:
+        async def scenario(layer: ChannelLayer) -> list[int]:
+            await layer.send_many("jobs", [event(number) for number in range(20)], delay=0.01)
+            shown = numbers([one async for one in layer.look("jobs")])
+            assert shown == [*range(20)]
+            return [number for _ in range(20) for number in numbers(await layer.take("jobs", 1, lease=lease))]
+
+        assert self.run(scenario) == [*range(20)]
+
     def test_every_way_of_sending_takes_a_delay_or_a_time(self) -> None:
         async def scenario(layer: ChannelLayer) -> tuple[list[Any], dict[str, Any]]:
             now = datetime.now(UTC)

@@ -102,7 +102,10 @@ async def _take_somewhere(here: InLoop, spots: Spots, wish: Wish) -> tuple[Taken
         if due is not None:
             dues.append(max(0.0, due))
     if problem:
-        raise problem
+        try:
+            raise problem
+        finally:
+            del problem  # as in `Links`: no cycle
     return Taken([]), min(dues, default=None)
 
 

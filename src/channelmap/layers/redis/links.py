@@ -198,7 +198,11 @@ class Links:
                 return await use(_asking(await self._line_to(place, asked, "")))
             except Exception as error:  # noqa: BLE001
                 problem = error
-        raise unavailable(place, problem, key) from fit_to_show(problem)
+        try:
+            raise unavailable(place, problem, key) from fit_to_show(problem)
+        finally:
+            # Its traceback refers to this frame: each failed call would leave a cycle, which only the collector frees.
+            del problem
 
     async def _once(self, place: Place, key: str, use: Callable[[_Call], Awaitable[Any]]) -> Any:
         address = place.known(key)

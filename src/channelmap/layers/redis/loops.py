@@ -196,7 +196,10 @@ class InLoop:
             if rows:
                 return Batch(place, key, rows)
         if problem:
-            raise problem
+            try:
+                raise problem
+            finally:
+                del problem  # as in `Links`: no cycle
         return Batch(*spots[0], [])
 
     def by_turns(self, spots: Spots) -> Spots:

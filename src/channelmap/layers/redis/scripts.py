@@ -196,8 +196,11 @@ SCHEDULE = Script(f"""#!lua
 local waiting = redis.pcall('ZCARD', string.sub(KEYS[1], 1, -#'$scheduled' - 1))
 local room = ARGV[1] - redis.call('ZCARD', KEYS[1]) - (tonumber(waiting) or 0)
 if room < #ARGV - 2 then return 0 end
-local due = string.format('%.17g', now + ARGV[2])
-for i = 3, #ARGV do redis.call('ZADD', KEYS[1], due, '1 ' .. due .. ' ' .. ARGV[i]) end
+for i = 3, #ARGV do
+    -- A little later each, so that they come in their order.
+    local due = string.format('%.17g', now + ARGV[2] + i * 1e-6)
+    redis.call('ZADD', KEYS[1], due, '1 ' .. due .. ' ' .. ARGV[i])
+end
 return 1
 """)
 
