@@ -28,6 +28,7 @@ from channelmap.layers.redis.faults import CLOSED
 from channelmap.layers.redis.groups import Groups
 from channelmap.layers.redis.hosts import read_hosts
 from channelmap.layers.redis.keys import counted_keys, keys_of, paused_of, record_of, scheduled_of
+from channelmap.layers.redis.lease_scripts import COUNT
 from channelmap.layers.redis.letters import Letters
 from channelmap.layers.redis.links import Links, Rows
 from channelmap.layers.redis.loops import InLoop, Spots
@@ -36,7 +37,7 @@ from channelmap.layers.redis.places import Place
 from channelmap.layers.redis.plain import Plain
 from channelmap.layers.redis.private import PrivateChannels
 from channelmap.layers.redis.ring import Ring
-from channelmap.layers.redis.scripts import ADOPT, COUNT, SCHEDULE, SEND
+from channelmap.layers.redis.scripts import ADOPT, SCHEDULE, SEND
 from channelmap.layers.redis.upkeep import Paused
 from channelmap.terms import Limits
 

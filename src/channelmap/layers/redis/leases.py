@@ -9,10 +9,11 @@ from channelmap.errors import LayerError, LayerUnavailable, quoted
 from channelmap.layer import Delivery
 from channelmap.layers.batches import Batch, Part, parts_of
 from channelmap.layers.redis.keys import keys_of, record_of, scheduled_of, watched_keys
+from channelmap.layers.redis.lease_scripts import BEGIN, RENEW, RETRY, RETURN, SETTLE, TAKE
 from channelmap.layers.redis.links import Links, Rows
 from channelmap.layers.redis.loops import InLoop, Spots
 from channelmap.layers.redis.places import Place
-from channelmap.layers.redis.scripts import BEGIN, RENEW, RETRY, RETURN, SETTLE, TAKE, Script
+from channelmap.layers.redis.scripts import Script
 
 log = logging.getLogger("channelmap.layers.redis")
 

@@ -11,12 +11,13 @@ from channelmap.layers.batches import Batch, parts_of
 from channelmap.layers.packing import pack, unpack
 from channelmap.layers.redis.codec import Codec
 from channelmap.layers.redis.keys import record_of, scheduled_of
+from channelmap.layers.redis.lease_scripts import BURY
 from channelmap.layers.redis.leases import arguments_of
 from channelmap.layers.redis.links import Links
 from channelmap.layers.redis.outbox import terms_of
 from channelmap.layers.redis.places import Place
 from channelmap.layers.redis.ring import Ring
-from channelmap.layers.redis.scripts import BURY, DROP, REPLAY
+from channelmap.layers.redis.scripts import DROP, REPLAY
 from channelmap.terms import Limits
 
 KEPT_SECS = 30 * 86_400

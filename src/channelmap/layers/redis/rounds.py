@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from channelmap.errors import LayerUnavailable
 from channelmap.layers.redis.keys import watched_keys
+from channelmap.layers.redis.lease_scripts import FIND
 from channelmap.layers.redis.links import Links
 from channelmap.layers.redis.places import Place
-from channelmap.layers.redis.scripts import FIND
 from channelmap.layers.redis.watching import WATCH_SECS
 
 #: Channels for which one command asks.

@@ -11,19 +11,6 @@ The keys of a channel, all from its queue's key K, to which `$` adds what no cha
 - `K$dead`: the dead letters, a stream.
 - `K$leases`, `K$leased`: leases of version 0.1, which `TAKE` takes over as they run out.
 
-The events that one `TAKE` takes share a lease, whose name is the take's ticket: a list of member and time of sending of
-each, and a list of their attempts, or 0 when each is at its first. These never change. The status of a lease is
-`crashes state marks`:
-
-- crashes: how often in a row the last leases of a suspect ran out after they were begun.
-- state: `-`, or `s` for a suspect, or `b` for a suspect whose handler has started.
-- marks: for each event `1` for under this lease, `0` for no longer, `m` for moved to a lease of its own, whose name is
-  the ticket, a dot and the event's number: its holder has renewed it alone.
-
-When a lease has run out, its events are moved to leases of their own, with names that no holder knows, and then taken
-alone, as suspects. Whoever comes too late has a ticket that is no longer there: it changes nothing. What was delivered
-before never goes back to K, where it would expire and lose count of its attempts.
-
 `SEND` and `SCHEDULE` name one key: while a slot of a Cluster moves, a node refuses a script with several keys. The
 number of events under the other key counts if the node can tell it.
 
@@ -37,15 +24,12 @@ from hashlib import sha1
 #: when the event expires, and in which order events are taken.
 _SKEW_SECS = 5
 
-#: Bytes of events after which one lease takes no more of them.
-_LARGEST = 8 << 20
-
-_NOW = """
+NOW = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1e6
 """
 # The server writes a number that it is given with all its digits; `tostring` would not.
-_EXPIRE = """
+EXPIRE = """
 if ARGV[1] ~= '' then redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[1]) end
 """
 # Scores that would be the same differ by as little as they can, or the order of a sender would be lost.
@@ -54,113 +38,6 @@ local last = 0
 local function add(score, member)
     last = math.max(math.min(tonumber(score), now + {_SKEW_SECS}), now - {_SKEW_SECS}, last + 2.5e-7)
     redis.call('ZADD', KEYS[1], last, member)
-end
-"""
-
-
-# The record of leases. `UNTIL` and `BATCHES` are the names of its two keys.
-_RECORD = """
-local function at(time) return string.format('%.17g', time) end
-local function status_of(ticket)
-    local found = redis.call('HGET', BATCHES, ticket .. ':')
-    if found then return string.match(found, '^(%d+) ([-sb]) ([01m]+)$') end
-end
-local function events_of(ticket)
-    local found = redis.call('HGET', BATCHES, ticket)
-    if not found then return end
-    local is_whole, batch = pcall(cmsgpack.unpack, found)
-    if is_whole and type(batch) == 'table' and type(batch[1]) == 'table' then return batch[1], batch[2] end
-end
-local function event_of(events, attempts, number)
-    return {events[2 * number + 1], events[2 * number + 2], attempts ~= 0 and attempts[number + 1] or 1}
-end
-local function write_status(ticket, crashes, state, marks)
-    redis.call('HSET', BATCHES, ticket .. ':', crashes .. ' ' .. state .. ' ' .. marks)
-end
-local function write(ticket, ends, events, attempts, crashes, state)
-    redis.call('ZADD', UNTIL, at(ends), ticket)
-    redis.call('HSET', BATCHES, ticket, cmsgpack.pack({events, attempts}),
-        ticket .. ':', crashes .. ' ' .. state .. ' ' .. string.rep('1', #events / 2))
-end
-local function write_one(ticket, ends, event, crashes, state)
-    write(ticket, ends, {event[1], event[2]}, {event[3]}, crashes, state)
-end
-local function drop(ticket)
-    redis.call('HDEL', BATCHES, ticket, ticket .. ':')
-    return redis.call('ZREM', UNTIL, ticket)
-end
-"""
-# Reads the parts of leases from ARGV, beginning at `first`: the ticket, how many of its events are meant, and their
-# numbers. Minus the number of all its events stands for all that are left; then no numbers follow.
-_PARTS = """
-local function each_part(first, all, some)
-    local i = first
-    while i <= #ARGV do
-        local ticket, count = ARGV[i], tonumber(ARGV[i + 1])
-        i = i + 2
-        if count < 0 then
-            all(ticket, -count)
-        else
-            local numbers = {}
-            for j = 1, count do numbers[j] = tonumber(ARGV[i + j - 1]) end
-            i = i + count
-            some(ticket, numbers)
-        end
-    end
-end
-"""
-# Ends leases. What `end_some` returns is the events that were still under theirs.
-_END = """
-local function end_all(ticket, count)
-    local _, _, marks = status_of(ticket)
-    if not marks or string.find(marks, 'm', 1, true) then
-        for number = 0, count - 1 do drop(ticket .. '.' .. number) end
-    end
-    drop(ticket)
-end
-local function end_some(ticket, numbers)
-    local crashes, state, marks = status_of(ticket)
-    local events, attempts = nil, nil
-    if marks then events, attempts = events_of(ticket) end
-    local ended = {}
-    for _, number in ipairs(numbers) do
-        if events and string.sub(marks, number + 1, number + 1) == '1' then
-            ended[#ended + 1] = event_of(events, attempts, number)
-        else
-            local moved = ticket .. '.' .. number
-            local its_events, its_attempts = events_of(moved)
-            if its_events then
-                ended[#ended + 1] = event_of(its_events, its_attempts, 0)
-                drop(moved)
-            end
-        end
-        if marks then marks = string.sub(marks, 1, number) .. '0' .. string.sub(marks, number + 2) end
-    end
-    if marks and string.find(marks, '[1m]') then
-        write_status(ticket, crashes, state, marks)
-    elseif marks then
-        drop(ticket)
-    end
-    return ended
-end
-"""
-# Moves some events of a lease to leases of their own, whose names it returns; a lease of one event is one.
-_MOVE = """
-local function move(ticket, numbers, ends)
-    local crashes, state, marks = status_of(ticket)
-    if marks and #marks == 1 then return {ticket} end
-    local names, events, attempts = {}, nil, nil
-    if marks then events, attempts = events_of(ticket) end
-    for _, number in ipairs(numbers) do
-        local name = ticket .. '.' .. number
-        names[#names + 1] = name
-        if events and string.sub(marks, number + 1, number + 1) == '1' then
-            write_one(name, ends, event_of(events, attempts, number), 0, '-')
-            marks = string.sub(marks, 1, number) .. 'm' .. string.sub(marks, number + 2)
-        end
-    end
-    if events then write_status(ticket, crashes, state, marks) end
-    return names
 end
 """
 
@@ -179,7 +56,7 @@ class Script:
 #: K; seconds after which events expire or '', seconds to live or '', capacity, how many events need room at least, then
 #: score and member of each. How many were added, the first ones; none when there is too little room.
 SEND = Script(f"""#!lua
-{_NOW}{_EXPIRE}{_ADD}
+{NOW}{EXPIRE}{_ADD}
 local scheduled = redis.pcall('ZCARD', KEYS[1] .. '$scheduled')
 local room = ARGV[3] - redis.call('ZCARD', KEYS[1]) - (tonumber(scheduled) or 0)
 if room < tonumber(ARGV[4]) then return 0 end
@@ -192,7 +69,7 @@ return added
 #: K$scheduled; capacity, seconds until the events are due, then their members. Whether there was room; without it none
 #: was added.
 SCHEDULE = Script(f"""#!lua
-{_NOW}
+{NOW}
 local waiting = redis.pcall('ZCARD', string.sub(KEYS[1], 1, -#'$scheduled' - 1))
 local room = ARGV[1] - redis.call('ZCARD', KEYS[1]) - (tonumber(waiting) or 0)
 if room < #ARGV - 2 then return 0 end
@@ -208,7 +85,7 @@ return 1
 #: are due to K, retries too: nobody takes from these channels under a lease. For each channel in how many seconds the
 #: next event is due, or '', and whether it is paused.
 MOVE_DUE = Script(f"""#!lua flags=allow-oom
-{_NOW}
+{NOW}
 local found = {{}}
 for i = 1, #KEYS, 3 do
     local ttl = ARGV[(i + 2) / 3]
@@ -236,8 +113,8 @@ for i = 2, #ARGV, 2 do redis.call('ZADD', KEYS[1], ARGV[i], ARGV[i + 1]) end
 if ARGV[1] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[1]) else redis.call('PERSIST', KEYS[1]) end
 """)
 
-#: K, K$inflight, and the other keys that `TAKE` needs: moves back what a reader of channels_redis had in hand when it
-#: crashed; how many of the other keys there are.
+#: K, K$inflight, and the keys of leases, those of 0.1 too: moves back what a reader of channels_redis had in hand when
+#: it crashed; how many keys of leases there are.
 ADOPT = Script("""#!lua flags=allow-oom
 local left = redis.call('ZRANGE', KEYS[2], 0, -1, 'WITHSCORES')
 for i = 1, #left, 2 do redis.call('ZADD', KEYS[1], left[i + 1], left[i]) end
@@ -245,284 +122,12 @@ redis.call('DEL', KEYS[2])
 return redis.call('EXISTS', unpack(KEYS, 3))
 """)
 
-#: K, K$until, K$batches, K$scheduled, K$paused, K$leases, K$leased; seconds after which events expire or '', limit,
-#: seconds of the lease or '' for good, ticket, seconds to live of K or ''. Under a lease a suspect is taken alone. The
-#: reply has:
-#:
-#: - the events, member and time of sending of each, and their attempts, or 0;
-#: - the crashes of a suspect, or -1;
-#: - in how many seconds the next lease ends or the next event is due, or '';
-#: - how many faults of the record of leases were repaired, and how many leases had lost their events: such faults are
-#:   made by others, with DEL or EXPIRE, or by an eviction.
-TAKE = Script(
-    f"""#!lua flags=allow-oom
-local UNTIL, BATCHES = KEYS[2], KEYS[3]
-{_NOW}{_RECORD}
-local function expire() {_EXPIRE} end
-local largest = {_LARGEST}
-"""
-    """
-if redis.call('EXISTS', KEYS[5]) == 1 then return {{}, 0, -1, '', 0, 0} end
-local limit, secs, ticket = tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local repaired, lost, named = redis.call('PERSIST', UNTIL) + redis.call('PERSIST', BATCHES), 0, 0
-local function new_name()
-    named = named + 1
-    return ticket .. '~' .. named
-end
-local function repair(lease)
-    local events = events_of(lease)
-    if events then
-        local _, _, marks = status_of(lease)
-        if not marks or 2 * #marks ~= #events then write_status(lease, 0, '-', string.rep('1', #events / 2)) end
-        -- Its holder, if it lives, has the time of a lease to renew or settle it.
-        redis.call('ZADD', UNTIL, 'NX', at(now + (tonumber(secs) or 0)), lease)
-        repaired = repaired + 1
-    else
-        lost = lost + drop(lease)
-    end
-end
-local function repair_all()
-    for _, field in ipairs(redis.call('HKEYS', BATCHES)) do
-        local lease = string.match(field, '^(.*):$') or field
-        if not (redis.call('ZSCORE', UNTIL, lease) and status_of(lease)) then repair(lease) end
-    end
-    for _, lease in ipairs(redis.call('ZRANGE', UNTIL, 0, -1)) do
-        if redis.call('HEXISTS', BATCHES, lease) == 0 then repair(lease) end
-    end
-end
-if 2 * redis.call('ZCARD', UNTIL) ~= redis.call('HLEN', BATCHES) then repair_all() end
--- Leases of version 0.1 that have run out.
-if redis.call('EXISTS', KEYS[6]) == 1 then
-    local old = redis.call('ZRANGE', KEYS[6], '-inf', at(now), 'BYSCORE', 'WITHSCORES')
-    for i = 1, #old, 2 do
-        local note = redis.call('HGET', KEYS[7], old[i]) or ''
-        local attempt, holder, sent = string.match(note, '^(%d+) (%S+) (-?%d[%d.e+-]*)$')
-        if not (attempt and #attempt < 10 and tonumber(sent)) then attempt, holder, sent = 1, '', at(now) end
-        if holder == '-' then
-            redis.call('ZADD', KEYS[4], old[i + 1], attempt + 1 .. ' ' .. sent .. ' ' .. old[i])
-        else
-            write_one(new_name(), tonumber(old[i + 1]), {old[i], sent, tonumber(attempt)}, 0, '-')
-        end
-        redis.call('ZREM', KEYS[6], old[i])
-        redis.call('HDEL', KEYS[7], old[i])
-    end
-end
-local function first_suspect()
-    while true do
-        local late = redis.call('ZRANGE', UNTIL, '-inf', at(now), 'BYSCORE', 'LIMIT', 0, 1, 'WITHSCORES')
-        if #late == 0 then return end
-        local lease, ends = late[1], tonumber(late[2])
-        local crashes, state, marks = status_of(lease)
-        local events, attempts = events_of(lease)
-        if not (events and marks and 2 * #marks == #events) then
-            repair(lease)
-        elseif #marks == 1 then
-            local event, begun = event_of(events, attempts, 0), state == 'b' and 1 or 0
-            event[3] = event[3] + begun
-            return {lease = lease, ends = ends, event = event, crashes = crashes + begun}
-        else
-            for number = 0, #marks - 1 do
-                if string.sub(marks, number + 1, number + 1) == '1' then
-                    -- A little later each, so that they come again in their order.
-                    write_one(new_name(), ends + number * 1e-6, event_of(events, attempts, number), 0, '-')
-                end
-            end
-            drop(lease)
-        end
-    end
-end
-local events, attempts, is_again = {}, {}, false
-local function add(event)
-    events[#events + 1], events[#events + 2] = event[1], event[2]
-    attempts[#attempts + 1] = event[3]
-    is_again = is_again or event[3] ~= 1
-end
-local suspect = first_suspect()
-if secs == '' then
-    while suspect and #attempts < limit do
-        add(suspect.event)
-        drop(suspect.lease)
-        suspect = first_suspect()
-    end
-end
--- A retry that was due before the lease of the suspect ended comes before it.
-local before = at(suspect and math.min(now, suspect.ends) or now)
-local due = redis.call('ZRANGE', KEYS[4], '-inf', before, 'BYSCORE', 'LIMIT', 0, limit - #attempts)
-for _, entry in ipairs(due) do
-    local attempt, sent, member = string.match(entry, '^(%d+) (%S+) (.*)$')
-    if attempt == '1' then
-        redis.call('ZADD', KEYS[1], sent, member)
-        if ARGV[5] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[5]) else redis.call('PERSIST', KEYS[1]) end
-    else
-        add({member, sent, tonumber(attempt)})
-    end
-    redis.call('ZREM', KEYS[4], entry)
-end
-local crashes = -1
-if suspect and #attempts == 0 then
-    drop(suspect.lease)
-    add(suspect.event)
-    crashes = suspect.crashes
-    write_one(ticket, now + secs, suspect.event, crashes, 's')
-elseif not suspect then
-    expire()
-    local size = 0
-    while #attempts < limit and size < largest do
-        local count = math.min(limit - #attempts, 100)
-        local fresh = redis.call('ZPOPMIN', KEYS[1], count)
-        for i = 1, #fresh, 2 do
-            size = size + #fresh[i]
-            events[#events + 1], events[#events + 2] = fresh[i], fresh[i + 1]
-            attempts[#attempts + 1] = 1
-        end
-        if #fresh < 2 * count then break end
-    end
-end
-if not is_again then attempts = 0 end
-if secs ~= '' and crashes < 0 and #events > 0 then write(ticket, now + secs, events, attempts, 0, '-') end
-local next = nil
-for _, key in ipairs({UNTIL, KEYS[4], KEYS[6]}) do
-    local first = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')
-    if first[2] then next = math.min(next or math.huge, first[2]) end
-end
-return {events, attempts, crashes, next and string.format('%.6f', next - now) or '', repaired, lost}
-"""
-)
-
-#: K, K$until, K$scheduled, K$paused and K$leases of each of several channels. For each 1 if a `TAKE` is worth while.
-FIND = Script("""#!lua flags=no-writes
-local time = redis.call('TIME')
-local now = string.format('%.17g', time[1] + time[2] / 1e6)
-local found = {}
-for i = 1, #KEYS, 5 do
-    -- If a key cannot be read, `TAKE` says why.
-    local nothing = redis.pcall('EXISTS', KEYS[i]) == 0
-    for _, j in ipairs({i + 1, i + 2, i + 4}) do
-        nothing = nothing and redis.pcall('ZCOUNT', KEYS[j], '-inf', now) == 0
-    end
-    nothing = nothing or redis.pcall('EXISTS', KEYS[i + 3]) == 1
-    found[#found + 1] = nothing and 0 or 1
-end
-return found
-""")
-
-#: K, K$scheduled, K$until, K$batches, K$dead and K$leases of each of several channels. For each how many events wait,
-#: are scheduled, and are under a lease, and how many dead letters there are.
-COUNT = Script(f"""#!lua flags=no-writes
-local UNTIL, BATCHES
-{_RECORD}
-local found = {{}}
-for i = 1, #KEYS, 6 do
-    BATCHES = KEYS[i + 3]
-    local leased = redis.call('ZCARD', KEYS[i + 5])
-    for _, ticket in ipairs(redis.call('ZRANGE', KEYS[i + 2], 0, -1)) do
-        local _, _, marks = status_of(ticket)
-        local _, held = string.gsub(marks or '', '1', '')
-        leased = leased + held
-    end
-    found[#found + 1] = {{
-        redis.call('ZCARD', KEYS[i]), redis.call('ZCARD', KEYS[i + 1]), leased, redis.call('XLEN', KEYS[i + 4]),
-    }}
-end
-return found
-""")
-
-#: K$until, K$batches; then parts.
-SETTLE = Script(f"""#!lua flags=allow-oom
-local UNTIL, BATCHES = KEYS[1], KEYS[2]
-{_RECORD}{_PARTS}{_END}
-each_part(1, end_all, end_some)
-""")
-
-#: K$until, K$batches; seconds from now at which the leases end, then parts.
-RENEW = Script(f"""#!lua flags=allow-oom
-local UNTIL, BATCHES = KEYS[1], KEYS[2]
-{_NOW}{_RECORD}{_PARTS}{_MOVE}
-local ends = now + ARGV[1]
-local function renew(names)
-    for _, name in ipairs(names) do redis.call('ZADD', UNTIL, 'XX', at(ends), name) end
-end
-each_part(2, function(ticket, count)
-    local names, _, _, marks = {{ticket}}, status_of(ticket)
-    for number = 0, count - 1 do
-        local mark = marks and string.sub(marks, number + 1, number + 1)
-        if mark == 'm' or not marks then names[#names + 1] = ticket .. '.' .. number end
-    end
-    renew(names)
-end, function(ticket, numbers) renew(move(ticket, numbers, ends)) end)
-""")
-
-#: K$until, K$batches; ticket and number: whether its lease is there; the handler of its event starts.
-BEGIN = Script(f"""#!lua flags=allow-oom
-local UNTIL, BATCHES = KEYS[1], KEYS[2]
-{_NOW}{_RECORD}{_MOVE}
-local ends = redis.call('ZSCORE', UNTIL, ARGV[1]) or now
-local name = move(ARGV[1], {{tonumber(ARGV[2])}}, ends)[1]
-local crashes, _, marks = status_of(name)
-if not marks then return 0 end
-write_status(name, crashes, 'b', marks)
-return 1
-""")
-
-#: K$until, K$batches, K$scheduled; seconds from now at which the event is delivered again, ticket and number.
-RETRY = Script(f"""#!lua flags=allow-oom
-local UNTIL, BATCHES = KEYS[1], KEYS[2]
-{_NOW}{_RECORD}{_END}
-for _, event in ipairs(end_some(ARGV[2], {{tonumber(ARGV[3])}})) do
-    redis.call('ZADD', KEYS[3], at(now + ARGV[1]), event[3] + 1 .. ' ' .. event[2] .. ' ' .. event[1])
-end
-""")
-
-#: K, K$until, K$batches, K$scheduled; seconds to live or '', then parts.
-RETURN = Script(f"""#!lua flags=allow-oom
-local UNTIL, BATCHES = KEYS[2], KEYS[3]
-{_RECORD}{_PARTS}{_END}
-local function put_back(event)
-    if event[3] > 1 then
-        -- Due since it was sent: at once, in the order of sending.
-        redis.call('ZADD', KEYS[4], event[2], event[3] .. ' ' .. event[2] .. ' ' .. event[1])
-    else
-        redis.call('ZADD', KEYS[1], event[2], event[1])
-        if ARGV[1] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[1]) else redis.call('PERSIST', KEYS[1]) end
-    end
-end
-each_part(2, function() end, function(ticket, numbers)
-    local crashes, state = status_of(ticket)
-    for _, event in ipairs(end_some(ticket, numbers)) do
-        if state and state ~= '-' then
-            -- Its lease has run out since it was sent; a suspect stays one.
-            write_one(ticket .. '~', tonumber(event[2]), event, crashes, 's')
-        else
-            put_back(event)
-        end
-    end
-end)
-""")
-
-#: K$dead, K$until, K$batches; letters to keep, seconds to keep them, how many there are, each with the id of its event,
-#: then the parts of the leases that end.
-BURY = Script(f"""#!lua flags=allow-oom
-local UNTIL, BATCHES = KEYS[2], KEYS[3]
-{_RECORD}{_PARTS}{_END}
-local before, added, first = redis.call('XLEN', KEYS[1]), 0, 4 + 2 * ARGV[3]
-if tonumber(ARGV[1]) > 0 then
-    for i = 4, first - 1, 2 do
-        redis.call('XADD', KEYS[1], 'MAXLEN', '=', ARGV[1], '*', 'letter', ARGV[i], 'event', ARGV[i + 1])
-        added = added + 1
-    end
-    redis.call('XTRIM', KEYS[1], 'MINID', string.format('%d000', redis.call('TIME')[1] - ARGV[2]))
-    redis.call('EXPIRE', KEYS[1], ARGV[2])
-end
-each_part(first, end_all, end_some)
-return before + added - redis.call('XLEN', KEYS[1])
-""")
-
 #: K, K$dead, K$scheduled; as SEND, and the letter's id as the last. -1 when there is no such letter.
 REPLAY = Script(f"""#!lua
-{_NOW}{_ADD}
+{NOW}{_ADD}
 local id = ARGV[#ARGV]
 if #redis.call('XRANGE', KEYS[2], id, id) == 0 then return -1 end
-{_EXPIRE}
+{EXPIRE}
 if redis.call('ZCARD', KEYS[1]) + redis.call('ZCARD', KEYS[3]) >= tonumber(ARGV[3]) then return 0 end
 add(ARGV[5], ARGV[6])
 if ARGV[2] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[2]) else redis.call('PERSIST', KEYS[1]) end
@@ -547,6 +152,6 @@ redis.call('EXPIRE', KEYS[1], math.max(1, math.ceil(ARGV[1])))
 
 #: A group; seconds for which a membership lasts. Its members.
 MEMBERS = Script(f"""#!lua flags=allow-oom
-{_NOW}{_EXPIRE}
+{NOW}{EXPIRE}
 return redis.call('ZRANGE', KEYS[1], 0, -1)
 """)
