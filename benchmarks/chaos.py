@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from storm.checker import Promise, Remaining, Verdict, judge
+from storm.checker import PAUSE_SECS, Promise, Remaining, Verdict, judge
 from storm.grounds import GROUNDS, Ground, Trouble, Troubler
 from storm.history import Book
 
@@ -203,7 +203,9 @@ class Storm:
         self.faults[kind] += 1
 
     def _pause_channel(self, random: random.Random) -> None:
-        command = ["-m", "storm.pauses", random.choice(list(PROMISES)), str(random.uniform(0.5, 3))]
+        # Each second pause is long enough for the checker to see whether the workers obey.
+        seconds = random.choice([random.uniform(0.5, PAUSE_SECS), PAUSE_SECS + 0.5])
+        command = ["-m", "storm.pauses", random.choice(list(PROMISES)), str(seconds)]
         pause = Process(self._name("pause"), [sys.executable, *command], self._directory, self._environment)
         if pause.process.wait() != 0:
             self.faults["a pause that failed"] += 1
