@@ -222,7 +222,13 @@ def test_an_event_that_its_handler_gave_up_has_one_dead_letter_with_its_code(run
     letters[:] = [("1", "rejected-by-handler")]
     assert run.faults(channel=channel) == []
     letters *= 2
-    assert run.faults(channel=channel) == ["in two places: 1 events, such as 1"]
+    assert run.faults(channel=channel) == ["buried twice by 0 kills: 1 events, such as 1"]
+    # At-most-once, a worker that does not hear of the first one writes another.
+    fault = "buried twice by 2 kills: 1 events, such as 1"
+    assert run.faults(kills=2, channel=channel) == ([] if channel == "most" else [fault])
+    letters[0] = ("1", "failed")
+    faults = run.faults(kills=2, channel=channel)
+    assert faults == ["in two places: 1 events, such as 1", "dead letters with a wrong code: 1 events, such as 1"]
 
 
 def test_an_event_that_no_handler_gave_up_has_no_such_dead_letter(run: Run) -> None:
@@ -248,7 +254,7 @@ def test_an_event_comes_again_when_its_worker_was_killed_before_it_wrote_the_dea
     assert run.faults(kills=1) == []
     # The letter was there before it came again: each of its handlers wrote one.
     run.remaining.dead["least"].append(("1", "rejected-by-handler"))
-    assert run.faults(kills=1) == ["in two places: 1 events, such as 1"]
+    assert run.faults(kills=1) == ["buried twice by 1 kills: 1 events, such as 1"]
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ class Verdict:
         pauses: how often the channel was paused.
         lost: acknowledged ids that are neither handled nor in the layer.
         doubled: ids in two places at once: of the layer, or in the layer and handled.
+        buried_twice: ids that have two dead letters of the same code.
         unknown: ids that nobody has sent.
         early: ids that a handler has begun before their time: that of a delay, or that of a retry.
         misburied: ids that a handler has given up and whose dead letter has another code, and the other way round.
@@ -69,6 +70,7 @@ class Verdict:
     pauses: int = 0
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
+    buried_twice: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     early: list[str] = field(default_factory=list)
     misburied: list[str] = field(default_factory=list)
@@ -107,6 +109,10 @@ class Verdict:
             found.append(f"handled twice by {kills} kills: {_some(list(self.twice))}")
         if len(self.lost) > most_lost and not may_lose:
             found.append(f"lost by {kills} kills: {_some(self.lost)}")
+        # At-most-once, no lease tells the layer that it has a letter already, when the worker writes it again because
+        # the connection was lost with the reply.
+        if len(self.buried_twice) > most_lost:
+            found.append(f"buried twice by {kills} kills: {_some(self.buried_twice)}")
         return found
 
 
@@ -156,7 +162,8 @@ def judge(
 def _verdict(
     promise: Promise, name: str, channel: _Channel, remaining: Remaining, ends: Mapping[int, float]
 ) -> Verdict:
-    ids, dead = channel.ids, [id_ for id_, _ in remaining.dead[name]]
+    ids, letters = channel.ids, Counter(remaining.dead[name])
+    dead = [id_ for id_, _ in letters]
     places = Counter(remaining.unhandled(name) + dead)
     # At-least-once, an event is done when a handler has finished it. At-most-once, when one has begun it, unless its
     # handler gives it up: then there must be a dead letter.
@@ -174,7 +181,8 @@ def _verdict(
         lost=sorted(ids["acknowledged"] - done - places.keys()),
         doubled=sorted({id_ for id_, count in places.items() if count > 1} | both),
         unknown=sorted((ids["begin"] | places.keys()) - ids["try"]),
-        misburied=sorted({id_ for id_, code in remaining.dead[name] if (code == GIVEN_UP) != (id_ in ids["reject"])}),
+        buried_twice=sorted(id_ for (id_, _), count in letters.items() if count > 1),
+        misburied=sorted({id_ for id_, code in letters if (code == GIVEN_UP) != (id_ in ids["reject"])}),
         in_pause=_begun_in_pause(channel),
     )
     for id_, handling in channel.handling.items():

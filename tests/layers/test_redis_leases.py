@@ -2,6 +2,7 @@
 
 from msgpack import unpackb  # type: ignore[import-untyped]  # msgpack ships no types
 
+from channelmap.layer import DeadLetter
 from channelmap.layers.redis import RedisChannelLayer
 
 from .conformance import event, letter, numbers
@@ -57,3 +58,35 @@ def test_under_the_keys_of_version_0_1_there_is_nothing_that_it_cannot_read(serv
     assert set(unpackb(fields[b"letter"])) == {
         "channel", "code", "reason", "body", "violations", "traceback", "attempts", "sent", "died", "kept"
     }  # fmt: skip
+
+
+def test_a_letter_is_kept_once_when_its_burial_is_repeated_since_the_reply_was_lost(server: Server) -> None:
+    async def main() -> list[list[int]]:
+        layer = RedisChannelLayer([server.url])
+        await layer.send_many("jobs", [event(number) for number in range(1, 5)])
+        first, second, third, fourth = await layer.take("jobs", 4, lease=60.0)
+        # The second has a lease of its own from now on.
+        await layer.renew([second], 60.0)
+        for buried in ([first, second], [first, second, third], [fourth], [fourth]):
+            await layer.bury_many([(one, letter("jobs", *numbers([one]))) for one in buried])
+        kept = [one.event["id"] for one in await layer.dead_letters("jobs") if one.event]
+        left = [one async for one in layer.look("jobs")]
+        await layer.close()
+        return [kept, numbers(left)]
+
+    assert run(main()) == [[1, 2, 3, 4], []]
+
+
+def test_who_buries_an_event_that_another_worker_has_leaves_no_letter(server: Server) -> None:
+    async def main() -> list[DeadLetter]:
+        layer = RedisChannelLayer([server.url])
+        await layer.send("jobs", event(1))
+        (late,) = await layer.take("jobs", 1, lease=0.0)
+        (suspect,) = await layer.take("jobs", 1, lease=60.0)
+        await layer.bury(late, letter("jobs", 1))
+        kept = await layer.dead_letters("jobs")
+        await layer.settle([suspect])
+        await layer.close()
+        return kept
+
+    assert run(main()) == []

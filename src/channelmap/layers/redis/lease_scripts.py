@@ -381,15 +381,23 @@ end)
 """)
 
 #: K$dead, K$until, K$batches; letters to keep, seconds to keep them, how many there are, each with the id of its event,
-#: then the parts of the leases that end.
+#: the ticket of its lease or '', and its number there; then the parts of the leases that end. A letter whose lease is
+#: gone is not kept: it was kept by an earlier call whose reply was lost, or the event belongs to another worker.
 BURY = Script(f"""#!lua flags=allow-oom
 local UNTIL, BATCHES = KEYS[2], KEYS[3]
 {_RECORD}{_PARTS}{_END}
-local before, added, first = redis.call('XLEN', KEYS[1]), 0, 4 + 2 * ARGV[3]
+local function is_held(ticket, number)
+    local _, _, marks = status_of(ticket)
+    return marks and string.sub(marks, number + 1, number + 1) == '1'
+        or redis.call('HEXISTS', BATCHES, ticket .. '.' .. number) == 1
+end
+local before, added, first = redis.call('XLEN', KEYS[1]), 0, 4 + 4 * ARGV[3]
 if tonumber(ARGV[1]) > 0 then
-    for i = 4, first - 1, 2 do
-        redis.call('XADD', KEYS[1], 'MAXLEN', '=', ARGV[1], '*', 'letter', ARGV[i], 'event', ARGV[i + 1])
-        added = added + 1
+    for i = 4, first - 1, 4 do
+        if ARGV[i + 2] == '' or is_held(ARGV[i + 2], ARGV[i + 3]) then
+            redis.call('XADD', KEYS[1], 'MAXLEN', '=', ARGV[1], '*', 'letter', ARGV[i], 'event', ARGV[i + 1])
+            added = added + 1
+        end
     end
     redis.call('XTRIM', KEYS[1], 'MINID', string.format('%d000', redis.call('TIME')[1] - ARGV[2]))
     redis.call('EXPIRE', KEYS[1], ARGV[2])

@@ -65,9 +65,10 @@ class Letters:
             by_home.setdefault((letter.channel, place, key), []).append((delivery, letter))
         for (channel, place, key), some in by_home.items():
             limit = self._limits_of(channel).dead_letters
-            letters = [
-                part for delivery, letter in some for part in (self._document(delivery, letter), letter.event_id)
-            ]
+            letters: list[Any] = []
+            for delivery, letter in some:
+                ticket = delivery.ticket.id.ticket if isinstance(delivery.ticket, Batch) else ""
+                letters += [self._document(delivery, letter), letter.event_id, ticket, delivery.number]
             ended = [part for leased in parts_of(one[0] for one in some) for part in arguments_of(leased)]
             keys = [key + _DEAD, *record_of(key)]
             count = await links.run(place, BURY, keys, limit, KEPT_SECS, len(some), *letters, *ended)
