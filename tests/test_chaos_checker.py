@@ -272,3 +272,9 @@ def test_no_handler_starts_on_a_paused_channel_once_its_workers_must_know(
     run.note("end")
     assert run.faults() == (["handled while the channel was paused: 1 events, such as 1"] if is_fault else [])
     assert run.faults(channel="most") == []
+
+
+def test_what_lies_in_the_layer_under_the_name_of_no_channel_is_an_error(run: Run) -> None:
+    run.remaining.waiting["{17}least"].append("1")
+    with pytest.raises(ValueError, match="channels that the run does not have"):
+        run.faults()

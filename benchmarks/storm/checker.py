@@ -152,8 +152,14 @@ def judge(
         promises: the channels, and how each delivers.
         ends: when a process ended, by its id, where it has.
 
+    Raises:
+        ValueError: something lies in the layer under another channel's name.
+
     """
     channels: dict[str, _Channel] = defaultdict(_Channel)
+    places = (remaining.waiting, remaining.leased, remaining.scheduled, remaining.dead)
+    if strangers := {name for place in places for name in place} - promises.keys():
+        raise ValueError(f"the layer holds events of channels that the run does not have: {', '.join(strangers)}")
     for record in records:
         channels[record.channel].add(record)
     return {name: _verdict(promise, name, channels[name], remaining, ends) for name, promise in promises.items()}

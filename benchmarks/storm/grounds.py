@@ -124,8 +124,9 @@ class Redis(Ground):
                 if b"$wake:" in key:
                     # It ends the pop of a waiting worker, and holds no event.
                     continue
-                name, _, part = key.decode().rpartition(":")[2].removeprefix("asgi").partition("$")
-                channel = name.strip("{}")
+                # `asgi:CHANNEL$PART`, or on a Cluster `{asgi:NUMBER}CHANNEL$PART`.
+                name = key.decode().rpartition("}")[2].rpartition(":")[2].removeprefix("asgi")
+                channel, _, part = name.partition("$")
                 if part == "":
                     remaining.waiting[channel] += [_id(member[12:]) for member in client.zrange(key, 0, -1)]
                 elif part == "batches":
