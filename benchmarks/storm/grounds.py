@@ -169,7 +169,8 @@ class Sentinel(Redis):
 
     def _fail_over(self, random: random.Random) -> None:
         master = self._sentinels.master
-        if not all(node.is_up for node in self._nodes):
+        # Without a replica that has copied the master, all that the master has would be lost: it keeps nothing on disk.
+        if not all(node is master or self._follows(node) for node in self._nodes):
             return
         master.kill()
         deadline = time.monotonic() + 20
@@ -177,6 +178,10 @@ class Sentinel(Redis):
             time.sleep(0.1)
         time.sleep(random.uniform(0, 1))
         master.start()
+
+    @staticmethod
+    def _follows(node: redis_servers.Server) -> bool:
+        return node.is_up and node.client.info("replication").get("master_link_status") == "up"
 
     def _keepers(self) -> list[Any]:
         return [self._sentinels.master.client]
