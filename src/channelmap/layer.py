@@ -348,7 +348,11 @@ class ChannelLayer(ABC):
 
     @abstractmethod
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
-        """Settle the delivery and keep the letter, in one step; beyond the channel's limit the oldest goes."""
+        """Settle the delivery and keep the letter, in one step; beyond the channel's limit the oldest goes.
+
+        When the lease of the delivery has ended, nothing is kept: the event belongs to another worker, or an earlier
+        call has kept the letter.
+        """
 
     async def bury_many(self, buried: Sequence[tuple[Delivery, DeadLetter]]) -> None:
         """Settle deliveries and keep their letters, in this order; a layer for which it is cheaper does so in one step.

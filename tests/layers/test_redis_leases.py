@@ -2,7 +2,6 @@
 
 from msgpack import unpackb  # type: ignore[import-untyped]  # msgpack ships no types
 
-from channelmap.layer import DeadLetter
 from channelmap.layers.redis import RedisChannelLayer
 
 from .conformance import event, letter, numbers
@@ -75,18 +74,3 @@ def test_a_letter_is_kept_once_when_its_burial_is_repeated_since_the_reply_was_l
         return [kept, numbers(left)]
 
     assert run(main()) == [[1, 2, 3, 4], []]
-
-
-def test_who_buries_an_event_that_another_worker_has_leaves_no_letter(server: Server) -> None:
-    async def main() -> list[DeadLetter]:
-        layer = RedisChannelLayer([server.url])
-        await layer.send("jobs", event(1))
-        (late,) = await layer.take("jobs", 1, lease=0.0)
-        (suspect,) = await layer.take("jobs", 1, lease=60.0)
-        await layer.bury(late, letter("jobs", 1))
-        kept = await layer.dead_letters("jobs")
-        await layer.settle([suspect])
-        await layer.close()
-        return kept
-
-    assert run(main()) == []

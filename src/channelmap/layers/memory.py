@@ -292,6 +292,9 @@ class MemoryChannelLayer(ChannelLayer):
         body = letter.body or delivery.body or pack(letter.channel, letter.event or {})
         kept = replace(letter, body=body, event=unpack(body)[0], id=str(next(self._numbers)))
         with self._lock:
+            if isinstance(delivery.ticket, int) and delivery.ticket not in self._leases.get(delivery.channel, {}):
+                # The lease has ended: the event belongs to another worker.
+                return
             await self.settle([delivery])
             self._letters[kept.id] = kept
             of_channel = [id_ for id_, other in self._letters.items() if other.channel == letter.channel]

@@ -211,3 +211,17 @@ class DeadLetters(Suite):
             return await layer.receive("jobs"), [kept.code for kept in await layer.dead_letters()]
 
         assert self.run(scenario) == (event(1), ["unreadable"])
+
+    def test_whoever_buries_an_event_that_another_worker_has_leaves_no_letter(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[Any]:
+            await layer.send("jobs", event(1))
+            (late,) = await layer.take("jobs", 1, lease=0)
+            (suspect,) = await layer.take("jobs", 1, lease=60)
+            await layer.bury(late, letter("jobs", 1))
+            kept: list[Any] = [await layer.dead_letters("jobs")]
+            for _ in range(2):
+                await layer.bury(suspect, letter("jobs", 1))
+                kept.append(len(await layer.dead_letters("jobs")))
+            return kept
+
+        assert self.run(scenario) == [[], 1, 1]

@@ -199,13 +199,12 @@ class SQLiteChannelLayer(ChannelLayer):
         await self.bury_many([(delivery, letter)])
 
     async def bury_many(self, buried: Sequence[tuple[Delivery, DeadLetter]]) -> None:
-        deliveries = [delivery for delivery, _ in buried]
         kept = [
-            replace(letter, body=letter.body or delivery.body or pack(letter.channel, letter.event or {}))
+            (delivery, replace(letter, body=letter.body or delivery.body or pack(letter.channel, letter.event or {})))
             for delivery, letter in buried
         ]
-        dropped = await self._connections.run(letters.keep, parts_of(deliveries), kept, self.limits_of)
-        note_ended(deliveries)
+        dropped = await self._connections.run(letters.keep, kept, self.limits_of)
+        note_ended([delivery for delivery, _ in buried])
         self._warn_of_lost_letters(dropped)
 
     async def pause(self, channel: str) -> None:

@@ -207,6 +207,13 @@ def end(db: Database, parts: Sequence[Part]) -> None:
             db.execute("DELETE FROM leased WHERE batch = ?", (batch.id,))
 
 
+def is_held(db: Database, batch: Batch, number: int) -> bool:
+    """Return whether an event is still under the lease."""
+    marks = _marks(db, batch.id)
+    moved = "SELECT 1 FROM leased WHERE batch = ? AND number = ?"
+    return (marks is not None and marks[number] == "1") or db.execute(moved, (batch.id, number)).fetchone() is not None
+
+
 def _end_whole(db: Database, lease: int) -> bool:
     """End a lease; False when events of it may have been moved."""
     ended = db.execute("DELETE FROM leased WHERE id = ?", (lease,)).rowcount > 0

@@ -4,12 +4,12 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from channelmap.layer import DeadLetter, shown_id
-from channelmap.layers.batches import Part
+from channelmap.layer import DeadLetter, Delivery, shown_id
+from channelmap.layers.batches import Batch, parts_of
 from channelmap.layers.ids import new_id
 from channelmap.layers.packing import unpack
 from channelmap.layers.sqlite.clock import Database
-from channelmap.layers.sqlite.leases import end
+from channelmap.layers.sqlite.leases import end, is_held
 from channelmap.layers.sqlite.queue import append, transaction
 from channelmap.terms import Limits
 
@@ -22,8 +22,7 @@ _COLUMNS = "channel, code, reason, violations, traceback, attempts, sent, died, 
 
 def keep(
     db: Database,
-    leased: Sequence[Part],
-    kept: Sequence[DeadLetter],
+    buried: Sequence[tuple[Delivery, DeadLetter]],
     limits_of: Callable[[str], Limits],
 ) -> dict[str, int]:
     """Keep letters, drop the oldest beyond the limit, and end the leases of those events that are under one.
@@ -34,7 +33,13 @@ def keep(
     """
     dropped: dict[str, int] = {}
     with transaction(db):
-        end(db, leased)
+        # An event whose lease has ended belongs to another worker.
+        kept = [
+            letter
+            for delivery, letter in buried
+            if not isinstance(delivery.ticket, Batch) or is_held(db, delivery.ticket, delivery.number)
+        ]
+        end(db, parts_of(delivery for delivery, _ in buried))
         db.executemany(
             f"INSERT INTO dead_letters ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
             [_row(letter) for letter in kept],
