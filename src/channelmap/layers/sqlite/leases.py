@@ -21,7 +21,7 @@ from channelmap.layer import Counts, Delivery
 from channelmap.layers.batches import Batch, Part, parts_of
 from channelmap.layers.packing import pack_rows, unpack_rows
 from channelmap.layers.sqlite.clock import Database
-from channelmap.layers.sqlite.queue import Row, Shown, count, move_due, prepend, remove_front, transaction
+from channelmap.layers.sqlite.queue import Row, Shown, count, is_paused, move_due, prepend, remove_front, transaction
 from channelmap.terms import Limits
 
 #: Bytes that the events of one lease have at most, except for a single event.
@@ -120,6 +120,8 @@ def _take_front(db: Database, channel: str, limit: int, lease: float | None, lim
 
 def _take_due(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
     """Take what is delivered again, and then from the front; under a lease a suspect is taken alone."""
+    if is_paused(db, channel):
+        return Taken([])  # it was paused since the look
     rows: list[Row] = []
     move_due(db, [id_ for (id_,) in db.execute(_DUE_FIRST, (channel, db.now, _MOST_MOVED))])
     suspect = _first_suspect(db, channel)
