@@ -226,10 +226,14 @@ class Inbox:
         return self.service.retry is None or delivery.attempt <= self.service.retry.attempts
 
     def _are_fit(self, deliveries: list[Delivery]) -> bool:
-        if self._lease is None:
-            # Without a call for each.
-            return not [one for one in deliveries if not (one.event and one.event.get("type"))]
-        return all(map(self._is_fit, deliveries))
+        """Return whether each is fit, without a call for each; see `_is_fit`."""
+        try:
+            if self.service.retry is None:
+                return not [one for one in deliveries if not one.event["type"]]  # type: ignore[index]  # see below
+            most = self.service.retry.attempts
+            return not [one for one in deliveries if not one.event["type"] or one.attempt > most]  # type: ignore[index]
+        except (KeyError, TypeError):
+            return False  # no type, or no event
 
     async def _bury_unfit(self) -> None:
         unfit = self.ledger.sort_out(self._is_fit)

@@ -79,12 +79,12 @@ class Ledger:
                 return
 
     def add(self, taken: Collection[Delivery]) -> None:
-        """Enter what can be handed out."""
+        """Enter what one take has brought and can be handed out: a suspect is alone."""
         if self.closed:
             self.returning += taken
-        elif suspects := [delivery for delivery in taken if delivery.suspect]:
-            self.suspects += suspects
-            self.prefetched += [delivery for delivery in taken if not delivery.suspect]
+        elif len(taken) == 1:
+            (delivery,) = taken
+            (self.suspects if delivery.suspect else self.prefetched).append(delivery)
         else:
             self.prefetched += taken
 
@@ -100,7 +100,8 @@ class Ledger:
 
     def sort_out(self, is_fit: Callable[[Delivery], bool]) -> list[Delivery]:
         """Enter those undeliverable ones that can be handed out after all; return the others."""
-        self.add([delivery for delivery in self.undeliverable if is_fit(delivery)])
+        for delivery in filter(is_fit, self.undeliverable):
+            self.add([delivery])
         self.undeliverable = [delivery for delivery in self.undeliverable if not is_fit(delivery)]
         return self.undeliverable
 
