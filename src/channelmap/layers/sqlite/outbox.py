@@ -5,8 +5,8 @@ commit are in the next one.
 """
 
 import asyncio
-import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from channelmap.errors import LayerUnavailable
@@ -28,6 +28,7 @@ class Outbox:
         self._connections = connections
         self._waiting: list[_Send] = []
         self._is_committing = False
+        self._thread = _new_thread()
 
     async def send(self, sent: queue.Sent) -> bool:
         """Send events to a channel, all or none; False when they find no room.
@@ -53,9 +54,10 @@ class Outbox:
             self._is_committing = False
             return
         try:
-            threading.Thread(target=self._run, args=(loop, sends), name="channelmap commit").start()
+            self._thread.submit(self._run, loop, sends)
         except RuntimeError as error:
-            # The system gives this process no further thread.
+            # The system gives this process no further thread. What was submitted must not run later.
+            self._thread = _new_thread()
             self._answer(loop, sends, [], error)
 
     def _run(self, loop: asyncio.AbstractEventLoop, sends: Sequence[_Send]) -> None:
@@ -86,3 +88,8 @@ class Outbox:
             else:
                 done.set_exception(error)
         self._commit(loop)
+
+
+def _new_thread() -> ThreadPoolExecutor:
+    """Return a thread that starts with the first commit: to start one for each costs as much as a fast disk."""
+    return ThreadPoolExecutor(1, thread_name_prefix="channelmap commit")
