@@ -104,6 +104,48 @@ def test_an_event_that_comes_while_a_pause_is_told_stays_for_the_time_after_it(s
     assert run(main()) == [1, 2]
 
 
+def test_a_user_who_may_not_read_delays_and_pauses_is_told_once(
+    server: Server, until: Until, said: Callable[[], list[str]]
+) -> None:
+    server.client.execute_command("ACL SETUSER worker on >password ~asgijobs ~asgi$wake* +@all")
+
+    async def main() -> None:
+        layer = RedisChannelLayer([server.url.replace("://", "://worker:password@")])
+        with contextlib.suppress(LayerUnavailable):
+            await layer.take("jobs", 1, wait=False)
+        await until(said)
+        server.client.execute_command("ACL SETUSER worker ~*")
+        await until(lambda: len(said()) > 1)
+        await layer.close()
+
+    try:
+        run(main())
+    finally:
+        server.client.acl_deluser("worker")
+    refused, again = said()
+    assert "cannot move delayed events to their queues, nor notice pauses" in refused
+    assert "again" in again
+    assert "password" not in refused + again
+
+
+def test_a_queue_that_holds_something_else_does_not_keep_delayed_events_from_others(
+    server: Server, until: Until
+) -> None:
+    async def main() -> None:
+        layer, sender = RedisChannelLayer([server.url]), RedisChannelLayer([server.url])
+        bad, good = await taking_from(layer, until, "bad", "good")
+        await sender.send("bad", event(1), delay=0.2)
+        server.client.set("asgibad", "no queue")
+        await sender.send("good", event(2), delay=0.25)
+        assert await good == [2]
+        assert server.client.ttl("asgibad") == -1
+        bad.cancel()
+        await layer.close()
+        await sender.close()
+
+    run(main())
+
+
 def test_one_who_waits_for_the_end_of_a_pause_can_be_cancelled_and_hears_of_a_close(server: Server) -> None:
     async def main() -> None:
         layer = RedisChannelLayer([server.url])

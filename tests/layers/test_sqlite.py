@@ -17,7 +17,7 @@ from channelmap.errors import LayerUnavailable
 from channelmap.layer import ChannelLayer, Delivery
 from channelmap.layers import open_layer
 from channelmap.layers.packing import pack, pack_rows
-from channelmap.layers.sqlite import SQLiteChannelLayer, doorbell
+from channelmap.layers.sqlite import SQLiteChannelLayer, doorbell, leases
 from channelmap.loader import load
 from channelmap.sending import ContractLayer
 from channelmap.terms import Limits
@@ -136,6 +136,25 @@ class TestFile(OnAFile):
         db.commit()
         db.close()
         assert self.run(count) == [0, 1]
+
+
+class TestLargeEvents(OnAFile):
+    @pytest.mark.parametrize("largest", [1, 100, 250])
+    def test_a_lease_has_as_many_events_as_fit_and_the_others_stay_in_order(
+        self, monkeypatch: pytest.MonkeyPatch, largest: int
+    ) -> None:
+        monkeypatch.setattr(leases, "_LARGEST", largest)
+
+        async def scenario(layer: ChannelLayer) -> list[list[int]]:
+            await layer.send_many("jobs", [{**event(number), "text": "x" * 60} for number in range(5)])
+            takes = []
+            while taken := await layer.take("jobs", 5, lease=60, wait=False):
+                takes.append(numbers(taken))
+            return takes
+
+        takes = self.run(scenario)
+        assert [number for some in takes for number in some] == [*range(5)]
+        assert max(map(len, takes)) == (1 if largest < 250 else 2)
 
 
 class TestOlderFile(OnAFile):

@@ -26,7 +26,7 @@ def open_shared_layer(contract: Contract, url: str | None, refusal: str) -> Chan
     Args:
         contract: the contract.
         url: the layer's URL; `None` for the layer of the contract.
-        refusal: what was not done, and what in memory is the process's own: the beginning of the error message.
+        refusal: the beginning of the error message: the action that was not taken, and what a process has for itself.
 
     """
     layer = open_layer(contract, url)

@@ -1,8 +1,8 @@
 """Events in Redis or Valkey, byte for byte as channels_redis 4.3 keeps them: senders and takers of both mix freely.
 
-`places` says where the servers are, `wire` and `plain` speak with them, `scripts` say what is done there, each in one
-step. `links` holds the connections of an event loop, `blocking`, `watching` and `rounds` wait over them, `loops`
-keeps it all.
+`places` says where the servers are, `wire` and `plain` speak with them, `scripts` and `lease_scripts` say what is done
+there, each in one step. `links` holds the connections of an event loop, `blocking`, `watching`, `rounds` and `upkeep`
+wait over them, `loops` keeps it all.
 """
 # ruff: noqa: D102  (`ChannelLayer` says what each method promises)
 

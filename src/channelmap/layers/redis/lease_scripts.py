@@ -10,8 +10,8 @@ each, and a list of their attempts, or 0 when each is at its first. These never 
   the ticket, a dot and the event's number: its holder has renewed it alone.
 
 When a lease has run out, its events are moved to leases of their own, with names that no holder knows, and then taken
-alone, as suspects. Whoever comes too late has a ticket that is no longer there: it changes nothing. What was delivered
-before never goes back to K, where it would expire and lose count of its attempts.
+alone, as suspects. The ticket of a stale lease holder is no longer there, so its calls change nothing. An event that
+was delivered before never goes back to K, where it would expire and lose count of its attempts.
 """
 
 from channelmap.layers.redis.scripts import EXPIRE, NOW, Script

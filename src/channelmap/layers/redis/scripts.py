@@ -91,18 +91,21 @@ for i = 1, #KEYS, 3 do
     local ttl = ARGV[(i + 2) / 3]
     local due = redis.pcall('ZRANGE', KEYS[i + 1], '-inf', string.format('%.17g', now), 'BYSCORE', 'LIMIT', 0, 1000)
     if due.err then due = {{}} end
+    local moved = 0
     for _, entry in ipairs(due) do
         local member = string.match(entry, '^%d+ %S+ (.*)$')
-        redis.call('ZADD', KEYS[i], redis.call('ZSCORE', KEYS[i + 1], entry), member)
+        local put = redis.pcall('ZADD', KEYS[i], redis.call('ZSCORE', KEYS[i + 1], entry), member)
+        -- A key that holds something else must not stop the other channels; a take says what is wrong.
+        if type(put) == 'table' then break end
         redis.call('ZREM', KEYS[i + 1], entry)
+        moved = moved + 1
     end
-    if #due > 0 then
+    if moved > 0 then
         if ttl ~= '' then redis.call('EXPIRE', KEYS[i], ttl) else redis.call('PERSIST', KEYS[i]) end
     end
     local next = redis.pcall('ZRANGE', KEYS[i + 1], 0, 0, 'WITHSCORES')
-    found[#found + 1] = {{
-        next[2] and string.format('%.6f', math.max(0, next[2] - now)) or '', redis.call('EXISTS', KEYS[i + 2]),
-    }}
+    local wait = next[2] and string.format('%.6f', math.max(0, next[2] - now)) or ''
+    found[#found + 1] = {{moved < #due and '1' or wait, redis.call('EXISTS', KEYS[i + 2])}}
 end
 return found
 """)

@@ -1,6 +1,6 @@
-"""Looks after the channels from which a loop takes for good: moves scheduled events to the queue, and obeys pauses.
+"""Moves scheduled events to the queue when they are due, and obeys pauses, where events are taken without a lease.
 
-What takes under a lease does both inside its script. A blocking pop cannot, so here a task waits until an event is due,
+A take under a lease does both inside its script. A blocking pop cannot, so here a task waits until an event is due,
 and the server tells (see `watching`) when an event is scheduled or a channel is paused.
 """
 
@@ -9,7 +9,7 @@ import logging
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from channelmap.layers.redis.keys import paused_of, scheduled_of
 from channelmap.layers.redis.links import Links
@@ -36,7 +36,8 @@ class _Channel:
     """What is known of a channel at one place.
 
     Attributes:
-        ttl: seconds to live of its queue, or '' for ever.
+        ttl: seconds to live of its queue, or '' for no limit.
+        change: done when the server has told of a change since the last look.
         looked: done when it was looked at.
         look_at: when to look again, by the loop's clock.
         resumed: done when the channel is no longer paused; None when it is not.
@@ -47,7 +48,7 @@ class _Channel:
     looked: "asyncio.Future[None]"
     look_at: float = -math.inf
     change: "asyncio.Future[None] | None" = None
-    resumed: "asyncio.Future[None] | None" = field(default=None)
+    resumed: "asyncio.Future[None] | None" = None
 
 
 class Upkeep:
@@ -56,7 +57,7 @@ class Upkeep:
     Args:
         links: the connections.
         watcher_of: returns what watches the keys of a place.
-        interrupt: called for each channel that is paused: whoever waits for its events must stop.
+        interrupt: called for each channel that is paused; it ends the takes that wait for events of the channel.
 
     """
 
@@ -70,6 +71,8 @@ class Upkeep:
         self._channels: dict[_Spot, _Channel] = {}
         self._task: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
+        #: Places that refused or did not answer the last look.
+        self._failing: set[Place] = set()
 
     async def begin(self, spots: Sequence[_Spot], ttl: int | str) -> None:
         """Look after a channel from now on; returns when it was looked at, or could not be."""
@@ -77,7 +80,7 @@ class Upkeep:
         for spot in new:
             self._channels[spot] = _Channel(ttl, self._loop.create_future())
         if new:
-            if self._task is None:
+            if self._task is None or self._task.done():
                 self._task = self._loop.create_task(self._run())
             self._woken.set()
         for spot in spots:
@@ -95,7 +98,7 @@ class Upkeep:
                 await asyncio.wait([resumed])
 
     async def close(self) -> None:
-        """Stop; whoever waits goes on and meets what is closed."""
+        """Stop; takes that wait for a look or for the end of a pause go on, and find the layer closed."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -132,9 +135,15 @@ class Upkeep:
             await asyncio.gather(*[self._watch(spot) for spot in spots])
             keys = [name for _, key in spots for name in (key, scheduled_of(key), paused_of(key))]
             found = await self._links.run(place, MOVE_DUE, keys, *[channel.ttl for channel in channels])
-        except Exception as error:  # noqa: BLE001  (whatever a connection raises, the takes say what is wrong)
-            log.debug("cannot look after %d channels: %s", len(spots), error)
+        except Exception as error:  # noqa: BLE001  (whatever a connection raises, the task goes on)
+            if place not in self._failing:
+                self._failing.add(place)
+                log.warning("%s: cannot move delayed events to their queues, nor notice pauses: %s", place.url, error)
             found = [(str(_RETRY_SECS), None)] * len(spots)
+        else:
+            if place in self._failing:
+                self._failing.remove(place)
+                log.warning("%s: moving delayed events and noticing pauses again", place.url)
         for (_, key), channel, (due, paused) in zip(spots, channels, found, strict=True):
             seconds = float(due) if due else math.inf
             channel.look_at = self._loop.time() + min(seconds, WATCH_SECS)

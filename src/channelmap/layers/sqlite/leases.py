@@ -105,7 +105,7 @@ def take(db: Database, channel: str, limit: int, lease: float | None, limits: Li
 
 
 def take_at_once(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
-    """Take up to `limit` events from the front without looking first: whoever was rung for knows that there are.
+    """Take up to `limit` events from the front without looking first: the caller was notified of some.
 
     The look would be a transaction of its own, a third of the way of an event to an idle worker.
     """
@@ -184,11 +184,12 @@ def _leased(db: Database, channel: str, rows: list[Row], lease: float | None, cr
         return Taken(rows, ahead=db.ahead())
     events = pack_rows(rows)
     if len(events) > _LARGEST and len(rows) > 1:
-        rows, others = rows[: max(1, len(rows) * _LARGEST // len(events))], rows[len(rows) * _LARGEST // len(events) :]
-        for row in reversed(others):
+        kept = max(1, len(rows) * _LARGEST // len(events))
+        for row in reversed(rows[kept:]):
             prepend(db, channel, row)
+        rows = rows[:kept]
         events = pack_rows(rows)
-    # AUTOINCREMENT uses no id again: whoever comes too late finds nobody else's lease.
+    # AUTOINCREMENT uses no id again: a stale lease holder finds no other worker's lease.
     added = db.execute(_ADD_LEASE, (channel, db.now, db.now + lease, len(rows), events, crashes or 0))
     return Taken(rows, added.lastrowid, crashes=crashes, ahead=db.ahead())
 

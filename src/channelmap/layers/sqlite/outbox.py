@@ -56,7 +56,7 @@ class Outbox:
         try:
             self._thread.submit(self._run, loop, sends)
         except RuntimeError as error:
-            # The system gives this process no further thread. What was submitted must not run later.
+            # The system gives this process no further thread. The commit that was submitted must not run later.
             self._thread = _new_thread()
             self._answer(loop, sends, [], error)
 
