@@ -134,9 +134,11 @@ def test_a_queue_that_holds_something_else_does_not_keep_delayed_events_from_oth
     async def main() -> None:
         layer, sender = RedisChannelLayer([server.url]), RedisChannelLayer([server.url])
         bad, good = await taking_from(layer, until, "bad", "good")
-        await sender.send("bad", event(1), delay=0.2)
-        server.client.set("asgibad", "no queue")
-        await sender.send("good", event(2), delay=0.25)
+        await sender.send("good", event(2), delay=60)
+        ((due, _),) = server.client.zrange("asgigood$scheduled", 0, -1, withscores=True)
+        with server.client.pipeline() as both_at_once:
+            both_at_once.set("asgibad", "no queue").zadd("asgibad$scheduled", {b"1 1.0 member": 1.0})
+            both_at_once.zadd("asgigood$scheduled", {due: 1.0}).execute()
         assert await good == [2]
         assert server.client.ttl("asgibad") == -1
         bad.cancel()
