@@ -75,7 +75,7 @@ class SQLite(Ground):
         for channel, events, marks in db.execute(
             "SELECT channel, events, marks FROM leased LEFT JOIN lease_progress ON lease = id"
         ):
-            rows = msgpack.unpackb(events)
+            _, rows = msgpack.unpackb(events)
             held = [row for row, mark in zip(rows, marks or "1" * len(rows), strict=True) if mark == "1"]
             remaining.leased[channel] += [_id(row[-1]) for row in held]
         db.close()

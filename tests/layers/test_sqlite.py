@@ -49,7 +49,7 @@ class OnAFile(Suite):
 
     def commit_without_a_ring(self) -> None:
         db = sqlite3.connect(self.file)
-        db.execute("INSERT INTO waiting VALUES ('jobs', 1, 0.0, 1, 7, ?)", (pack("jobs", event(1)),))
+        db.execute("INSERT INTO waiting VALUES ('jobs', 1, 0.0, 7, ?)", (pack("jobs", event(1)),))
         db.commit()
         db.close()
 
@@ -197,6 +197,24 @@ class TestOlderFile(OnAFile):
             return [(numbers(some), some[0].attempt, some[0].suspect) for some in taken]
 
         assert self.run(scenario, expiry=None) == [([1], 2, True), ([2], 1, False)]
+
+    def test_a_returned_retry_of_version_0_1_stays_one_and_does_not_expire(self) -> None:
+        older = self.make()
+        older.execute("INSERT INTO events VALUES ('jobs', 0, 1.5, 3, ?)", (pack("jobs", event(4)),))
+        older.execute("DELETE FROM leases")
+        older.close()
+
+        async def shown(layer: ChannelLayer) -> list[tuple[int, int]]:
+            return [(numbers([one])[0], one.attempt) async for one in layer.look("jobs")]
+
+        async def taken(layer: ChannelLayer) -> list[tuple[int, int]]:
+            some = await layer.take("jobs", 9, lease=60)
+            return [(number, one.attempt) for number, one in zip(numbers(some), some, strict=True)]
+
+        # Event 2 was sent just after 1970, and was never delivered.
+        assert self.run(shown, expiry=60) == [(4, 3)]
+        assert self.run(shown, expiry=None) == [(4, 3), (2, 1)]
+        assert self.run(taken, expiry=60) == [(4, 3)]
 
     @pytest.mark.parametrize("version", [1, 2])
     def test_the_letters_of_an_older_file_are_counted(self, version: int) -> None:
@@ -436,7 +454,7 @@ class TestDoorbell(OnAFile):
             db = sqlite3.connect(self.file)
             (now,) = db.execute("SELECT sent FROM waiting").fetchone()
             lease = "INSERT INTO leased (channel, until, count, events, crashes) VALUES ('jobs', ?, 1, ?, 0)"
-            db.execute(lease, (now + 0.3, pack_rows([(0.0, 1, 7, pack("jobs", event(1)))])))
+            db.execute(lease, (now + 0.3, pack_rows([[1], [(0.0, 7, pack("jobs", event(1)))]])))
             db.commit()
             db.close()
 

@@ -232,7 +232,7 @@ class SQLiteChannelLayer(ChannelLayer):
         for read in (leases.read_leased, leases.read_scheduled, partial(queue.read, expiry=expiry)):
             shown = await self._readers.run(read, channel, -sys.maxsize, _LOOK_BATCH)
             while shown.rows:
-                deliveries = _deliveries(channel, leases.Taken([*shown.rows]))
+                deliveries = _deliveries(channel, leases.Taken([*shown.rows], shown.attempts))
                 for delivery, due in itertools.zip_longest(deliveries, shown.due):
                     delivery.due = due
                     yield delivery
@@ -263,20 +263,22 @@ def _path_in(url: str) -> str:
 
 def _deliveries(channel: str, taken: leases.Taken) -> list[Delivery]:
     """Make deliveries of rows; the ticket is the lease, or, without one, when the file says that the event was sent."""
-    events, ahead = unpack_all([row[3] for row in taken.rows]), taken.ahead
+    events, ahead = unpack_all([row[2] for row in taken.rows]), taken.ahead
     if events is None:
-        read = [(row, *unpack(row[3])) for row in taken.rows]
+        read = [(row, *unpack(row[2])) for row in taken.rows]
         deliveries = [
-            Delivery(channel, event, body, sent + ahead, attempt, problem, sent, raw_id=event_id)
-            for (sent, attempt, event_id, body), event, problem in read
+            Delivery(channel, event, body, sent + ahead, 1, problem, sent, raw_id=event_id)
+            for (sent, event_id, body), event, problem in read
         ]
     else:
         # The way of nearly all events: a third of what a worker does for one is done here.
         pairs = zip(taken.rows, events, strict=True)
         deliveries = [
-            Delivery(channel, event, body, sent + ahead, attempt, "", sent, False, False, 0, event_id)  # noqa: FBT003
-            for (sent, attempt, event_id, body), event in pairs
+            Delivery(channel, event, body, sent + ahead, 1, "", sent, False, False, 0, event_id)  # noqa: FBT003
+            for (sent, event_id, body), event in pairs
         ]
+    for delivery, attempt in zip(deliveries, taken.attempts, strict=False):
+        delivery.attempt = attempt
     if taken.lease is not None:
         batch = Batch(taken.lease, len(deliveries))
         for number, delivery in enumerate(deliveries):

@@ -10,7 +10,8 @@ of it that are dealt with one by one are noted in `lease_progress`, with a mark 
 When a lease has run out, its events are moved to rows of their own and then taken alone, as suspects. `state` is
 `begun` where the handler of a suspect had started, and `crashes` counts how often that happened in a row.
 
-`scheduled` has the events that wait for a time: at `due` they are delivered.
+`scheduled` has the events that wait for a time: at `due` they are delivered. An event that was delivered before does
+not expire: its lease promised that it comes again, however late. So one that is returned goes here, too, as long due.
 """
 
 import math
@@ -40,7 +41,7 @@ _FIRST_OVERDUE = """
 SELECT id, until, count, events, state, crashes FROM leased WHERE channel = ? AND until <= ? ORDER BY until, id LIMIT 1
 """
 _DUE = """
-SELECT sent, attempt, event_id, body, id FROM scheduled
+SELECT sent, event_id, body, attempt, id FROM scheduled
 WHERE channel = ? AND due <= ? AND attempt > 1 ORDER BY due, id LIMIT ?
 """
 _DUE_FIRST = "SELECT id FROM scheduled WHERE channel = ? AND due <= ? AND attempt = 1 ORDER BY due, id LIMIT ?"
@@ -54,7 +55,7 @@ _RETURN_SUSPECT = """
 INSERT INTO leased (channel, taken, until, count, events, crashes)
 SELECT channel, taken, 0, 1, events, crashes FROM leased WHERE id = ?
 """
-_SCHEDULE = "INSERT INTO scheduled (channel, due, sent, attempt, event_id, body) VALUES (?, ?, ?, ?, ?, ?)"
+_SCHEDULE = "INSERT INTO scheduled (channel, due, sent, event_id, body, attempt) VALUES (?, ?, ?, ?, ?, ?)"
 _COUNT = """
 SELECT
     ifnull((SELECT events FROM scheduled_counts WHERE channel = ?), 0),
@@ -66,11 +67,11 @@ SELECT
 """
 # By their ids, in which they were leased: those of a channel would have to be sorted for each (hence the plus).
 _READ_LEASED = """
-SELECT id, events, marks FROM leased LEFT JOIN lease_progress ON lease = id
+SELECT id, count, events, marks FROM leased LEFT JOIN lease_progress ON lease = id
 WHERE +channel = ? AND id > ? ORDER BY id LIMIT 1
 """
 _READ_SCHEDULED = """
-SELECT sent + ?, attempt, event_id, body, id, due + ? FROM scheduled WHERE +channel = ? AND id > ? ORDER BY id LIMIT ?
+SELECT sent + ?, event_id, body, id, attempt, due + ? FROM scheduled WHERE +channel = ? AND id > ? ORDER BY id LIMIT ?
 """
 
 
@@ -78,11 +79,13 @@ class Taken(NamedTuple):
     """What was taken from a channel, oldest first.
 
     `lease` is the lease of the rows. When there are no rows, `due` is in how many seconds the next lease of the channel
-    runs out, or the next event is due. `crashes` is a number when the only row is a suspect. With `ahead` added, the
-    times of the rows are times of the wall clock.
+    runs out, or the next event is due. `attempts` are those of the first rows; all further ones are delivered for the
+    first time. `crashes` is a number when the only row is a suspect. With `ahead` added, times of the rows are times of
+    the wall clock.
     """
 
     rows: list[Row]
+    attempts: Sequence[int] = ()
     lease: int | None = None
     due: float | None = None
     crashes: int | None = None
@@ -115,35 +118,44 @@ def take_at_once(db: Database, channel: str, limit: int, lease: float | None, li
 
 def _take_front(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
     rows = remove_front(db, channel, limit, limits)
-    return _leased(db, channel, rows, lease) if rows else Taken([])
+    return _leased(db, channel, Taken(rows), lease) if rows else Taken([])
 
 
 def _take_due(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
     """Take what is delivered again, and then from the front; under a lease a suspect is taken alone."""
     if is_paused(db, channel):
         return Taken([])  # it was paused since the look
-    rows: list[Row] = []
     move_due(db, [id_ for (id_,) in db.execute(_DUE_FIRST, (channel, db.now, _MOST_MOVED))])
     suspect = _first_suspect(db, channel)
+    again: list[_Event] = []
     if lease is None:
-        while suspect is not None and len(rows) < limit:
-            rows.append(suspect.row)
+        while suspect is not None and len(again) < limit:
+            again.append(suspect.event)
             db.execute("DELETE FROM leased WHERE id = ?", (suspect.lease,))
             suspect = _first_suspect(db, channel)
-    rows += _take_retries(db, channel, limit - len(rows), suspect.until if suspect else math.inf)
-    if suspect is not None and not rows:
+    again += _take_retries(db, channel, limit - len(again), suspect.until if suspect else math.inf)
+    if suspect is not None and not again:
         db.execute("DELETE FROM leased WHERE id = ?", (suspect.lease,))
-        return _leased(db, channel, [suspect.row], lease, suspect.crashes)
+        row, attempt = suspect.event
+        return _leased(db, channel, Taken([row], [attempt], crashes=suspect.crashes), lease)
+    rows = [event.row for event in again]
     if suspect is None and len(rows) < limit:
         rows += remove_front(db, channel, limit - len(rows), limits)
-    return _leased(db, channel, rows, lease) if rows else Taken([])
+    return _leased(db, channel, Taken(rows, [event.attempt for event in again]), lease) if rows else Taken([])
 
 
-def _take_retries(db: Database, channel: str, limit: int, before: float) -> list[Row]:
+def _take_retries(db: Database, channel: str, limit: int, before: float) -> list["_Event"]:
     """Remove up to `limit` retries that are due, and were so before a time of the file."""
     found = db.execute(_DUE, (channel, min(db.now, before), limit)).fetchall()
     db.executemany("DELETE FROM scheduled WHERE id = ?", [row[-1:] for row in found])
-    return [row[:-1] for row in found]
+    return [_Event(row[:3], row[3]) for row in found]
+
+
+class _Event(NamedTuple):
+    """An event that was delivered, and its attempt: that of this delivery or, once it is returned, of the next one."""
+
+    row: Row
+    attempt: int
 
 
 class _Suspect(NamedTuple):
@@ -151,7 +163,7 @@ class _Suspect(NamedTuple):
 
     lease: int
     until: float
-    row: Row
+    event: _Event
     crashes: int
 
 
@@ -160,9 +172,8 @@ def _first_suspect(db: Database, channel: str) -> _Suspect | None:
         lease, until, count, events, state, crashes = found
         if count == 1:
             is_begun = state == "begun"
-            sent, attempt, event_id, body = unpack_rows(events)[0]
-            row = (sent, attempt + is_begun, event_id, body)
-            return _Suspect(lease, until, row, crashes + is_begun)
+            row, attempt = _unpacked(events)[0]
+            return _Suspect(lease, until, _Event(row, attempt + is_begun), crashes + is_begun)
         _break_up(db, lease)
     return None
 
@@ -173,25 +184,36 @@ def _break_up(db: Database, lease: int) -> None:
         "SELECT channel, taken, until, events FROM leased WHERE id = ?", (lease,)
     ).fetchone()
     marks = _marks(db, lease) or []
-    rows = [row for row, mark in zip(unpack_rows(events), marks, strict=True) if mark == "1"]
-    db.executemany(_ADD_LEASE, [(channel, taken, until, 1, pack_rows([row]), 0) for row in rows])
+    held = [event for event, mark in zip(_unpacked(events), marks, strict=True) if mark == "1"]
+    db.executemany(_ADD_LEASE, [(channel, taken, until, 1, _packed([event]), 0) for event in held])
     db.execute("DELETE FROM leased WHERE id = ?", (lease,))
     db.execute("DELETE FROM lease_progress WHERE lease = ?", (lease,))
 
 
-def _leased(db: Database, channel: str, rows: list[Row], lease: float | None, crashes: int | None = None) -> Taken:
+def _leased(db: Database, channel: str, taken: Taken, lease: float | None) -> Taken:
+    """Put what was taken under a lease, if there is to be one; what is too much for one goes back."""
     if lease is None:
-        return Taken(rows, ahead=db.ahead())
-    events = pack_rows(rows)
-    if len(events) > _LARGEST and len(rows) > 1:
-        kept = max(1, len(rows) * _LARGEST // len(events))
-        for row in reversed(rows[kept:]):
-            prepend(db, channel, row)
-        rows = rows[:kept]
-        events = pack_rows(rows)
+        return taken._replace(ahead=db.ahead())
+    rows, attempts = taken.rows, taken.attempts
+    packed = pack_rows([attempts, rows])
+    if len(packed) > _LARGEST and len(rows) > 1:
+        kept = max(1, len(rows) * _LARGEST // len(packed))
+        for event in reversed(_events(attempts, rows)[kept:]):
+            _return(db, channel, event)
+        rows, attempts = rows[:kept], attempts[:kept]
+        packed = pack_rows([attempts, rows])
     # AUTOINCREMENT uses no id again: a stale lease holder finds no other worker's lease.
-    added = db.execute(_ADD_LEASE, (channel, db.now, db.now + lease, len(rows), events, crashes or 0))
-    return Taken(rows, added.lastrowid, crashes=crashes, ahead=db.ahead())
+    added = db.execute(_ADD_LEASE, (channel, db.now, db.now + lease, len(rows), packed, taken.crashes or 0))
+    return Taken(rows, attempts, added.lastrowid, crashes=taken.crashes, ahead=db.ahead())
+
+
+def _return(db: Database, channel: str, event: _Event) -> None:
+    """Put an event that its worker has not handled to the front."""
+    row, attempt = event
+    if attempt > 1:
+        db.execute(_SCHEDULE, (channel, row[0], *row, attempt))
+    else:
+        prepend(db, channel, row)
 
 
 def settle(db: Database, parts: Sequence[Part]) -> None:
@@ -224,28 +246,41 @@ def _end_whole(db: Database, lease: int) -> bool:
     return ended and not has_progress
 
 
-def _end_some(db: Database, lease: int, numbers: Sequence[int]) -> dict[int, Row]:
+def _end_some(db: Database, lease: int, numbers: Sequence[int]) -> dict[int, _Event]:
     """End the lease of some of its events, and return those that were still under it, by their numbers."""
-    rows: dict[int, Row] = {}
+    held: dict[int, _Event] = {}
     marks = _marks(db, lease)
-    events = _events(db, lease) if marks else []
+    events = _read_events(db, lease) if marks else []
     for number in numbers:
         if marks and marks[number] == "1":
-            rows[number] = events[number]
+            held[number] = events[number]
         else:
             moved = db.execute("SELECT events FROM leased WHERE batch = ? AND number = ?", (lease, number)).fetchone()
             if moved:
-                rows[number] = unpack_rows(moved[0])[0]
+                held[number] = _unpacked(moved[0])[0]
                 db.execute(_END_MOVED, (lease, number))
         if marks:
             marks[number] = "0"
     if marks:
         _write_marks(db, lease, marks)
-    return rows
+    return held
 
 
-def _events(db: Database, lease: int) -> Sequence[Row]:
-    return unpack_rows(db.execute("SELECT events FROM leased WHERE id = ?", (lease,)).fetchone()[0])
+def _read_events(db: Database, lease: int) -> list[_Event]:
+    return _unpacked(db.execute("SELECT events FROM leased WHERE id = ?", (lease,)).fetchone()[0])
+
+
+def _packed(events: Sequence[_Event]) -> bytes:
+    return pack_rows([[event.attempt for event in events], [event.row for event in events]])
+
+
+def _unpacked(packed: bytes) -> list[_Event]:
+    return _events(*unpack_rows(packed))
+
+
+def _events(attempts: Sequence[int], rows: Sequence[Row]) -> list[_Event]:
+    """Pair rows with their attempts, which are given for the first ones, as in `Taken`."""
+    return [_Event(row, attempts[number] if number < len(attempts) else 1) for number, row in enumerate(rows)]
 
 
 def _marks(db: Database, lease: int) -> list[str] | None:
@@ -267,9 +302,9 @@ def _move(db: Database, lease: int, numbers: Sequence[int]) -> None:
     if marks is None or len(marks) == 1:
         return
     held = [number for number in numbers if marks[number] == "1"]
-    events = _events(db, lease) if held else []
+    events = _read_events(db, lease) if held else []
     for number in held:
-        db.execute(_MOVE, (pack_rows([events[number]]), number, lease))
+        db.execute(_MOVE, (_packed([events[number]]), number, lease))
         marks[number] = "m"
     if held:
         _write_marks(db, lease, marks)
@@ -302,8 +337,8 @@ def begin(db: Database, batch: Batch, number: int) -> bool:
 def retry(db: Database, channel: str, batch: Batch, number: int, delay: float) -> None:
     """End a lease; its event is delivered again `delay` seconds from now."""
     with transaction(db):
-        for sent, attempt, event_id, body in _end_some(db, batch.id, [number]).values():
-            db.execute(_SCHEDULE, (channel, db.now + delay, sent, attempt + 1, event_id, body))
+        for row, attempt in _end_some(db, batch.id, [number]).values():
+            db.execute(_SCHEDULE, (channel, db.now + delay, *row, attempt + 1))
 
 
 def give_back(db: Database, deliveries: Sequence[Delivery]) -> None:
@@ -317,9 +352,10 @@ def give_back(db: Database, deliveries: Sequence[Delivery]) -> None:
         leased = {batch: _end_some(db, batch.id, numbers) for batch, numbers, _ in parts_of(others)}
         for delivery in reversed(others):
             if not isinstance(delivery.ticket, Batch):
-                prepend(db, delivery.channel, (delivery.ticket, delivery.attempt, int(delivery.raw_id), delivery.body))
+                row = (delivery.ticket, int(delivery.raw_id), delivery.body)
+                _return(db, delivery.channel, _Event(row, delivery.attempt))
             elif held := leased[delivery.ticket].pop(delivery.number, None):
-                prepend(db, delivery.channel, held)
+                _return(db, delivery.channel, held)
 
 
 def counts(db: Database, channels: Sequence[str]) -> dict[str, Counts]:
@@ -333,12 +369,13 @@ def counts(db: Database, channels: Sequence[str]) -> dict[str, Counts]:
 def read_leased(db: Database, channel: str, after: int, limit: int) -> Shown:  # noqa: ARG001  (as the other readers)
     """Read the events of the first lease with an id above `after`."""
     while found := db.execute(_READ_LEASED, (channel, after)).fetchone():
-        after, events, marks = found
-        rows = unpack_rows(events)
-        held = [row for row, mark in zip(rows, marks or "1" * len(rows), strict=True) if mark == "1"]
+        after, count, events, marks = found
+        marked = zip(_unpacked(events), marks or "1" * count, strict=True)
+        held = [event for event, mark in marked if mark == "1"]
         if held:
             ahead = db.ahead()
-            return Shown([(row[0] + ahead, *row[1:]) for row in held], after)
+            rows = [(event.row[0] + ahead, *event.row[1:]) for event in held]
+            return Shown(rows, after, [event.attempt for event in held])
     return Shown([], after)
 
 
@@ -346,4 +383,5 @@ def read_scheduled(db: Database, channel: str, after: int, limit: int) -> Shown:
     """Read up to `limit` scheduled events, those with ids above `after`."""
     ahead = db.ahead()
     found = db.execute(_READ_SCHEDULED, (ahead, ahead, channel, after, limit)).fetchall()
-    return Shown([row[:4] for row in found], found[-1][4] if found else after, [row[5] for row in found])
+    after = found[-1][3] if found else after
+    return Shown([row[:3] for row in found], after, [row[4] for row in found], [row[5] for row in found])

@@ -2,7 +2,8 @@
 
 The law of the table `waiting`: the positions of a channel are dense. Sending appends at last + 1, taking removes a
 prefix, returning prepends at first - 1. So a channel is full when the position `capacity - 1` below its last one
-exists, and everything costs the same at whatever depth.
+exists, and everything costs the same at whatever depth. All events in it are ones that were never delivered, or that
+their worker has returned at its first attempt.
 
 When another process holds the file, a function raises `sqlite3.OperationalError` and has changed nothing: it
 can be called again.
@@ -27,7 +28,7 @@ INSERT OR IGNORE INTO waiting VALUES (?, ifnull((
             + ifnull((SELECT events FROM scheduled_counts WHERE channel = last.channel), 0)
     )
     FROM waiting AS last WHERE channel = ? ORDER BY position DESC LIMIT 1
-), iif(? > ifnull((SELECT events FROM scheduled_counts WHERE channel = ?), 0), 1, NULL)), ?, 1, ?, ?)
+), iif(? > ifnull((SELECT events FROM scheduled_counts WHERE channel = ?), 0), 1, NULL)), ?, ?, ?)
 """
 _SCHEDULE = "INSERT INTO scheduled (channel, due, sent, attempt, event_id, body) VALUES (?, ?, ?, 1, ?, ?)"
 _SCHEDULED_COUNT = "SELECT ifnull((SELECT events FROM scheduled_counts WHERE channel = ?), 0)"
@@ -35,21 +36,20 @@ _SCHEDULED_COUNT = "SELECT ifnull((SELECT events FROM scheduled_counts WHERE cha
 _MOVE_DUE = """
 INSERT INTO waiting
 SELECT channel, ifnull((SELECT max(position) FROM waiting WHERE channel = scheduled.channel), 0) + 1,
-    sent, attempt, event_id, body
+    sent, event_id, body
 FROM scheduled WHERE id = ?
 """
 _PREPEND = """
-INSERT INTO waiting VALUES (?, ifnull((SELECT min(position) FROM waiting WHERE channel = ?), 1) - 1, ?, ?, ?, ?)
+INSERT INTO waiting VALUES (?, ifnull((SELECT min(position) FROM waiting WHERE channel = ?), 1) - 1, ?, ?, ?)
 """
-# What was delivered before stays: its lease promised that it comes again, however late.
 _EXPIRE = """
 DELETE FROM waiting WHERE channel = ? AND position < ifnull((
-    SELECT position FROM waiting WHERE channel = ? AND (sent >= ? OR attempt > 1) ORDER BY position LIMIT 1
+    SELECT position FROM waiting WHERE channel = ? AND sent >= ? ORDER BY position LIMIT 1
 ), 9223372036854775807)
 """
 
 _READ_FRONT = """
-SELECT sent, attempt, event_id, body FROM waiting
+SELECT sent, event_id, body FROM waiting
 WHERE channel = ? AND NOT EXISTS (SELECT 1 FROM paused WHERE channel = ?) ORDER BY position LIMIT ?
 """
 _REMOVE_FRONT = """
@@ -77,8 +77,8 @@ UNION SELECT name FROM of_scheduled WHERE name IS NOT NULL
 """
 
 _READ = """
-SELECT sent + ?, attempt, event_id, body, position FROM waiting
-WHERE channel = ? AND position > ? AND (sent >= ? OR attempt > 1) ORDER BY position LIMIT ?
+SELECT sent + ?, event_id, body, position FROM waiting
+WHERE channel = ? AND position > ? AND sent >= ? ORDER BY position LIMIT ?
 """
 
 # Two seeks; min and max in one SELECT would be a scan.
@@ -88,8 +88,8 @@ SELECT ifnull(
 )
 """
 
-#: When an event was sent, its attempt, its id and its body.
-Row = tuple[float, int, int, bytes]
+#: When an event was sent, its id and its body.
+Row = tuple[float, int, bytes]
 
 
 class Sent(NamedTuple):
@@ -104,11 +104,13 @@ class Sent(NamedTuple):
 class Shown(NamedTuple):
     """Events that are read and stay where they are: the id or position after which to read on, and when each is due.
 
-    The events were sent at times of the wall clock, and scheduled ones are due at such times.
+    The events were sent at times of the wall clock, and scheduled ones are due at such times. Those without an attempt
+    are shown at their first one.
     """
 
     rows: Sequence[Row]
     after: int
+    attempts: Sequence[int] = ()
     due: Sequence[float] = ()
 
 
@@ -233,7 +235,7 @@ def remove_front(db: Database, channel: str, limit: int, limits: Limits) -> list
         return rows
     # Behind one that came back older ones may stand.
     oldest = db.now - limits.expiry
-    return [row for row in rows if row[0] >= oldest or row[1] > 1]
+    return [row for row in rows if row[0] >= oldest]
 
 
 def prepend(db: Database, channel: str, row: Row) -> None:

@@ -25,7 +25,7 @@ END;
 # 0.1 that still has the file open cannot use it, and says so: it opens the file anew and finds a newer version.
 _QUEUES = """
 CREATE TABLE waiting (
-    channel TEXT, position INTEGER, sent REAL, attempt INTEGER, event_id INTEGER, body BLOB,
+    channel TEXT, position INTEGER, sent REAL, event_id INTEGER, body BLOB,
     PRIMARY KEY (channel, position)
 ) WITHOUT ROWID;
 CREATE TABLE leased (
@@ -53,12 +53,15 @@ END;
 
 # Events of 0.1 get ids. A lease of 0.1 is one of a single event.
 _TAKEN_OVER = """
-INSERT INTO waiting SELECT channel, id, sent, attempt, random() & 9223372036854775807, body FROM events;
+INSERT INTO waiting SELECT channel, row_number() OVER (PARTITION BY channel ORDER BY id), sent,
+    random() & 9223372036854775807, body FROM events WHERE attempt = 1;
 INSERT INTO leased (channel, taken, until, count, events, state, crashes)
 SELECT channel, sent, until, 1, packed(sent, attempt, random() & 9223372036854775807, body), state, crashes
 FROM leases WHERE state IS NOT 'due' ORDER BY id;
 INSERT INTO scheduled (channel, due, sent, attempt, event_id, body)
 SELECT channel, until, sent, attempt, random() & 9223372036854775807, body FROM leases WHERE state IS 'due' ORDER BY id;
+INSERT INTO scheduled (channel, due, sent, attempt, event_id, body)
+SELECT channel, sent, sent, attempt, random() & 9223372036854775807, body FROM events WHERE attempt > 1 ORDER BY id;
 ALTER TABLE dead_letters ADD COLUMN event_id INTEGER;
 DROP TABLE events;
 DROP TABLE leases;
@@ -92,12 +95,14 @@ _ADDED: dict[int, str] = {
 }
 # What a connection that only reads makes of an older file, for itself alone. Events of 0.1 have no ids.
 _AS_NOW = """
-CREATE TEMP VIEW waiting AS SELECT channel, id AS position, sent, attempt, 0 AS event_id, body FROM events;
+CREATE TEMP VIEW waiting AS SELECT channel, id AS position, sent, 0 AS event_id, body FROM events WHERE attempt = 1;
 CREATE TEMP VIEW leased AS
 SELECT id, channel, sent AS taken, until, 1 AS count, packed(sent, attempt, 0, body) AS events FROM leases
 WHERE state IS NOT 'due';
-CREATE TEMP VIEW scheduled AS SELECT id, channel, until AS due, sent, attempt, 0 AS event_id, body FROM leases
-WHERE state IS 'due';
+CREATE TEMP VIEW scheduled AS SELECT row_number() OVER () AS id, * FROM (
+    SELECT channel, sent AS due, sent, attempt, 0 AS event_id, body FROM events WHERE attempt > 1
+    UNION ALL SELECT channel, until, sent, attempt, 0, body FROM leases WHERE state IS 'due'
+);
 CREATE TEMP VIEW scheduled_counts AS SELECT channel, count(*) AS events FROM scheduled GROUP BY channel;
 CREATE TEMP VIEW paused AS SELECT '' AS channel WHERE 0;
 CREATE TEMP VIEW lease_progress AS SELECT 0 AS lease, '' AS marks WHERE 0;
@@ -150,7 +155,11 @@ def prepare_to_read(db: Database) -> bool:
 
 
 def _add_packed(db: sqlite3.Connection) -> None:
-    db.create_function("packed", 4, lambda *row: pack_rows([row]))
+    db.create_function("packed", 4, _packed)
+
+
+def _packed(sent: float, attempt: int, event_id: int, body: bytes) -> bytes:
+    return pack_rows([[attempt], [(sent, event_id, body)]])
 
 
 def has_tables(db: sqlite3.Connection) -> bool:
