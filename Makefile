@@ -98,7 +98,7 @@ contract: $(READY) ## check the example's contract, consumers and senders
 	@$(RUN) -m channelmap check --senders examples --fail-on warning
 
 renew: $(READY) ## write docs/checks.md and docs/check.svg anew, after a change of what check says
-	@RENEW=1 $(RUN) -m pytest -q tests/docs/test_pages.py tests/report/test_picture.py
+	@RENEW=1 $(RUN) -m pytest -q tests/docs/test_pages.py tests/check/report/test_picture.py
 
 check: lint types rooms contract test ## everything that CI does
 

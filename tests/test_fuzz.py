@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from channelmap.checks import check
+from channelmap.check.rules import check
 from channelmap.diagnostics import Code
 from channelmap.errors import ContractError
 from channelmap.loader import load

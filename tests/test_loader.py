@@ -21,7 +21,7 @@ from channelmap.errors import ContractError, UnknownChannel
 from channelmap.loader import load
 from channelmap.terms import Limits, RetryPolicy, Service
 
-EVERY_KEY = Path(__file__).parent / "check" / "ok" / "every-key"
+EVERY_KEY = Path(__file__).parent / "check" / "golden" / "ok" / "every-key"
 TYPES = "'array', 'boolean', 'integer', 'null', 'number', 'object', 'string', or array"
 CHANNEL = "{consumer: a.B, events: {made: %s}}"
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from channelmap.check.report import FORMATS
 from channelmap.cli import channelmap
 from channelmap.cli.exits import Exit
 from channelmap.cli.exits import run as run_command
@@ -18,7 +19,6 @@ from channelmap.contract import Contract
 from channelmap.environment import Filled, shown
 from channelmap.errors import ContractError, EventRejected, LayerError, LayerUnavailable, UnknownChannel
 from channelmap.loader import load
-from channelmap.report import FORMATS
 from channelmap.sending import ContractLayer, get_channel_layer, open_contract_layer
 
 from .layers.redis_servers import VOLATILE, Server, running

@@ -4,7 +4,7 @@
 Reads no file, imports no user code, knows no transport.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -216,6 +216,10 @@ class Contract:
             return self.channels[name]
         except KeyError:
             raise UnknownChannel(name, self.channels) from None
+
+    def chosen(self, names: Iterable[str]) -> list[Channel]:
+        """Return the channels of these names, or all when none is named; UnknownChannel as for `channel`."""
+        return [self.channel(name) for name in names] or [*self.channels.values()]
 
     @property
     def limits(self) -> dict[str, Limits]:

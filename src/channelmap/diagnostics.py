@@ -94,7 +94,7 @@ Code = Literal[
     "waiting-refused",
     "dead-letter-refused",
 ]
-"""What can be wrong: stable names, each with its page in `channelmap.pages`."""
+"""What can be wrong: stable names, each with its page in `channelmap.check.pages`."""
 
 BREAKS: frozenset[Code] = frozenset(
     {

@@ -73,7 +73,7 @@ Reasons = tuple[tuple[Violation, ...], str]
 
 
 Rejection = Literal["missing-type", "unknown-type", "schema-mismatch", "unsupported-value"]
-"""Why an event is rejected; each has its page in `channelmap.pages`."""
+"""Why an event is rejected; each has its page in `channelmap.check.pages`."""
 
 
 class EventRejected(ChannelMapError):

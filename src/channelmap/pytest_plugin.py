@@ -146,10 +146,10 @@ class ContractItem(pytest.Item):
 
 
 def _findings(contract: "Contract") -> "tuple[Diagnostic, ...]":
-    from channelmap.checks import check
+    from channelmap.check.rules import check
+    from channelmap.check.suppressions import without_suppressed
     from channelmap.imports import prepare_imports
-    from channelmap.selection import without_exempt
 
     prepare_imports(contract.path)
     # An exemption that is of no use here may be for what is not looked for here.
-    return without_exempt(contract, check(contract), frozenset(), datetime.now(UTC).date())
+    return without_suppressed(contract, check(contract), frozenset(), datetime.now(UTC).date())

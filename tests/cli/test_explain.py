@@ -6,12 +6,12 @@ from typing import Any, get_args
 
 import pytest
 
+from channelmap.check.pages import page
 from channelmap.cli import channelmap
 from channelmap.cli.exits import run as run_command
 from channelmap.diagnostics import Code
 from channelmap.errors import Rejection
 from channelmap.layer import Cause
-from channelmap.pages import page
 from tests.cli.terminals import on_a_terminal
 
 Run = Callable[..., Any]

@@ -18,7 +18,7 @@ from django.db import models
 
 from channelmap import Reject, Retry, Worker, current_delivery, load_router
 from channelmap.asgi import Event
-from channelmap.checks import check
+from channelmap.check.rules import check
 from channelmap.consumers import handlers_of
 from channelmap.layers import open_backend
 from channelmap.layers.memory import MemoryChannelLayer

@@ -11,18 +11,18 @@ from typing import Any, get_args
 
 import pytest
 
-from channelmap import pages as package
+from channelmap.check import pages as package
+from channelmap.check.pages import Page, page, pages
 from channelmap.cli import channelmap
 from channelmap.cli.exits import Exit
 from channelmap.cli.exits import run as cli_run
 from channelmap.diagnostics import Code
 from channelmap.errors import Rejection
 from channelmap.layer import Cause
-from channelmap.pages import Page, page, pages
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "checks.md"
-GOLDEN = ROOT / "tests" / "check" / "err"
+GOLDEN = ROOT / "tests" / "check" / "golden" / "err"
 CODES: tuple[str, ...] = get_args(Code)
 EVENT_CODES: tuple[str, ...] = (*get_args(Rejection), *get_args(Cause))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.report.picture import CELL, LINE, MARGIN, PICTURE, SIZE, characters, drawn, printed
+from tests.check.report.picture import CELL, LINE, MARGIN, PICTURE, SIZE, characters, drawn, printed
 
 pytestmark = pytest.mark.full
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 import click
 from click.shell_completion import CompletionItem
 
+from channelmap.check.report import FORMATS, Checked, Report, Sends
+from channelmap.check.suppressions import Selection, without_suppressed
 from channelmap.cli.exits import Exit
 from channelmap.cli.guests import importable, own_stdout
 from channelmap.cli.help import Command
@@ -22,12 +24,10 @@ from channelmap.errors import ContractError, did_you_mean, quoted
 from channelmap.garbage import collection_paused
 from channelmap.loader import load
 from channelmap.loader.files import label_of
-from channelmap.report import FORMATS, Checked, Report, Sends
-from channelmap.selection import Selection, without_exempt
 
 if TYPE_CHECKING:
+    from channelmap.check.senders import Senders
     from channelmap.layer import ChannelLayer
-    from channelmap.senders import Senders
 
 _ALL: frozenset[str] = frozenset(get_args(Code))
 _OF_SENDERS = frozenset(code for code in _ALL if code.startswith("sender-"))
@@ -219,7 +219,7 @@ def _check_all(contracts: dict[str, Contract | ContractError], steps: Steps, sen
         if isinstance(contract, ContractError):
             found += contract.diagnostics
             continue
-        for finding in without_exempt(contract, _check(contract, loaded, steps, sends), steps.judged, today):
+        for finding in without_suppressed(contract, _check(contract, loaded, steps, sends), steps.judged, today):
             if finding.code == "sender-unknown-channel":
                 unknown_to.setdefault(finding.location, []).append(finding)
             else:
@@ -230,13 +230,13 @@ def _check_all(contracts: dict[str, Contract | ContractError], steps: Steps, sen
 
 def _check(contract: Contract, beside: list[Contract], steps: Steps, sends: _Sends | None) -> Iterator[Diagnostic]:
     """Take the steps that were asked for; each is imported when it is."""
-    from channelmap.checks import check
+    from channelmap.check.rules import check
 
     with importable(contract) if steps.imports else nullcontext():
         found = check(contract, beside=beside, imports=steps.imports)
     yield from found
     if sends is not None:
-        from channelmap.senders import check_senders
+        from channelmap.check.senders import check_senders
 
         senders = check_senders(contract, steps.senders)
         sends.add(senders)
@@ -248,7 +248,7 @@ def _check(contract: Contract, beside: list[Contract], steps: Steps, sends: _Sen
 
 
 def _compared(contract: Contract, steps: Steps) -> Iterator[Diagnostic]:
-    from channelmap.compare import compare, findings, read_baseline, release_of
+    from channelmap.check.compare import compare, findings, read_baseline, release_of
 
     assert steps.against is not None
     now = release_of(contract, contract.path)
@@ -272,10 +272,10 @@ def _waiting(contract: Contract) -> tuple[Diagnostic, ...]:
 
 
 async def _looked_through(contract: Contract, layer: "ChannelLayer") -> tuple[Diagnostic, ...]:
-    from channelmap.waiting import check_waiting
+    from channelmap.check.stored_events import check_stored_events
 
     try:
-        return await check_waiting(contract, layer)
+        return await check_stored_events(contract, layer)
     finally:
         await layer.close()
 

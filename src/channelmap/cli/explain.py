@@ -4,11 +4,11 @@ import sys
 
 import click
 
+from channelmap.check.pages import EVENTS, FINDINGS, page, pages
 from channelmap.cli.colours import is_colourful
 from channelmap.cli.exits import Exit
 from channelmap.cli.help import Command
 from channelmap.errors import did_you_mean, quoted
-from channelmap.pages import EVENTS, FINDINGS, page, pages
 
 
 def _codes(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
+from channelmap.check.compare import lock_of, release_of, write_lock
 from channelmap.cli.exits import Exit
 from channelmap.cli.help import Command
 from channelmap.cli.options import CONFIG
-from channelmap.compare import lock_of, release_of, write_lock
 from channelmap.errors import quoted
 from channelmap.loader import load
 

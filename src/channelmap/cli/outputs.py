@@ -7,10 +7,10 @@ from typing import NamedTuple, TextIO
 import click
 from click.shell_completion import CompletionItem
 
+from channelmap.check.report import FORMATS, Report, render
+from channelmap.check.report.wording import one_line, summary
 from channelmap.cli.colours import is_colourful
 from channelmap.errors import did_you_mean, quoted
-from channelmap.report import FORMATS, Report, render
-from channelmap.report.wording import one_line, summary
 
 
 class Output(NamedTuple):

@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 
 import click
 
-from channelmap.checks import check
 from channelmap.cli import logs
 from channelmap.cli.channels_consumers import lend_layer
 from channelmap.cli.completion import channel_names
@@ -35,6 +34,7 @@ from channelmap.errors import ContractError, LayerError, LayerUnavailable, quote
 from channelmap.imports import in_words
 from channelmap.layer import ChannelLayer, current_layer
 from channelmap.loader import load
+from channelmap.preflight import preflight
 from channelmap.routing import ChannelNameRouter, load_router
 from channelmap.sending import ContractLayer, open_contract_layer
 from channelmap.startup import leave_on_signals
@@ -132,7 +132,7 @@ def _work(link: Link, watch: ReaderWatch, options: Mapping[str, Any]) -> Worker:
     loop_factory = _loop_factory()
     logging_kept = logs.Kept()
     prepare_imports(options["config"])
-    findings = check(contract, options["channels"], thorough=False)
+    findings = preflight(contract, options["channels"])
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise ContractError(findings)
     router = load_router(contract, options["channels"])

@@ -7,7 +7,7 @@ import click
 from channelmap.cli.exits import Exit
 from channelmap.cli.help import Command
 
-_SCHEMAS = {"contract": "channels.schema.json", "report": "report/report.schema.json"}
+_SCHEMAS = {"contract": "channels.schema.json", "report": "check/report/report.schema.json"}
 
 
 @click.command(

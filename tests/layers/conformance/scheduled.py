@@ -34,6 +34,15 @@ class Scheduled(Suite):
         assert (numbers([delivery]), delivery.attempt, delivery.suspect) == ([1], 1, False)
         assert waited >= 0.2
 
+    def test_one_who_waits_while_another_event_is_leased_takes_a_delayed_one_when_it_is_due(self) -> None:
+        async def scenario(layer: ChannelLayer) -> list[int]:
+            await layer.send("jobs", event(1))
+            await layer.take("jobs", 1, lease=3_600)
+            await layer.send("jobs", event(2), delay=0.1)
+            return numbers(await layer.take("jobs", 1, lease=60))
+
+        assert self.run(scenario) == [2]
+
     @LEASES
     def test_delayed_events_come_in_the_order_in_which_they_are_due(self, lease: float | None) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:

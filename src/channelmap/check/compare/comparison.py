@@ -1,0 +1,135 @@
+"""Two releases side by side: what came, what went, and what became of the rest."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from channelmap.check.compare.order import DeployOrder, Hurdles, order_of, together
+from channelmap.check.compare.releases import Release, ReleasedChannel
+from channelmap.check.compare.verdicts import Judgement, judge
+
+
+@dataclass(frozen=True, slots=True)
+class TypeComparison:
+    """An event type that both releases have.
+
+    Attributes:
+        channel: the channel's name.
+        event_type: its own.
+        senders: whether events of the old release pass the new one: those of senders that still run, and those queued.
+        consumers: whether events of the new release pass the old one: what consumers that still run expect.
+
+    """
+
+    channel: str
+    event_type: str
+    senders: Judgement
+    consumers: Judgement
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What changed between two releases.
+
+    Attributes:
+        old: the release that runs.
+        new: the one that is to replace it.
+        types: the event types that both have, in the order of the new release.
+        strict: what schemas accept was compared, not only what they describe.
+
+    """
+
+    old: Release
+    new: Release
+    types: tuple[TypeComparison, ...]
+    strict: bool = False
+
+    @property
+    def removed_channels(self) -> tuple[str, ...]:
+        """Channels that only the old release has."""
+        return _only_in(self.old.channels, self.new.channels)
+
+    @property
+    def added_channels(self) -> tuple[str, ...]:
+        """Channels that only the new release has."""
+        return _only_in(self.new.channels, self.old.channels)
+
+    @property
+    def removed_types(self) -> tuple[tuple[str, str], ...]:
+        """Channel and name of the event types that only the old release has, of channels that both have."""
+        return _types_only_in(self.old, self.new)
+
+    @property
+    def added_types(self) -> tuple[tuple[str, str], ...]:
+        """Channel and name of the event types that only the new release has, of channels that both have."""
+        return _types_only_in(self.new, self.old)
+
+    @property
+    def newly_enforced(self) -> tuple[str, ...]:
+        """Channels that refuse now what they let through before."""
+        both = ((name, self.old.channels.get(name), channel) for name, channel in self.new.channels.items())
+        return tuple(name for name, old, new in both if old and old.validate != "enforce" == new.validate)
+
+    @property
+    def orders(self) -> dict[str, DeployOrder]:
+        """In which order each channel is to be deployed, where that matters."""
+        hurdles: dict[str, Hurdles] = {}
+        for channel in self.added_channels:
+            hurdles[channel] = Hurdles(consumers=True)
+        for channel in (*self.removed_channels, *self.newly_enforced, *(name for name, _ in self.removed_types)):
+            hurdles[channel] = Hurdles(senders=True)
+        for channel, _ in self.added_types:
+            hurdles[channel] = hurdles.get(channel, Hurdles()) | Hurdles(consumers=True)
+        for found in self.types:
+            own = Hurdles(senders=not found.senders.is_safe, consumers=not found.consumers.is_safe)
+            hurdles[found.channel] = hurdles.get(found.channel, Hurdles()) | own
+        return {
+            name: order_of(each, self._expiry(name)) for name, each in hurdles.items() if each.senders or each.consumers
+        }
+
+    @property
+    def order(self) -> DeployOrder:
+        """In which order all of it is to be deployed."""
+        return together(self.orders.values())
+
+    def _expiry(self, channel: str) -> float | None:
+        """Return how long an event of either release may wait on a channel."""
+        there = [release.channels[channel].expiry for release in (self.old, self.new) if channel in release.channels]
+        return None if None in there else max(each for each in there if each is not None)
+
+
+def compare(old: Release, new: Release, *, strict: bool = False) -> Comparison:
+    """Judge every event type that both releases have, in both directions.
+
+    Args:
+        old: the release that runs.
+        new: the one that is to replace it.
+        strict: compare what the schemas accept; otherwise what they describe, so that a new optional property is
+            no break although an object that says nothing about others always accepted one of that name.
+
+    """
+    types = [
+        TypeComparison(
+            channel, name, judge(name, before, after, strict=strict), judge(name, after, before, strict=strict)
+        )
+        for channel, declared in new.channels.items()
+        for name, after in declared.events.items()
+        if (before := old.channels.get(channel, _NOTHING).events.get(name)) is not None
+    ]
+    return Comparison(old, new, tuple(types), strict)
+
+
+_NOTHING = ReleasedChannel()
+
+
+def _only_in(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(name for name in one if name not in other)
+
+
+def _types_only_in(one: Release, other: Release) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (channel, name)
+        for channel, declared in one.channels.items()
+        if channel in other.channels
+        for name in _only_in(declared.events, other.channels[channel].events)
+    )

@@ -1,0 +1,61 @@
+"""Properties that nobody has to send any more, and that no schema speaks of any more: handlers may still read them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from channelmap.check.compare.changes import below
+from channelmap.validation import Schema
+from channelmap.validation.structure import Pointer
+
+_BRANCHES = ("allOf", "anyOf", "oneOf")
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """An optional property that is gone.
+
+    Attributes:
+        pointer: the way to where it was declared.
+        name: what it was called, with the way to it in the event.
+        instead: names that came in its place.
+
+    """
+
+    pointer: Pointer
+    name: str
+    instead: frozenset[str]
+
+
+def dropped(old: Schema, new: Schema, at: Pointer = (), subject: str = "") -> Iterator[Drop]:
+    """Find the optional properties of `old` that `new` does not name, and does not refuse either."""
+    if isinstance(old, bool) or isinstance(new, bool):
+        return
+    named = _named(new)
+    gone = set() if _is_closed(new) else old.get("properties", {}).keys() - named - set(old.get("required", ()))
+    for name in sorted(gone):
+        yield Drop((*at, "properties", name), below(subject, name), frozenset(named - _named(old)))
+    for name in sorted(old.get("properties", {}).keys() & new.get("properties", {}).keys()):
+        inner = below(subject, name), (*at, "properties", name)
+        yield from dropped(old["properties"][name], new["properties"][name], inner[1], inner[0])
+    if isinstance(old.get("items"), dict) and isinstance(new.get("items"), dict):
+        yield from dropped(old["items"], new["items"], (*at, "items"), f"{subject}[]")
+    for keyword in _BRANCHES:
+        pairs = zip(old.get(keyword, ()), new.get(keyword, ()), strict=False)
+        for index, (before, after) in enumerate(pairs):
+            for drop in dropped(before, after, (*at, keyword, index), subject):
+                if drop.pointer[-1] not in named:
+                    yield drop
+
+
+def _named(schema: Schema) -> set[str]:
+    """Find the properties that a schema and its branches name."""
+    if isinstance(schema, bool):
+        return set()
+    inside: list[Any] = [branch for keyword in _BRANCHES for branch in schema.get(keyword, ())]
+    inside += [schema[keyword] for keyword in ("then", "else") if keyword in schema]
+    return set(schema.get("properties", ())).union(*map(_named, inside))
+
+
+def _is_closed(schema: dict[str, Any]) -> bool:
+    return schema.get("additionalProperties", schema.get("unevaluatedProperties")) is False

@@ -1,0 +1,246 @@
+"""A proof in parts: where the engine's algebra gives up on a whole schema, it may know each property.
+
+It gives up on what refers to itself, and on much that no change has touched. Here equal parts cover each other
+whatever they are, and a recursive schema covers another if it does so on the assumption that it does.
+"""
+
+import functools
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from itertools import combinations
+from typing import Any
+
+from channelmap.check.compare.merging import BRANCHES, both, disjoint, flat, kinds_of, values_of
+from channelmap.check.compare.normal import canonical, is_draft_7
+from channelmap.check.compare.patterns import exclude_each_other, tightened
+from channelmap.check.compare.unions import cases
+from channelmap.validation import Schema, SchemaUnusable, Validator
+from channelmap.validation.algebra import Answer, covers
+from channelmap.validation.structure import Pointer
+from channelmap.validation.walk import subschemas
+
+#: What is taken apart; all else must cover what is beside it on the other side.
+_OF_OBJECTS = frozenset(
+    {"properties", "patternProperties", "additionalProperties", "unevaluatedProperties", "required"}
+)
+_OF_LISTS = frozenset({"items", "prefixItems"})
+_TAKEN_APART = _OF_OBJECTS | _OF_LISTS | {"$defs"}
+_UNIONS = ("anyOf", "oneOf")
+
+#: The algebra multiplies alternatives, and compares patterns by pairs: beyond this it may take minutes.
+_MOST_ALTERNATIVES = 50
+_MOST_SUBSCHEMAS = 1_000
+#: Pairs of schemas that one proof may look at.
+_MOST_STEPS = 20_000
+#: Patterns of names, of which each combination is looked at.
+_MOST_PATTERNS = 6
+
+
+def is_simple(schema: Schema) -> bool:
+    """Whether the engine's algebra can be asked about a schema: it answers within seconds, or never."""
+    found = list(subschemas(schema))
+    scalar = {pointer for pointer, part in found if isinstance(part, dict) and _is_scalar_union(pointer, part)}
+    alternatives = sum(
+        pointer[-2:-1] in {("allOf",), ("anyOf",), ("oneOf",)} and pointer[:-2] not in scalar for pointer, _ in found
+    )
+    return len(found) <= _MOST_SUBSCHEMAS and alternatives <= _MOST_ALTERNATIVES
+
+
+def _is_scalar_union(pointer: Pointer, schema: dict[str, Any]) -> bool:
+    """Whether a schema is a union of scalars, such as a nullable text, right below a property or a list."""
+    branches = [branch for keyword in _UNIONS for branch in schema.get(keyword, ())]
+    is_own_value = not BRANCHES & {*pointer[-2:]}
+    return is_own_value and all(
+        isinstance(branch, dict) and "type" in branch and not kinds_of(branch) & {"object", "array"}
+        for branch in branches
+    )
+
+
+def covers_as_a_whole(wide: Schema, narrow: Schema) -> Answer:
+    """Ask the engine's algebra whether `wide` accepts every value that `narrow` does, where it may be asked."""
+    return covers(wide, narrow) if is_simple(wide) and is_simple(narrow) else "unknown"
+
+
+def covers_in_parts(wide: Schema, narrow: Schema) -> bool:
+    """Whether it is proved that `wide` accepts every value that `narrow` does; both in their form."""
+    if is_draft_7(wide) or is_draft_7(narrow):
+        return False
+    return _Proof(_definitions(wide), _definitions(narrow)).holds(wide, narrow)
+
+
+def _definitions(schema: Schema) -> Mapping[str, Any]:
+    definitions: Mapping[str, Any] = schema.get("$defs", {}) if isinstance(schema, dict) else {}
+    return definitions
+
+
+class _Proof:
+    def __init__(self, wide: Mapping[str, Any], narrow: Mapping[str, Any]) -> None:
+        self._wide = wide
+        self._narrow = narrow
+        self._have_equal_definitions = canonical(wide) == canonical(narrow)
+        self._known: dict[tuple[str, str], bool] = {}
+        #: Pairs that refer to themselves, with the depth inside a value from which on they may be taken for proved.
+        self._assumed: dict[tuple[str, str], int] = {}
+        self._depth = 0
+        self._steps = 0
+
+    def holds(self, wide: Schema, narrow: Schema) -> bool:
+        if wide is True or narrow is False:
+            return True
+        self._steps += 1
+        if self._steps > _MOST_STEPS:
+            return False
+        texts = canonical(wide), canonical(narrow)
+        if any('"$ref"' in text for text in texts):
+            return self._holds_recursively(texts, wide, narrow)
+        if texts not in self._known:
+            is_plain = texts[0] == texts[1] or covers_as_a_whole(wide, narrow) == "yes"
+            self._known[texts] = is_plain or self._holds_in_parts(wide, narrow)
+        return self._known[texts]
+
+    def _holds_recursively(self, texts: tuple[str, str], wide: Schema, narrow: Schema) -> bool:
+        if texts[0] == texts[1] and self._have_equal_definitions:
+            return True
+        if texts in self._assumed:
+            # Only inside of a smaller value: otherwise the proof would rest on itself.
+            return self._assumed[texts] < self._depth
+        self._assumed[texts] = self._depth
+        if not self._holds_in_parts(wide, narrow):
+            return False
+        self._assumed[texts] = -1
+        return True
+
+    def _tried(self, wide: Schema, narrow: Schema) -> bool:
+        """Try one of several ways: what a failed one has assumed is forgotten."""
+        before = dict(self._assumed)
+        if self.holds(wide, narrow):
+            return True
+        self._assumed = before
+        return False
+
+    def _holds_in_parts(self, wide: Schema, narrow: Schema) -> bool:
+        values = values_of(narrow) if isinstance(narrow, dict) else None
+        if values is not None and self._accepts_all(wide, values):
+            return True
+        wide, narrow = _resolved(wide, self._wide), tightened(_resolved(narrow, self._narrow))
+        for keyword in _UNIONS:
+            if keyword in narrow:
+                return all(self.holds(wide, case) for case in cases(narrow, keyword))
+        for keyword in _UNIONS:
+            if keyword in wide:
+                return self._holds_for_alternatives(keyword, wide, narrow)
+        if "allOf" in wide:
+            rest = {keyword: value for keyword, value in wide.items() if keyword != "allOf"}
+            return all(self.holds(part, narrow) for part in [*wide["allOf"], rest])
+        if any(self._tried(wide, part) for part in narrow.get("allOf", ())):
+            return True
+        return self._holds_for_each_keyword(wide, narrow)
+
+    def _accepts_all(self, wide: Schema, values: list[Any]) -> bool:
+        whole = {**wide, "$defs": self._wide} if isinstance(wide, dict) else wide
+        try:
+            validator = Validator(whole)
+        except SchemaUnusable:
+            return False
+        return all(validator.fits(value) for value in values)
+
+    def _holds_for_alternatives(self, keyword: str, wide: dict[str, Any], narrow: dict[str, Any]) -> bool:
+        possible = [case for case in cases(wide, keyword) if not disjoint(case, narrow)]
+        if (keyword == "anyOf" or len(possible) == 1) and any(self._tried(case, narrow) for case in possible):
+            return True
+        types = narrow.get("type")
+        return isinstance(types, list) and all(self.holds(wide, {**narrow, "type": kind}) for kind in types)
+
+    def _holds_for_each_keyword(self, wide: dict[str, Any], narrow: dict[str, Any]) -> bool:
+        beside = [_beside(schema) for schema in (wide, narrow)]
+        if beside == [wide, narrow]:
+            return covers_as_a_whole(wide, narrow) == "yes"
+        if any("unevaluatedItems" in schema for schema in beside):
+            return False
+        if BRANCHES & beside[1].keys():
+            narrow = {keyword: value for keyword, value in narrow.items() if keyword != "unevaluatedProperties"}
+        if not self.holds(*beside):
+            return False
+        self._depth += 1
+        try:
+            return self._objects(wide, narrow) and self._lists(wide, narrow)
+        finally:
+            self._depth -= 1
+
+    def _objects(self, wide: dict[str, Any], narrow: dict[str, Any]) -> bool:
+        if "object" not in kinds_of(narrow):
+            return True
+        if not set(wide.get("required", ())) <= set(narrow.get("required", ())):
+            return False
+        names = wide.get("properties", {}).keys() | narrow.get("properties", {}).keys()
+        pairs = [(_property(wide, name), _property(narrow, name)) for name in sorted(names)]
+        others = _pairs_of_other_names(wide, narrow)
+        return others is not None and all(self.holds(*pair) for pair in [*pairs, *others])
+
+    def _lists(self, wide: dict[str, Any], narrow: dict[str, Any]) -> bool:
+        if "array" not in kinds_of(narrow):
+            return True
+        heads = wide.get("prefixItems", []), narrow.get("prefixItems", [])
+        count = max(map(len, heads))
+        rests = wide.get("items", True), narrow.get("items", True)
+        padded = [head + [rest] * (count - len(head)) for head, rest in zip(heads, rests, strict=True)]
+        return all(self.holds(*pair) for pair in [*zip(*padded, strict=True), rests])
+
+
+def _resolved(schema: Schema, definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a reference and what is in `allOf` into a schema, as far as that is possible."""
+    if isinstance(schema, bool):
+        return {} if schema else {"not": {}}
+    if "$ref" not in schema:
+        return flat(schema)
+    target = definitions.get(schema["$ref"].removeprefix("#/$defs/"))
+    if not isinstance(target, (dict, bool)):
+        return schema
+    rest = {keyword: value for keyword, value in schema.items() if keyword not in {"$ref", "$defs"}}
+    return flat({**rest, "allOf": [*rest.get("allOf", []), target]})
+
+
+def _beside(schema: dict[str, Any]) -> dict[str, Any]:
+    return {keyword: value for keyword, value in schema.items() if keyword not in _TAKEN_APART}
+
+
+def _rest(schema: dict[str, Any]) -> Schema:
+    """Return the schema of what is not named; there are no branches, so *unevaluated* is *additional*."""
+    rest: Schema = schema.get("additionalProperties", schema.get("unevaluatedProperties", True))
+    return rest
+
+
+def _property(schema: dict[str, Any], name: str) -> Schema:
+    matching = {pattern for pattern in schema.get("patternProperties", ()) if _matches(pattern, name)}
+    if name not in schema.get("properties", {}):
+        return _of_other_name(schema, matching)
+    own: Schema = schema["properties"][name]
+    return both(own, _of_other_name(schema, matching)) if matching else own
+
+
+def _of_other_name(schema: dict[str, Any], matching: AbstractSet[str]) -> Schema:
+    """Return what a schema says of a property that it does not name, by the patterns that the name matches."""
+    own = [child for pattern, child in schema.get("patternProperties", {}).items() if pattern in matching]
+    return functools.reduce(both, own) if own else _rest(schema)
+
+
+def _pairs_of_other_names(wide: dict[str, Any], narrow: dict[str, Any]) -> list[tuple[Schema, Schema]] | None:
+    """Pair what both say of the properties that neither names; `None` where there are too many patterns."""
+    patterns = sorted(wide.get("patternProperties", {}).keys() | narrow.get("patternProperties", {}).keys())
+    if len(patterns) > _MOST_PATTERNS:
+        return None
+    combined = (set(chosen) for size in range(len(patterns) + 1) for chosen in combinations(patterns, size))
+    return [
+        (_of_other_name(wide, matching), _of_other_name(narrow, matching))
+        for matching in combined
+        if not any(exclude_each_other(*pair) for pair in combinations(sorted(matching), 2))
+    ]
+
+
+def _matches(pattern: str, name: str) -> bool:
+    return _validator_of_names(pattern).fits({name: None})
+
+
+@functools.lru_cache(maxsize=1_000)
+def _validator_of_names(pattern: str) -> Validator:
+    return Validator({"propertyNames": {"pattern": pattern}})

@@ -1,0 +1,163 @@
+"""Events that differ just where two schemas differ: an ordinary event, with values around the limits at that position.
+
+They prove most breaks at the first try, also far inside an event and at large limits, where changing event after
+event in each way would not arrive.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from typing import Any
+
+from channelmap.check.compare.samples import ORDINARY, boundaries, mined, one_of_each, samples
+from channelmap.check.compare.texts import matching
+from channelmap.validation import Schema
+from channelmap.validation.structure import Pointer, children
+
+_UNDECLARED = "undeclared"
+_IN_PLACE = frozenset({"allOf", "anyOf", "oneOf", "then", "else", "dependentSchemas"})
+_BASES = 2
+_VALUES_OF_A_SCHEMA = 12
+
+
+def targeted(schemas: Sequence[Schema], pointer: Pointer, event_type: str) -> Iterator[dict[str, Any]]:
+    """Make events with the values at a position that may prove a break there.
+
+    Args:
+        schemas: the schemas of two releases, in their form.
+        pointer: the way to the changed keyword, in either of them as far as it is there.
+        event_type: what the `type` of every event says.
+
+    """
+    places = [place for schema in schemas if isinstance(schema, dict) for place in _places(schema, pointer)]
+    inner = [each for place in places for each in _schemas_at(*place)]
+    for schema, way in places:
+        for event in _placed(schema, way, list(_values(inner, schema)), schema.get("$defs", {})):
+            if isinstance(event, dict):
+                yield {**event, "type": event_type}
+
+
+def _places(schema: dict[str, Any], pointer: Pointer) -> Iterator[tuple[dict[str, Any], Pointer]]:
+    """Find the way to a position from the root; a position in a definition is reached by a reference to it."""
+    if pointer[:1] != ("$defs",):
+        yield schema, pointer
+        return
+    text = f"#/$defs/{pointer[1]}"
+    waiting: list[tuple[Pointer, Schema]] = [((), {key: part for key, part in schema.items() if key != "$defs"})]
+    seen: set[str] = set()
+    while waiting:
+        way, part = waiting.pop(0)
+        if isinstance(part, bool):
+            continue
+        reference = part.get("$ref")
+        if reference == text:
+            yield schema, (*way, *pointer[2:])
+            return
+        if reference is not None and reference not in seen:
+            seen.add(reference)
+            waiting.append((way, schema.get("$defs", {}).get(reference.removeprefix("#/$defs/"), True)))
+        waiting += [((*way, *steps), child) for steps, child in children(part)]
+
+
+def _schemas_at(schema: dict[str, Any], pointer: Pointer) -> Iterator[Schema]:
+    """Find the schema nearest to the end of a pointer."""
+    definitions = schema.get("$defs", {})
+    found: Schema = schema
+    while isinstance(found, dict):
+        found = _resolved(found, definitions)
+        step = _step(found, pointer)
+        if step is None:
+            break
+        found, pointer = step
+    yield found
+
+
+def _step(schema: Schema, pointer: Pointer) -> tuple[Schema, Pointer] | None:
+    """Take one step along a pointer to a schema further inside, where there is one."""
+    if not pointer or not isinstance(schema, dict) or pointer[0] not in schema:
+        return None
+    value = schema[pointer[0]]
+    if isinstance(value, dict) and pointer[0] in _MAPS:
+        return (value[pointer[1]], pointer[2:]) if len(pointer) > 1 and pointer[1] in value else None
+    if isinstance(value, list):
+        index = pointer[1] if len(pointer) > 1 else None
+        is_there = isinstance(index, int) and index < len(value) and isinstance(value[index], (dict, bool))
+        return (value[index], pointer[2:]) if is_there else None  # type: ignore[index]
+    return (value, pointer[1:]) if isinstance(value, (dict, bool)) else None
+
+
+_MAPS = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs"})
+
+
+def _resolved(schema: Schema, definitions: dict[str, Any]) -> Schema:
+    if isinstance(schema, dict) and "$ref" in schema:
+        target = definitions.get(schema["$ref"].removeprefix("#/$defs/"), True)
+        return {**target, **schema} if isinstance(target, dict) else schema
+    return schema
+
+
+def _values(schemas: Sequence[Schema], root: dict[str, Any]) -> Iterator[Any]:
+    """Make values near the limits of schemas that stand at the same position."""
+    parts = [schema for schema in schemas if isinstance(schema, dict)]
+    yield from boundaries(parts)
+    for part in parts:
+        yield from one_of_each(part, root.get("$defs", {}))
+    for part in parts:
+        for sample in islice(samples(part, root.get("$defs", {})), _VALUES_OF_A_SCHEMA):
+            yield sample
+            if isinstance(sample, dict):
+                yield from ({key: item for key, item in sample.items() if key != name} for name in sample)
+                yield {**sample, _UNDECLARED: 1}
+    yield from ORDINARY
+    for part in parts:
+        yield from mined({key: value for key, value in part.items() if key != "$defs"})
+
+
+def _placed(schema: Schema, pointer: Pointer, values: list[Any], definitions: dict[str, Any]) -> Iterator[Any]:
+    """Make values of a schema that have one of the given ones at the end of a pointer."""
+    schema = _resolved(schema, definitions)
+    step = _step(schema, pointer)
+    if step is None or not isinstance(schema, dict):
+        yield from values
+        return
+    child, rest = step
+    inner = _placed(child, rest, values, definitions)
+    keyword = pointer[0]
+    if keyword in {"items", "prefixItems", "unevaluatedItems", "contains"}:
+        first = schema.get("prefixItems", [])[: pointer[1] if keyword == "prefixItems" else None]
+        head = [next(samples(each, definitions), None) for each in first]
+        size = max(schema.get("minItems", 1) - len(head), 1)
+        yield from ([*head, *[value] * min(size, 100)] for value in inner)
+        return
+    if keyword not in _IN_PLACE and keyword not in _NAMED:
+        yield from values
+        return
+    bases = list(_bases(schema, pointer, definitions))
+    inside = list(inner)
+    names = [""] if keyword in _IN_PLACE else _names(pointer)
+    for base in bases:
+        for value in inside:
+            if keyword in _IN_PLACE:
+                yield {**base, **value} if isinstance(value, dict) else value
+            else:
+                yield from ({**base, name: value} for name in names)
+
+
+_NAMED = frozenset({"properties", "patternProperties", "additionalProperties", "unevaluatedProperties"})
+
+
+def _names(pointer: Pointer) -> list[str]:
+    match pointer[0]:
+        case "properties":
+            return [str(pointer[1])]
+        case "patternProperties":
+            return list(matching(str(pointer[1])))
+    return [_UNDECLARED]
+
+
+def _bases(schema: dict[str, Any], pointer: Pointer, definitions: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Make ordinary objects around a position."""
+    around = schema
+    if pointer[0] in _IN_PLACE:
+        around = {key: value for key, value in schema.items() if key != pointer[0]}
+    found = chain(islice(samples(around, definitions), 4), [{}])
+    yield from islice((sample for sample in found if isinstance(sample, dict)), _BASES)

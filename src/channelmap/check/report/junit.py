@@ -1,0 +1,63 @@
+"""JUnit's XML: each event type is a test case of its channel, which fails when there is an error about it.
+
+A finding about no event type is a test case named after its code. Warnings are the output of a test case.
+"""
+
+from collections.abc import Iterable
+from xml.etree import ElementTree as ET
+
+from channelmap.check.report import Report
+from channelmap.check.report.wording import one_line, sentence
+from channelmap.diagnostics import Diagnostic, Severity
+
+_Case = tuple[str, str]
+
+
+def render(report: Report) -> str:
+    """Write a suite for each file that was checked, and for each other one that findings are about."""
+    suites: dict[str, dict[_Case, list[Diagnostic]]] = {
+        file.path: {case: [] for case in file.cases} for file in report.checked
+    }
+    for diagnostic in report.diagnostics:
+        path = _owner(report, diagnostic)
+        case = (diagnostic.channel or path, diagnostic.event_type or diagnostic.code)
+        suites.setdefault(path, {}).setdefault(case, []).append(diagnostic)
+    root = ET.Element("testsuites", name="channelmap")
+    for path, cases in suites.items():
+        # A suite without a case would be no proof that anything was checked.
+        _suite(root, path, cases or {(path, "check"): []})
+    ET.indent(root)
+    # ASCII, with references to other characters: right in whatever encoding it is written.
+    text: bytes = ET.tostring(root, encoding="us-ascii", xml_declaration=True)
+    return text.decode() + "\n"
+
+
+def _owner(report: Report, diagnostic: Diagnostic) -> str:
+    """Name the file whose suite a finding belongs to: a contract, or else where the finding is."""
+    if any(diagnostic.location.path == file.path for file in report.checked):
+        return diagnostic.location.path
+    case = (diagnostic.channel, diagnostic.event_type)
+    return next((file.path for file in report.checked if case in file.cases), diagnostic.location.path)
+
+
+def _suite(root: ET.Element, path: str, cases: dict[_Case, list[Diagnostic]]) -> None:
+    suite = ET.SubElement(root, "testsuite", name=one_line(path), tests=str(len(cases)), errors="0", skipped="0")
+    failed = 0
+    for (channel, name), diagnostics in cases.items():
+        case = ET.SubElement(suite, "testcase", classname=one_line(channel), name=one_line(name))
+        errors = [found for found in diagnostics if found.severity is Severity.ERROR]
+        if errors:
+            failed += 1
+            # Those who read these files show one failure of a case.
+            more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+            message = one_line(sentence(errors[0])) + more
+            ET.SubElement(case, "failure", type=errors[0].code, message=message).text = _lines(errors)
+        if len(errors) < len(diagnostics):
+            output = _lines(found for found in diagnostics if found.severity is not Severity.ERROR)
+            ET.SubElement(case, "system-out").text = output
+    suite.set("failures", str(failed))
+
+
+def _lines(diagnostics: Iterable[Diagnostic]) -> str:
+    """List findings as lines; what is escaped there is also what XML forbids."""
+    return "\n".join(one_line(str(diagnostic)) for diagnostic in diagnostics)

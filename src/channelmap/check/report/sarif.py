@@ -1,0 +1,90 @@
+"""SARIF 2.1.0, for code scanning."""
+
+import json
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from channelmap.check.pages import page
+from channelmap.check.report import Report
+from channelmap.check.report.excerpt import Excerpts
+from channelmap.check.report.naming import fingerprints, seen_from
+from channelmap.check.report.wording import event_text, sentence
+from channelmap.diagnostics import Diagnostic, Location, Severity
+
+_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
+
+
+def render(report: Report) -> str:
+    """Write one run, with the pages of the codes that were found as its rules."""
+    codes = sorted({diagnostic.code for diagnostic in report.diagnostics})
+    driver = {"name": "channelmap", "version": version("channelmap"), "rules": [_rule(code) for code in codes]}
+    # Code scanning looks for files from the top of the repository, wherever the check ran.
+    top = os.environ.get("GITHUB_WORKSPACE", "")
+    excerpts = Excerpts()
+    results = [
+        {
+            **_result(top, diagnostic, excerpts),
+            "ruleIndex": codes.index(diagnostic.code),
+            "partialFingerprints": {
+                # GitHub's own `primaryLocationLineHash` is left to its uploader, which complains of any other value.
+                "finding/v1": fingerprint
+            },
+        }
+        for diagnostic, fingerprint in zip(report.diagnostics, fingerprints(top, report.diagnostics), strict=True)
+    ]
+    run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
+    return json.dumps({"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2) + "\n"
+
+
+def _rule(code: str) -> dict[str, Any]:
+    about = page(code)
+    # Title, severity with summary, why it matters: so every page begins.
+    why = about.text.split("\n\n")[2]
+    return {
+        "id": code,
+        "shortDescription": {"text": about.summary},
+        "fullDescription": {"text": " ".join(why.split())},
+        "help": {"text": about.text, "markdown": about.text},
+        "defaultConfiguration": {"level": _LEVELS[Severity(about.kind)]},
+    }
+
+
+def _result(top: str, diagnostic: Diagnostic, excerpts: Excerpts) -> dict[str, Any]:
+    text = sentence(diagnostic)
+    if diagnostic.witness:
+        text += f"\nevent: {event_text(diagnostic.witness)}"
+    return {
+        "ruleId": diagnostic.code,
+        "level": _LEVELS[diagnostic.severity],
+        "message": {"text": text},
+        "locations": [{"physicalLocation": _place(top, diagnostic.location, excerpts)}],
+        "relatedLocations": [
+            {
+                "id": number,
+                "message": {"text": other.message},
+                "physicalLocation": _place(top, other.location, excerpts),
+            }
+            for number, other in enumerate(diagnostic.related, 1)
+        ],
+    }
+
+
+def _place(top: str, location: Location, excerpts: Excerpts) -> dict[str, Any]:
+    place: dict[str, Any] = {"artifactLocation": {"uri": _uri(seen_from(top, location.path))}}
+    excerpt = excerpts.at(location)
+    region = {
+        "startLine": location.line,
+        "startColumn": location.column,
+        "endColumn": excerpt.end_column if excerpt else 0,
+    }
+    if location.line:
+        place["region"] = {name: number for name, number in region.items() if number}
+    return place
+
+
+def _uri(path: str) -> str:
+    return Path(path).as_uri() if Path(path).is_absolute() else quote(os.fsencode(path))

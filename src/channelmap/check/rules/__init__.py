@@ -1,0 +1,92 @@
+"""What loading a contract does not find: wrong schemas, examples, consumers and handlers.
+
+One rule is one function with one code, in a module of its subject, and is listed in one of the tuples below, or in
+`check` where it looks at more than one channel. The rules that `runworker` asks, too, are in `preflight`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from channelmap.check.rules.documents import Part, SchemaDocument, schema_documents
+from channelmap.check.rules.emptiness import schema_accepts_nothing, schema_dead_part
+from channelmap.check.rules.examples import engines_disagree
+from channelmap.check.rules.files import file_unused
+from channelmap.check.rules.keywords import keyword_of_other_dialect, keyword_unknown, keyword_without_effect
+from channelmap.check.rules.layers import layer_unusable
+from channelmap.check.rules.names import names_alike
+from channelmap.check.rules.patterns import pattern_ambiguous
+from channelmap.check.rules.retries import handler_retry_at_most_once
+from channelmap.check.rules.schemas import format_unknown, required_undeclared, schema_example_refused
+from channelmap.check.rules.unreached import handler_unreached
+from channelmap.contract import Channel, Contract, EventType
+from channelmap.diagnostics import Diagnostic, in_order
+from channelmap.preflight import about, check_examples, check_handlers, import_consumers
+
+_EventTypeRule = Callable[[Channel, EventType], Iterator[Diagnostic]]
+_DocumentRule = Callable[[SchemaDocument], Iterator[Diagnostic]]
+_PartRule = Callable[[Part], Iterator[Diagnostic]]
+
+_EVENT_TYPES: tuple[_EventTypeRule, ...] = (engines_disagree, schema_accepts_nothing)
+_DOCUMENTS: tuple[_DocumentRule, ...] = (schema_dead_part, keyword_unknown)
+_PARTS: tuple[_PartRule, ...] = (
+    keyword_of_other_dialect,
+    keyword_without_effect,
+    required_undeclared,
+    schema_example_refused,
+    format_unknown,
+    pattern_ambiguous,
+)
+
+
+def check(
+    contract: Contract, channels: Iterable[str] = (), *, beside: Sequence[Contract] = (), imports: bool = True
+) -> tuple[Diagnostic, ...]:
+    """Find what is wrong with a contract that loads.
+
+    Consumers are looked for on the Python path as it is: the caller prepares it.
+
+    Args:
+        contract: the contract.
+        channels: the names of the channels to check; empty for all, and for what concerns several of them.
+        beside: other contracts, which may name the same files and consumers.
+        imports: import the consumers, and check them and their handlers.
+
+    Raises:
+        UnknownChannel: the contract does not declare one of `channels`.
+
+    """
+    names = list(channels)
+    chosen = contract.chosen(names)
+    found = [*check_examples(chosen), *_event_types(chosen)]
+    if imports:
+        consumers, unusable = import_consumers(contract, chosen)
+        found += [*unusable, *check_handlers(contract, chosen, consumers), *_retries(contract, chosen, consumers)]
+        found += handler_unreached([contract, *beside], chosen, consumers)
+    found += _schemas(contract, chosen)
+    if not names:
+        found += [*names_alike(contract), *file_unused(contract, beside), *layer_unusable(contract, imports=imports)]
+    return in_order(found)
+
+
+def _event_types(channels: list[Channel]) -> Iterator[Diagnostic]:
+    for channel in channels:
+        for event_type in channel.events.values():
+            for rule in _EVENT_TYPES:
+                yield from about(rule(channel, event_type), channel.name, event_type.name)
+
+
+def _retries(contract: Contract, channels: list[Channel], consumers: Mapping[str, type]) -> Iterator[Diagnostic]:
+    for channel in channels:
+        consumer = consumers.get(channel.consumer)
+        if consumer is not None:
+            for event_type in channel.events.values():
+                location = contract.document.locate(("channels", channel.name, "events", event_type.name), key=True)
+                found = handler_retry_at_most_once(consumer, channel, event_type, location)
+                yield from about(found, channel.name, event_type.name)
+
+
+def _schemas(contract: Contract, channels: list[Channel]) -> Iterator[Diagnostic]:
+    for document in schema_documents(contract, channels):
+        found = [diagnostic for rule in _DOCUMENTS for diagnostic in rule(document)]
+        for part in document.parts:
+            found += [diagnostic for rule in _PARTS for diagnostic in rule(part)]
+        yield from about(found, document.channel, document.event_type.name)

@@ -1,0 +1,117 @@
+"""Keywords that do not do what they seem to: unknown, of another dialect, or without effect where they stand."""
+
+from collections.abc import Iterator
+
+from channelmap.check.rules.documents import Part, SchemaDocument
+from channelmap.check.rules.vocabulary import KEYWORDS, NOTES, OF_OTHER_DIALECT, OF_TOOLS, TYPED
+from channelmap.diagnostics import Diagnostic, Severity
+from channelmap.errors import did_you_mean, quoted
+from channelmap.validation import DIALECTS
+from channelmap.validation.formats import known_formats
+
+#: Keyword and one of those without which it has no effect.
+_NEEDED = {
+    "if": ("then", "else"),
+    "then": ("if",),
+    "else": ("if",),
+    "minContains": ("contains",),
+    "maxContains": ("contains",),
+    "contentSchema": ("contentMediaType",),
+}
+
+
+def keyword_unknown(document: SchemaDocument) -> Iterator[Diagnostic]:
+    """Find keywords that JSON Schema does not know, so that they do nothing; each is told once, at its first place."""
+    known = KEYWORDS[document.dialect]
+    first: dict[str, Part] = {}
+    explained = known | OF_OTHER_DIALECT[document.dialect].keys() | OF_TOOLS
+    for part in document.parts:
+        unknown = [keyword for keyword in part.schema if keyword not in explained]
+        if unknown and not _is_shelf(part):
+            for keyword in unknown:
+                first.setdefault(keyword, part)
+    if not first:
+        return
+    references = [str(part.schema["$ref"]) for part in document.parts if "$ref" in part.schema]
+    for keyword, part in first.items():
+        # What others refer into is a place for definitions, whatever it is called.
+        is_referred = any(reference.startswith(f"#/{keyword}/") for reference in references)
+        if not keyword.startswith("x-") and not is_referred:
+            hint = did_you_mean(keyword, known) or "names that begin with 'x-' are yours"
+            message = f"JSON Schema has no keyword {quoted(keyword)}"
+            yield Diagnostic(part.place(keyword, key=True), "keyword-unknown", message, hint, Severity.WARNING)
+
+
+def _is_shelf(part: Part) -> bool:
+    """Whether something is hardly a schema, but holds some for others to refer to: a whole file, or a definition."""
+    if part.schema.keys() & (KEYWORDS[part.document.dialect] - NOTES):
+        return False
+    if not part.pointer:
+        return not part.document.is_event
+    is_definition = bool({"$defs", "definitions"}.intersection(part.pointer[-2:-1]))
+    return is_definition and all(isinstance(value, dict) for value in part.schema.values())
+
+
+def keyword_of_other_dialect(part: Part) -> Iterator[Diagnostic]:
+    """Find keywords that judge nothing in this dialect, though they do in another."""
+    remedies = OF_OTHER_DIALECT[part.document.dialect]
+    for keyword in part.schema.keys() & remedies.keys():
+        message = f"{quoted(keyword)} does nothing in {_named(part.document.dialect)}"
+        hint = remedies[keyword] or f"name the dialect: '$schema: {DIALECTS[0]}'"
+        yield Diagnostic(part.place(keyword, key=True), "keyword-of-other-dialect", message, hint)
+
+
+def keyword_without_effect(part: Part) -> Iterator[Diagnostic]:
+    """Find known keywords that do nothing, because of what stands beside them, or does not."""
+    for keyword, reason in {**_lonely(part), **_of_other_type(part), **_beside_ref(part)}.items():
+        message = f"{quoted(keyword)} has no effect {reason}"
+        place = part.place(keyword, key=True)
+        yield Diagnostic(place, "keyword-without-effect", message, severity=Severity.WARNING)
+
+
+def _lonely(part: Part) -> dict[str, str]:
+    return {
+        keyword: f"without {' or '.join(map(quoted, needed))}"
+        for keyword, needed in _NEEDED.items()
+        if keyword in part.schema and not part.schema.keys() & set(needed) and _is_known(part, keyword)
+        if keyword != "if" or not _is_looked_back_at(part.document)
+    }
+
+
+def _is_looked_back_at(document: SchemaDocument) -> bool:
+    """Whether what an `if` alone has matched counts as evaluated."""
+    return any({"unevaluatedItems", "unevaluatedProperties"} & part.schema.keys() for part in document.parts)
+
+
+def _of_other_type(part: Part) -> dict[str, str]:
+    declared = part.schema.get("type")
+    if declared is None:
+        return {}
+    types = {declared} if isinstance(declared, str) else set(declared)
+    idle = [
+        keyword
+        for owner, keywords in TYPED.items()
+        if owner not in types and not (owner == "number" and "integer" in types)
+        for keyword in part.schema
+        if keyword in keywords and _is_known(part, keyword)
+    ]
+    named = " or ".join(map(quoted, sorted(types))) if idle else ""
+    return dict.fromkeys(idle, f"where the type is {named}")
+
+
+def _beside_ref(part: Part) -> dict[str, str]:
+    if "$ref" not in part.schema or part.document.dialect == DIALECTS[0]:
+        return {}
+    judging = KEYWORDS[part.document.dialect] - NOTES - {"$ref"}
+    return {keyword: f"beside '$ref' in {_named(DIALECTS[1])}" for keyword in part.schema.keys() & judging}
+
+
+def _is_known(part: Part, keyword: str) -> bool:
+    """Whether nothing else is wrong with a keyword: each fault is told once."""
+    if keyword == "format" and part.schema["format"] not in known_formats(part.document.dialect):
+        return False
+    return keyword in KEYWORDS[part.document.dialect]
+
+
+def _named(dialect: str) -> str:
+    return "draft 2020-12" if dialect == DIALECTS[0] else "draft-07"

@@ -1,0 +1,108 @@
+"""What a schema says that its author can hardly have meant: about names, values and formats."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from channelmap.check.rules.documents import Part
+from channelmap.diagnostics import Diagnostic, Severity
+from channelmap.errors import did_you_mean, quoted
+from channelmap.source import Pointer
+from channelmap.validation import DIALECTS, Schema, SchemaUnusable, Validator, unsupported, with_type
+from channelmap.validation.formats import known_formats
+from channelmap.validation.structure import children
+from channelmap.validation.walk import IN_PLACE, subschemas
+
+_REFERENCES = frozenset({"$ref", "$dynamicRef"})
+_JUDGING_SAME = IN_PLACE - {"not"}
+
+
+def required_undeclared(part: Part) -> Iterator[Diagnostic]:
+    """Find required names that are none of the declared properties: one of the two may be misspelt.
+
+    All schemas that judge the same object are looked at together; where they refer to others, or where any name may
+    have a value of a declared kind, nobody knows.
+    """
+    if part.in_place:
+        return
+    judges = list(_judges(part.schema))
+    if any(_declares_elsewhere(schema) for _, schema in judges):
+        return
+    declared = {name for _, schema in judges for name in schema.get("properties", {})}
+    patterns = [pattern for _, schema in judges for pattern in schema.get("patternProperties", {})]
+    if not declared:
+        return
+    if part.document.is_event and not part.pointer:
+        declared.add("type")
+    for steps, schema in judges:
+        # What is closed and requires another name accepts nothing, and is told so.
+        if schema.get("additionalProperties") is False:
+            continue
+        for index, name in enumerate(schema.get("required", ())):
+            if name not in declared and not any(_matches(pattern, name) for pattern in patterns):
+                place = part.place(*steps, "required", index)
+                message = f"{quoted(name)} is required, but is not among the properties"
+                hint = did_you_mean(name, declared)
+                yield Diagnostic(place, "required-undeclared", message, hint, Severity.WARNING)
+
+
+def _judges(schema: Schema) -> Iterator[tuple[Pointer, dict[str, Any]]]:
+    """Go through the schemas that judge the same object as this one; `not` may well name what must not be there."""
+    waiting: list[tuple[Pointer, Any]] = [((), schema)]
+    while waiting:
+        pointer, judge = waiting.pop()
+        if isinstance(judge, dict):
+            yield pointer, judge
+            if not _JUDGING_SAME.isdisjoint(judge):
+                waiting += [(pointer + steps, child) for steps, child in children(judge) if steps[0] in _JUDGING_SAME]
+
+
+def _declares_elsewhere(schema: dict[str, Any]) -> bool:
+    others = (schema.get(keyword) for keyword in ("additionalProperties", "unevaluatedProperties"))
+    return not _REFERENCES.isdisjoint(schema) or any(isinstance(other, dict) for other in others)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    return not Validator({"pattern": pattern}).mismatches(name)
+
+
+def schema_example_refused(part: Part) -> Iterator[Diagnostic]:
+    """Find a `default`, `examples` and members of `enum` that the schema around them refuses."""
+    shown = dict(_shown(part.schema))
+    if not shown or not part.schema.keys() - {"default", "examples", "enum", "title", "description"}:
+        return
+    if any(isinstance(schema, dict) and schema.keys() & _REFERENCES for _, schema in subschemas(part.schema)):
+        return
+    try:
+        validator = Validator(with_type({**part.schema, "$schema": part.document.dialect}))
+    except SchemaUnusable:
+        return
+    refused = {
+        pointer: str(found[0].violation).removeprefix("$ ")
+        for pointer, value in shown.items()
+        if unsupported({"value": value}) is None and (found := validator.mismatches(value, 1))
+    }
+    # Where all are refused, the schema accepts nothing, and is told so.
+    members = {pointer for pointer in shown if pointer[0] == "enum"}
+    for pointer in refused.keys() - (members if members <= refused.keys() else set()):
+        subject = "the default" if pointer[0] == "default" else f"this member of {quoted(pointer[0])}"
+        message = f"{subject} is refused by its own schema: {refused[pointer]}"
+        yield Diagnostic(part.place(*pointer), "schema-example-refused", message, severity=Severity.WARNING)
+
+
+def _shown(schema: dict[str, Any]) -> Iterator[tuple[Pointer, Any]]:
+    # A default of null mostly says that there is none.
+    if schema.get("default") is not None:
+        yield ("default",), schema["default"]
+    for keyword in ("examples", "enum"):
+        yield from (((keyword, index), value) for index, value in enumerate(schema.get(keyword, ())))
+
+
+def format_unknown(part: Part) -> Iterator[Diagnostic]:
+    """Find formats that nobody checks."""
+    name = part.schema.get("format")
+    known = known_formats(part.document.dialect)
+    if name is not None and name not in known:
+        message = f"nothing checks the format {quoted(name)}"
+        is_newer = name in known_formats(DIALECTS[0])
+        hint = f"'$schema: {DIALECTS[0]}' has it" if is_newer else did_you_mean(name, known)
+        yield Diagnostic(part.place("format"), "format-unknown", message, hint, severity=Severity.WARNING)

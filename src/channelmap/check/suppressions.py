@@ -1,0 +1,85 @@
+"""Which findings count, and how much: by the command line, and by what the file declares to be intended."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import date
+
+from channelmap.contract import Contract, Exemption
+from channelmap.diagnostics import Diagnostic, Severity, in_order
+from channelmap.environment import shown
+from channelmap.errors import quoted
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What the user wants to hear of.
+
+    Attributes:
+        select: only these codes; all, when there is none.
+        ignore: none of these.
+        warn: these are warnings, whatever they are elsewhere.
+
+    """
+
+    select: frozenset[str] = frozenset()
+    ignore: frozenset[str] = frozenset()
+    warn: frozenset[str] = frozenset()
+
+    def apply(self, findings: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+        """Leave out and soften what the user wants left out and softened; what reads the same is said once."""
+        chosen = (
+            _softened(finding) if finding.code in self.warn else finding
+            for finding in findings
+            if finding.code not in self.ignore and (not self.select or finding.code in self.select)
+        )
+        # Contracts share schemas, and each of them was checked.
+        return in_order(tuple({str(finding): finding for finding in chosen}.values()))
+
+
+def without_suppressed(
+    contract: Contract, findings: Iterable[Diagnostic], judged: frozenset[str], today: date
+) -> tuple[Diagnostic, ...]:
+    """Leave out the findings that the file declares to be intended, and find the declarations that are of no use.
+
+    Args:
+        contract: the file.
+        findings: what was found in it.
+        judged: the codes that were looked for: that others were not found says nothing.
+        today: what `until` is compared with.
+
+    """
+    used: set[Exemption] = set()
+    kept: list[Diagnostic] = []
+    for finding in findings:
+        exemptions = [exemption for exemption in contract.exemptions if _fits(exemption, finding)]
+        used.update(exemptions)
+        if not any(_counts(exemption, today) for exemption in exemptions):
+            kept.append(_softened(finding) if finding.code in contract.warn else finding)
+    return in_order([*kept, *_useless(contract, used, judged, today)])
+
+
+def _fits(exemption: Exemption, finding: Diagnostic) -> bool:
+    return (
+        exemption.code == finding.code
+        and shown(exemption.channel) in {"", finding.channel}
+        and exemption.event_type in {"", finding.event_type}
+    )
+
+
+def _counts(exemption: Exemption, today: date) -> bool:
+    return exemption.until is None or today <= exemption.until
+
+
+def _useless(contract: Contract, used: set[Exemption], judged: frozenset[str], today: date) -> Iterator[Diagnostic]:
+    for exemption in contract.exemptions:
+        if not _counts(exemption, today):
+            message = f"this exemption of {quoted(exemption.code)} ended on {exemption.until}"
+            hint = "put right what it was for, or give it a later date"
+            yield Diagnostic(exemption.location, "ignore-expired", message, hint, Severity.WARNING)
+        elif exemption not in used and exemption.code in judged:
+            message = f"nothing here is {quoted(exemption.code)} any more"
+            yield Diagnostic(exemption.location, "ignore-unused", message, "delete the exemption", Severity.WARNING)
+
+
+def _softened(finding: Diagnostic) -> Diagnostic:
+    return replace(finding, severity=Severity.WARNING) if finding.severity is Severity.ERROR else finding

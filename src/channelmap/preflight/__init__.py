@@ -1,0 +1,70 @@
+"""What would make a worker fail: asked by `runworker` before it serves, and by `channelmap check`.
+
+Examples, consumers and handlers are checked here. Consumers are imported, through `imports`. A rule that only `check`
+needs lives in `check/rules`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from channelmap.contract import Channel, Contract
+from channelmap.diagnostics import Diagnostic, in_order
+from channelmap.preflight.consumers import consumer_of
+from channelmap.preflight.examples import accepts_refused, rejects_accepted
+from channelmap.preflight.handlers import handler_faults
+
+
+def preflight(contract: Contract, channels: Iterable[str] = ()) -> tuple[Diagnostic, ...]:
+    """Find what would make a worker fail that serves a contract.
+
+    Consumers are looked for on the Python path as it is: the caller prepares it.
+
+    Args:
+        contract: the contract.
+        channels: the names of the channels that the worker serves; empty for all.
+
+    Raises:
+        UnknownChannel: the contract does not declare one of `channels`.
+
+    """
+    chosen = contract.chosen(channels)
+    consumers, found = import_consumers(contract, chosen)
+    return in_order([*check_examples(chosen), *found, *check_handlers(contract, chosen, consumers)])
+
+
+def check_examples(channels: Iterable[Channel]) -> Iterator[Diagnostic]:
+    """Find examples that the channels do not judge as the contract says."""
+    for channel in channels:
+        for event_type in channel.events.values():
+            for rule in (accepts_refused, rejects_accepted):
+                yield from about(rule(channel, event_type), channel.name, event_type.name)
+
+
+def import_consumers(contract: Contract, channels: Iterable[Channel]) -> tuple[dict[str, type], list[Diagnostic]]:
+    """Import the consumers of channels; return the classes by their dotted paths, and what is wrong with the others."""
+    consumers: dict[str, type] = {}
+    findings: list[Diagnostic] = []
+    for channel in channels:
+        consumer, found = consumer_of(channel, contract.document.locate(("channels", channel.name, "consumer")))
+        findings += about(found, channel.name)
+        if consumer is not None:
+            consumers[channel.consumer] = consumer
+    return consumers, findings
+
+
+def check_handlers(
+    contract: Contract, channels: Iterable[Channel], consumers: Mapping[str, type]
+) -> Iterator[Diagnostic]:
+    """Find event types of channels whose handlers are missing or cannot be called; `consumers` is by dotted path."""
+    for channel in channels:
+        consumer = consumers.get(channel.consumer)
+        if consumer is not None:
+            for event_type in channel.events.values():
+                location = contract.document.locate(("channels", channel.name, "events", event_type.name), key=True)
+                yield from about(handler_faults(consumer, event_type, location), channel.name, event_type.name)
+
+
+def about(found: Iterable[Diagnostic], channel: str, event_type: str = "") -> Iterator[Diagnostic]:
+    """Yield findings with the channel and the event type that they are about."""
+    for diagnostic in found:
+        yield replace(diagnostic, channel=channel, event_type=event_type)

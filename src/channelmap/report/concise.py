@@ -1,9 +1,0 @@
-"""One line for each finding, `path:line:column: severity[code] message; hint`: for pipes, editors and hooks."""
-
-from channelmap.report import Report
-from channelmap.report.wording import one_line
-
-
-def render(report: Report) -> str:
-    """Write the findings, and nothing else."""
-    return "".join(f"{one_line(str(diagnostic))}\n" for diagnostic in report.diagnostics)

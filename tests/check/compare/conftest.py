@@ -1,0 +1,39 @@
+"""What the tests of comparisons need: an event type of a schema, and contract files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from channelmap.check.compare.normal import normal
+from channelmap.check.compare.releases import ReleasedType
+from channelmap.validation import Validator, with_type
+from channelmap.validation.structure import standalone
+
+
+@pytest.fixture(scope="session")
+def released() -> Callable[..., ReleasedType]:
+    """Make an event type as a release has it from a schema as people write it."""
+
+    def make(schema: Any, *accepts: Any) -> ReleasedType:
+        return ReleasedType(normal(standalone(Validator(with_type(schema)))), accepts)
+
+    return make
+
+
+@pytest.fixture
+def contract_of(tmp_path: Path) -> Callable[..., Path]:
+    """Write a contract as JSON: channel to event type to schema, and settings of channels."""
+
+    def write(channels: dict[str, dict[str, Any]], directory: str = "new", **settings: Any) -> Path:
+        path = tmp_path / directory / "channels.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        declared = {
+            name: {"consumer": "nowhere.Consumer", "events": events, **settings} for name, events in channels.items()
+        }
+        path.write_text(json.dumps({"version": 1, "layer": "memory://", "channels": declared}, indent=1))
+        return path
+
+    return write

@@ -1,0 +1,136 @@
+"""Schemas that stand alone mean what they meant among others, and their form hides no difference."""
+
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from channelmap.check.compare.normal import digest, normal
+from channelmap.check.compare.releases import ReleasedType
+from channelmap.check.compare.verdicts import judge
+from channelmap.validation import BASE_URI, SchemaSet, Validator, with_type
+from channelmap.validation.structure import Entangled, children, documents, standalone
+
+PART = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+
+
+def alone(schema: Any, **files: Any) -> Any:
+    others = SchemaSet([(f"{BASE_URI}{name}.json", each) for name, each in files.items()])
+    return standalone(Validator(with_type(schema), f"{BASE_URI}own.json", others))
+
+
+def test_what_stands_beside_a_reference_still_counts() -> None:
+    schema = alone({"properties": {"v": {"$ref": "part.json", "required": ["b"]}}}, part=PART)
+    validator = Validator(schema)
+    assert validator.is_valid({"v": {"a": 1, "b": 2}})
+    assert not validator.is_valid({"v": {"a": 1}})
+    assert not validator.is_valid({"v": {"b": 1}})
+
+
+def test_files_that_refer_to_each_other_stand_alone_together() -> None:
+    one = {"properties": {"n": {"type": "integer"}, "other": {"$ref": "two.json#/$defs/deep"}}}
+    two = {"$defs": {"deep": {"type": "array", "items": {"$ref": "one.json"}}}}
+    validator = Validator(alone({"properties": {"v": {"$ref": "one.json"}}}, one=one, two=two))
+    assert validator.is_valid({"v": {"other": [{"n": 1, "other": [{"n": 2}]}]}})
+    assert not validator.is_valid({"v": {"other": [{"n": 1, "other": [{"n": "x"}]}]}})
+
+
+def test_a_change_in_a_recursive_file_is_found() -> None:
+    def node(value: Any) -> ReleasedType:
+        tree = {"properties": {"v": value, "next": {"$ref": "node.json"}}}
+        return ReleasedType(normal(alone({"properties": {"tree": {"$ref": "node.json"}}}, node=tree)))
+
+    assert judge("t", node({"type": "integer"}), node({"type": "number"})).verdict == "compatible"
+    assert judge("t", node({"type": "number"}), node({"type": "integer"})).verdict == "breaking"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$defs": {"a": {"$anchor": "here"}}, "properties": {"v": {"$ref": "#here"}}},
+        {"properties": {"v": {"$id": "there.json", "$ref": "#"}}},
+        {"$defs": {"a": {"$id": "there.json", "$defs": {"b": {}}}}, "properties": {"v": {"$ref": "#/$defs/a/$defs/b"}}},
+        {"$dynamicAnchor": "node", "properties": {"v": {"$dynamicRef": "#node"}}},
+        {"properties": {"v": {"$ref": "https://json-schema.org/draft/2020-12/schema"}}},
+        {"$defs": {"0": {}} | {str(n): {"allOf": [{"$ref": f"#/$defs/{n - 1}"}] * 10} for n in range(1, 9)},
+         "properties": {"v": {"$ref": "#/$defs/8"}}},
+    ],
+    ids=["an anchor", "an id beside", "a way through an id", "a dynamic reference", "a metaschema", "a bomb"],
+)  # fmt: skip
+def test_what_cannot_be_written_out_says_so(schema: Any) -> None:
+    with pytest.raises(Entangled):
+        alone(schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"v": {"$id": "https://example.org/part.json", **PART}}},
+        {"$defs": {"a": {"$id": "there.json", **PART}}, "properties": {"v": {"$ref": "there.json"}}},
+        {"$defs": {"a": {"$id": "there.json", "$defs": {"b": PART}, "allOf": [{"$ref": "#/$defs/b"}]}},
+         "properties": {"v": {"$ref": "#/$defs/a"}}},
+        {"properties": {"v": {"$id": "sub/x.json", "allOf": [{"$ref": "../part.json"}]}}},
+        {"$defs": {"a": {"$id": "sub/x.json", "allOf": [{"$ref": "../part.json"}]}},
+         "properties": {"v": {"$ref": "sub/x.json"}}},
+        {"$id": "https://example.org/all.json", "$defs": {"a": PART}, "properties": {"v": {"$ref": "#/$defs/a"}}},
+    ],
+    ids=["without a reference", "referred to", "a base of its own", "elsewhere", "elsewhere, referred to", "outermost"],
+)  # fmt: skip
+def test_a_schema_in_a_schema_may_have_a_name_of_its_own(schema: Any) -> None:
+    validator = Validator(alone(schema, part=PART))
+    assert validator.is_valid({"v": {"a": 1}})
+    assert not validator.is_valid({"v": {"a": "x"}})
+    assert not validator.is_valid({"v": {}})
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"required": ["a", "b"]}, {"required": ["b", "a"]}),
+        ({"properties": {"title": {"title": "T"}}}, {"properties": {"title": True}}),
+        (
+            {"properties": {"v": {"dependencies": {"a": ["b"]}}}},
+            {"properties": {"v": {"allOf": [{"dependentRequired": {"a": ["b"]}}]}}},
+        ),
+        ({"x-owner": "me", "$comment": "c", "default": {}}, {}),
+    ],
+)
+def test_schemas_that_say_the_same_have_one_form(one: Any, other: Any) -> None:
+    assert digest(normal(alone(one))) == digest(normal(alone(other)))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"properties": {"title": {"type": "string"}}}, {"properties": {}}),
+        ({"properties": {"v": {"const": {"title": "a"}}}}, {"properties": {"v": {"const": {"title": "b"}}}}),
+        ({"properties": {"v": {"enum": [1, "1"]}}}, {"properties": {"v": {"enum": ["1"]}}}),
+        ({"properties": {"v": {"prefixItems": [{}, False]}}}, {"properties": {"v": {"prefixItems": [False, {}]}}}),
+    ],
+)
+def test_schemas_that_say_something_else_have_another_form(one: Any, other: Any) -> None:
+    assert digest(normal(alone(one))) != digest(normal(alone(other)))
+
+
+def test_what_is_no_schema_where_one_may_stand_is_passed_over() -> None:
+    assert list(children({"$schema": "http://json-schema.org/draft-07/schema#", "prefixItems": ["x", True]})) == [
+        (("prefixItems", 1), True)
+    ]
+
+
+def test_a_recursive_definition_with_a_name_beyond_ascii_can_be_compiled() -> None:
+    name = quote("Straße")
+    validator = Validator({"$defs": {"Straße": {"items": {"$ref": f"#/$defs/{name}"}}}, "$ref": f"#/$defs/{name}"})
+    assert Validator(standalone(validator)).is_valid({"type": "street"})
+
+
+def test_all_that_a_schema_may_refer_to_tells_whether_it_has_changed() -> None:
+    near, far = f"{BASE_URI}near.json", f"{BASE_URI}far.json"
+    others: dict[str, Any] = {near: {"$ref": "far.json#name"}, far: {"$anchor": "name"}, f"{BASE_URI}unused.json": {}}
+    assert set(documents(Validator(others[near], near, SchemaSet(others.items())))) == {near, far}
+
+
+def test_what_moves_the_base_of_references_may_refer_to_everything() -> None:
+    near = f"{BASE_URI}near.json"
+    others: dict[str, Any] = {near: {"items": {"$id": "sub/x.json", "$ref": "y.json"}}, f"{BASE_URI}sub/y.json": {}}
+    assert set(documents(Validator(others[near], near, SchemaSet(others.items())))) == set(others)
