@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from channelmap.codes import Code
 from channelmap.contract import Contract, Example, LayerSetting
 from channelmap.diagnostics import Diagnostic, Location
 from channelmap.errors import ContractError, UnknownChannel
@@ -202,7 +203,7 @@ def test_an_error_is_a_value_with_every_field(directory: Path) -> None:
         load()
     location = Location("channels.yaml", 2, 31)
     assert caught.value.diagnostics == (
-        Diagnostic(location, "unknown-key", "unknown key 'evnets'", "did you mean 'events'?"),
+        Diagnostic(location, Code.UNKNOWN_KEY, "unknown key 'evnets'", "did you mean 'events'?"),
     )
 
 

@@ -13,6 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from channelmap.codes import Code
 from channelmap.diagnostics import Diagnostic, Location
 from channelmap.errors import ContractError
 from channelmap.source import Document, read_document, read_json, read_yaml
@@ -223,7 +224,7 @@ def test_what_is_found_is_a_value() -> None:
     with pytest.raises(ContractError) as caught:
         read_json("f", b"[1 2]")
     assert caught.value.diagnostics == (
-        Diagnostic(Location("f", 1, 4), "json-syntax", "not JSON: expecting ',' delimiter"),
+        Diagnostic(Location("f", 1, 4), Code.JSON_SYNTAX, "not JSON: expecting ',' delimiter"),
     )
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
+    from channelmap.codes import Severity
     from channelmap.consumers import AsyncConsumer, StopConsumer, SyncConsumer
     from channelmap.contract import Channel, Contract, EventType
-    from channelmap.diagnostics import Diagnostic, Location, Severity
+    from channelmap.diagnostics import Diagnostic, Location
     from channelmap.errors import (
         ChannelFull,
         ChannelMapError,
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
     from channelmap.worker import Worker
 
 _ROOMS = {
+    "codes": ("Severity",),
     "consumers": ("AsyncConsumer", "StopConsumer", "SyncConsumer"),
     "contract": ("Channel", "Contract", "EventType"),
-    "diagnostics": ("Diagnostic", "Location", "Severity"),
+    "diagnostics": ("Diagnostic", "Location"),
     "errors": (
         "ChannelFull", "ChannelMapError", "ContractError", "EventRejected",
         "LayerError", "LayerUnavailable", "UnknownChannel", "Violation",

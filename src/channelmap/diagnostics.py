@@ -1,120 +1,9 @@
 """What is wrong with a file, and where: a value that knows no rule, no colour and no stream."""
 
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Literal
 
+from channelmap.codes import Code, Severity
 from channelmap.environment import shown
-
-Code = Literal[
-    # The file can be read.
-    "file-missing",
-    "file-unreadable",
-    "file-empty",
-    "file-too-large",
-    "not-utf-8",
-    "yaml-syntax",
-    "yaml-unsupported",
-    "json-syntax",
-    "duplicate-key",
-    "too-deep",
-    "unsupported-number",
-    "unsupported-text",
-    "variable-malformed",
-    "unset-variable",
-    "variable-misplaced",
-    # The file says what it should.
-    "unknown-key",
-    "missing-key",
-    "wrong-shape",
-    "channel-name-invalid",
-    "event-type-invalid",
-    "handler-collision",
-    "retry-at-most-once",
-    "names-alike",
-    "layer-unusable",
-    "ignore-unused",
-    "ignore-expired",
-    # Schemas and files of examples.
-    "schema-missing",
-    "schema-syntax",
-    "examples-missing",
-    "examples-syntax",
-    "path-outside-root",
-    "schema-invalid",
-    "schema-dialect",
-    "schema-unresolvable-ref",
-    "ref-outside-root",
-    "remote-ref",
-    "file-unused",
-    "schema-accepts-nothing",
-    "schema-dead-part",
-    "schema-example-refused",
-    "required-undeclared",
-    "keyword-unknown",
-    "keyword-of-other-dialect",
-    "keyword-without-effect",
-    "format-unknown",
-    "pattern-ambiguous",
-    # Examples and consumers.
-    "accepts-refused",
-    "rejects-accepted",
-    "engines-disagree",
-    "consumer-module-missing",
-    "consumer-import-failed",
-    "consumer-not-found",
-    "not-a-consumer",
-    "handler-missing",
-    "handler-reserved",
-    "handler-generator",
-    "handler-not-async",
-    "handler-not-sync",
-    "handler-wrong-arguments",
-    "handler-retry-at-most-once",
-    "handler-unreached",
-    # Senders.
-    "sender-unknown-channel",
-    "sender-unknown-type",
-    "sender-missing-type",
-    "sender-event-refused",
-    "sender-unreadable",
-    # Compared with what is released.
-    "channel-removed",
-    "channel-added",
-    "event-type-removed",
-    "event-type-added",
-    "breaks-senders",
-    "breaks-consumers",
-    "likely-breaks-senders",
-    "likely-breaks-consumers",
-    "compatibility-undecided",
-    "property-dropped",
-    "deploy-order",
-    # What waits in a layer.
-    "waiting-refused",
-    "dead-letter-refused",
-]
-"""What can be wrong: stable names, each with its page in `channelmap.check.pages`."""
-
-BREAKS: frozenset[Code] = frozenset(
-    {
-        "channel-removed",
-        "event-type-removed",
-        "breaks-senders",
-        "breaks-consumers",
-        "likely-breaks-senders",
-        "likely-breaks-consumers",
-    }
-)
-"""What does not go together with a release; to intend it for ever would be to stop comparing."""
-
-
-class Severity(StrEnum):
-    """How much a diagnostic weighs: only an error stops a file from being loaded."""
-
-    ERROR = "error"
-    WARNING = "warning"
-    INFO = "info"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -149,7 +38,7 @@ class Diagnostic:
         code: says what is wrong.
         message: names subject, fault, what was expected and what was found.
         hint: the likely remedy.
-        severity: how much it weighs.
+        severity: how much it weighs; as an argument, left out for the severity of the code.
         related: other places that belong to it.
         channel: the channel that it is about, as messages call it; empty where it is about none.
         event_type: the event type that it is about.
@@ -161,7 +50,7 @@ class Diagnostic:
     code: Code
     message: str
     hint: str = ""
-    severity: Severity = Severity.ERROR
+    severity: Severity = None  # type: ignore[assignment]  # __post_init__ sets it
     related: tuple[Related, ...] = ()
     channel: str = ""
     event_type: str = ""
@@ -169,6 +58,7 @@ class Diagnostic:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "channel", shown(self.channel))
+        object.__setattr__(self, "severity", self.severity or self.code.severity)
 
     def __str__(self) -> str:
         text = f"{self.location}: {self.severity}[{self.code}] {self.message}"

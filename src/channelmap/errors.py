@@ -26,7 +26,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from channelmap.diagnostics import Diagnostic, Severity, in_order
+from channelmap.codes import Code, Severity
+from channelmap.diagnostics import Diagnostic, in_order
 from channelmap.environment import shown
 
 
@@ -44,7 +45,7 @@ class ContractError(ChannelMapError):
     @property
     def is_missing_file(self) -> bool:
         """Whether the contract file does not exist, so that nothing in it is wrong."""
-        return all(diagnostic.code == "file-missing" for diagnostic in self.diagnostics)
+        return all(diagnostic.code == Code.FILE_MISSING for diagnostic in self.diagnostics)
 
     def __str__(self) -> str:
         errors = [d for d in self.diagnostics if d.severity is Severity.ERROR]

@@ -116,7 +116,7 @@ class ContractItem(pytest.Item):
 
     def runtest(self) -> None:
         """Fail with all findings when one of them is an error."""
-        from channelmap.diagnostics import Severity
+        from channelmap.codes import Severity
         from channelmap.imports import DjangoUnusable
 
         try:

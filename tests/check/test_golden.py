@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import typing
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pytest
 import channelmap as package
 from channelmap.cli import channelmap
 from channelmap.cli.exits import run
-from channelmap.diagnostics import Code
+from channelmap.codes import Code
 
 GOLDEN = Path(__file__).parent / "golden"
 MODULES = GOLDEN / "modules"
@@ -72,7 +71,7 @@ def prepare(project: Path) -> None:
 
 
 def test_every_code_has_a_project_that_shows_it() -> None:
-    for code in typing.get_args(Code):
+    for code in [*Code]:
         assert f"[{code}]" in (GOLDEN / "err" / f"{code}.out").read_text(), code
 
 

@@ -5,11 +5,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
-from channelmap.diagnostics import Code
+from channelmap.codes import Code
 
 CHANNELS = """\
 version: 1
@@ -109,7 +109,7 @@ def test_a_name_that_the_shell_would_expand_is_not_completed(complete: Callable[
 def test_codes_are_completed(complete: Callable[..., list[str]]) -> None:
     assert complete("channelmap", "explain", "unknown-t") == ["unknown-type"]
     assert complete("channelmap", "check", "--ignore", "too-deep,handler-mi") == ["too-deep,handler-missing"]
-    assert len(complete("channelmap", "check", "--select", "")) == len(get_args(Code))
+    assert len(complete("channelmap", "check", "--select", "")) == len([*Code])
     assert complete("channelmap", "check", "--output", "j") == ["json", "junit"]
 
 

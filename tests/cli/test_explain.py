@@ -9,7 +9,7 @@ import pytest
 from channelmap.check.pages import page
 from channelmap.cli import channelmap
 from channelmap.cli.exits import run as run_command
-from channelmap.diagnostics import Code
+from channelmap.codes import Code
 from channelmap.errors import Rejection
 from channelmap.layer import Cause
 from tests.cli.terminals import on_a_terminal
@@ -30,7 +30,7 @@ def test_without_a_code_all_are_listed_with_severity_and_summary(run: Run) -> No
 
     assert code == 0
     rows = [line.split(maxsplit=2) for line in output.splitlines()]
-    assert [row[0] for row in rows] == [*get_args(Code), *get_args(Rejection), *get_args(Cause)]
+    assert [row[0] for row in rows] == [*[*Code], *get_args(Rejection), *get_args(Cause)]
     assert ["schema-mismatch", "rejection", page("schema-mismatch").summary] in rows
     assert ["engines-disagree", "warning", page("engines-disagree").summary] in rows
 

@@ -16,30 +16,18 @@ from channelmap.check.pages import Page, page, pages
 from channelmap.cli import channelmap
 from channelmap.cli.exits import Exit
 from channelmap.cli.exits import run as cli_run
-from channelmap.diagnostics import Code
+from channelmap.codes import Code
 from channelmap.errors import Rejection
 from channelmap.layer import Cause
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "checks.md"
 GOLDEN = ROOT / "tests" / "check" / "golden" / "err"
-CODES: tuple[str, ...] = get_args(Code)
+CODES: tuple[str, ...] = tuple(Code)
 EVENT_CODES: tuple[str, ...] = (*get_args(Rejection), *get_args(Cause))
 
 #: What ends the part of docs/checks.md that is written by hand.
 MARK = "<!-- What follows is written by tests/docs/test_pages.py, from the pages of `channelmap explain`. -->\n"
-#: The headings of the reference, by the first code below each.
-GROUPS = {
-    "file-missing": "The file can be read",
-    "unknown-key": "The file says what it should",
-    "schema-missing": "Schemas and files of examples",
-    "accepts-refused": "Examples and consumers",
-    "sender-unknown-channel": "Senders",
-    "channel-removed": "Compared with what is released",
-    "waiting-refused": "What waits in a layer",
-    "missing-type": "A rejected event",
-    "invalid": "A dead letter",
-}
 
 GIT = {
     "GIT_AUTHOR_NAME": "Ada",
@@ -166,9 +154,11 @@ def test_the_reference_consists_of_the_pages() -> None:
 def reference() -> str:
     """The part of docs/checks.md that is not written by hand: a table for each group, then the pages."""
     lines = ["", "## All codes"]
+    group = ""
     for shown in pages():
-        if shown.code in GROUPS:
-            lines += ["", f"### {GROUPS[shown.code]}", "", "| code | kind | what is wrong |", "| --- | --- | --- |"]
+        if package.CODES[shown.code].group != group:
+            group = package.CODES[shown.code].group
+            lines += ["", f"### {group}", "", "| code | kind | what is wrong |", "| --- | --- | --- |"]
         lines.append(f"| [`{shown.code}`](#{shown.code}) | {shown.kind} | {shown.summary} |")
     lines += ["", "## Each code"]
     return "\n".join(lines) + "\n" + "".join(f"\n{section(shown)}" for shown in pages())

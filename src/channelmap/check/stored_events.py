@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from channelmap.asgi import Event
+from channelmap.codes import Code, Severity
 from channelmap.contract import Channel, Contract
-from channelmap.diagnostics import Code, Diagnostic, Severity, in_order
+from channelmap.diagnostics import Diagnostic, in_order
 from channelmap.errors import EventRejected, printable, quoted
 from channelmap.layer import ChannelLayer
 
@@ -37,9 +38,9 @@ async def check_stored_events(contract: Contract, layer: ChannelLayer) -> tuple[
     for channel in contract.channels.values():
         if channel.validate != "off":
             events = await _waiting(channel, layer)
-            found += events.diagnostics(contract, "waiting-refused", "waiting event", _WAITING_HINT)
+            found += events.diagnostics(contract, Code.WAITING_REFUSED, "waiting event", _WAITING_HINT)
             letters = await _failed(channel, layer)
-            found += letters.diagnostics(contract, "dead-letter-refused", "dead letter", _LETTER_HINT)
+            found += letters.diagnostics(contract, Code.DEAD_LETTER_REFUSED, "dead letter", _LETTER_HINT)
     return in_order(found)
 
 
@@ -99,7 +100,7 @@ class _Refused:
 
     def diagnostics(self, contract: Contract, code: Code, noun: str, hint: str) -> Iterator[Diagnostic]:
         """Word the faults, each at the event type that it is about, or at the channel."""
-        warns = code == "dead-letter-refused" or self.channel.validate == "warn"
+        warns = code == Code.DEAD_LETTER_REFUSED or self.channel.validate == "warn"
         severity = Severity.WARNING if warns else Severity.ERROR
         for fault, group in self.groups.items():
             known = ("events", fault.event_type) if fault.event_type in self.channel.events else ()

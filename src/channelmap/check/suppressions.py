@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 
+from channelmap.codes import Code, Severity
 from channelmap.contract import Contract, Exemption
-from channelmap.diagnostics import Diagnostic, Severity, in_order
+from channelmap.diagnostics import Diagnostic, in_order
 from channelmap.environment import shown
 from channelmap.errors import quoted
 
@@ -75,11 +76,11 @@ def _useless(contract: Contract, used: set[Exemption], judged: frozenset[str], t
         if not _counts(exemption, today):
             message = f"this exemption of {quoted(exemption.code)} ended on {exemption.until}"
             hint = "put right what it was for, or give it a later date"
-            yield Diagnostic(exemption.location, "ignore-expired", message, hint, Severity.WARNING)
+            yield Diagnostic(exemption.location, Code.IGNORE_EXPIRED, message, hint)
         elif exemption not in used and exemption.code in judged:
             message = f"nothing here is {quoted(exemption.code)} any more"
-            yield Diagnostic(exemption.location, "ignore-unused", message, "delete the exemption", Severity.WARNING)
+            yield Diagnostic(exemption.location, Code.IGNORE_UNUSED, message, "delete the exemption")
 
 
 def _softened(finding: Diagnostic) -> Diagnostic:
-    return replace(finding, severity=Severity.WARNING) if finding.severity is Severity.ERROR else finding
+    return replace(finding) if finding.severity is Severity.ERROR else finding

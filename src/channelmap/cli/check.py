@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from click.shell_completion import CompletionItem
@@ -17,8 +17,9 @@ from channelmap.cli.exits import Exit
 from channelmap.cli.guests import importable, own_stdout
 from channelmap.cli.help import Command
 from channelmap.cli.outputs import Output, OutputType, write
+from channelmap.codes import Code, Group, Severity
 from channelmap.contract import Contract
-from channelmap.diagnostics import BREAKS, Code, Diagnostic, Location, Severity
+from channelmap.diagnostics import Diagnostic, Location
 from channelmap.environment import shown
 from channelmap.errors import ContractError, did_you_mean, quoted
 from channelmap.garbage import collection_paused
@@ -29,13 +30,7 @@ if TYPE_CHECKING:
     from channelmap.check.senders import Senders
     from channelmap.layer import ChannelLayer
 
-_ALL: frozenset[str] = frozenset(get_args(Code))
-_OF_SENDERS = frozenset(code for code in _ALL if code.startswith("sender-"))
-_OF_CONSUMERS = frozenset(code for code in _ALL if code.startswith(("consumer-", "handler-", "not-a-consumer")))
-_OF_COMPARISON = BREAKS | {
-    "compatibility-undecided", "property-dropped", "channel-added", "event-type-added", "deploy-order",
-}  # fmt: skip
-_OF_LAYER = frozenset({"waiting-refused", "dead-letter-refused"})
+_ALL: frozenset[str] = frozenset(Code)
 _WEIGHT = {Severity.INFO: 0, Severity.WARNING: 1, Severity.ERROR: 2}
 
 
@@ -75,15 +70,13 @@ class Steps(NamedTuple):
     @property
     def judged(self) -> frozenset[str]:
         """The codes that are looked for."""
-        unjudged: frozenset[str] = frozenset()
-        for is_done, codes in (
-            (self.imports, _OF_CONSUMERS),
-            (bool(self.senders), _OF_SENDERS),
-            (self.against is not None, _OF_COMPARISON),
-            (self.layer, _OF_LAYER),
-        ):
-            unjudged |= frozenset() if is_done else codes
-        return _ALL - unjudged
+        asked_for = {
+            Group.CONSUMER: self.imports,
+            Group.SENDER: bool(self.senders),
+            Group.COMPARISON: self.against is not None,
+            Group.LAYER: self.layer,
+        }
+        return frozenset(code for code in Code if asked_for.get(code.group, True))
 
 
 @click.command(
@@ -220,7 +213,7 @@ def _check_all(contracts: dict[str, Contract | ContractError], steps: Steps, sen
             found += contract.diagnostics
             continue
         for finding in without_suppressed(contract, _check(contract, loaded, steps, sends), steps.judged, today):
-            if finding.code == "sender-unknown-channel":
+            if finding.code == Code.SENDER_UNKNOWN_CHANNEL:
                 unknown_to.setdefault(finding.location, []).append(finding)
             else:
                 found.append(finding)

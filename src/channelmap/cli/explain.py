@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from channelmap.check.pages import EVENTS, FINDINGS, page, pages
+from channelmap.check.pages import CODES, page, pages
 from channelmap.cli.colours import is_colourful
 from channelmap.cli.exits import Exit
 from channelmap.cli.help import Command
@@ -12,7 +12,7 @@ from channelmap.errors import did_you_mean, quoted
 
 
 def _codes(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    return [code for code in FINDINGS + EVENTS if code.startswith(incomplete)]
+    return [code for code in CODES if code.startswith(incomplete)]
 
 
 @click.command(
@@ -31,9 +31,8 @@ def command(code: str | None) -> None:
     if code is None:
         _list()
         return
-    codes = FINDINGS + EVENTS
-    if code not in codes:
-        hint = did_you_mean(code, codes) or "'channelmap explain' lists all codes"
+    if code not in CODES:
+        hint = did_you_mean(code, CODES) or "'channelmap explain' lists all codes"
         raise click.UsageError(f"there is no code {quoted(code)}; {hint}")
     text = page(code).text
     if is_colourful(sys.stdout) or (sys.stdout and sys.stdout.isatty()):

@@ -27,8 +27,8 @@ from channelmap.cli.exits import Exit
 from channelmap.cli.help import Command
 from channelmap.cli.options import CONFIG, LAYER, VERSION, prepare_imports
 from channelmap.cli.readers import ReaderWatch
+from channelmap.codes import Severity
 from channelmap.contract import Contract
-from channelmap.diagnostics import Severity
 from channelmap.environment import shown
 from channelmap.errors import ContractError, LayerError, LayerUnavailable, quoted
 from channelmap.imports import in_words

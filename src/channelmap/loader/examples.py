@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from channelmap.codes import Code
 from channelmap.contract import Example
 from channelmap.diagnostics import Diagnostic
 from channelmap.loader.files import Files
@@ -30,7 +31,7 @@ def _examples(document: Document, pointer: Pointer, declared: Any, files: Files)
         return ()
     if not isinstance(file.data, list):
         message = "a file of examples expected a list of events"
-        files.found.append(Diagnostic(file.locate(()), "wrong-shape", message))
+        files.found.append(Diagnostic(file.locate(()), Code.WRONG_SHAPE, message))
         return ()
     return _located(file, (), file.data)
 

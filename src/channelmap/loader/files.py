@@ -7,7 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from channelmap.diagnostics import Code, Diagnostic, Location
+from channelmap.codes import Code
+from channelmap.diagnostics import Diagnostic, Location
 from channelmap.errors import ContractError, quoted
 from channelmap.source import Document, near_names, read_document
 
@@ -15,10 +16,10 @@ Fetch = Callable[[str], None]
 """Puts a file below the root, by its relative path; nothing where there is no such file."""
 
 Kind = Literal["schema", "examples"]
-_MISSING: dict[Kind, Code] = {"schema": "schema-missing", "examples": "examples-missing"}
+_MISSING: dict[Kind, Code] = {"schema": Code.SCHEMA_MISSING, "examples": Code.EXAMPLES_MISSING}
 #: Files of a directory that are opened for a hint.
 _MOST_LOOKED_AT = 200
-_SYNTAX: dict[Kind, Code] = {"schema": "schema-syntax", "examples": "examples-syntax"}
+_SYNTAX: dict[Kind, Code] = {"schema": Code.SCHEMA_SYNTAX, "examples": Code.EXAMPLES_SYNTAX}
 
 
 def absolute(path: Path) -> Path:
@@ -33,7 +34,7 @@ def absolute(path: Path) -> Path:
     except FileNotFoundError:
         hint = "name the file by its absolute path, or change to a directory that exists"
         problem = "the working directory no longer exists"
-        raise ContractError([Diagnostic(Location(str(path)), "file-missing", problem, hint)]) from None
+        raise ContractError([Diagnostic(Location(str(path)), Code.FILE_MISSING, problem, hint)]) from None
 
 
 def label_of(path: Path) -> str:
@@ -82,7 +83,7 @@ class Files:
             path = self._resolved(name)
         except (ValueError, OSError, RuntimeError):
             message = f"{quoted(name)} is outside the directory of the contract"
-            self._note(mention, "path-outside-root", message, "move the file below that directory")
+            self._note(mention, Code.PATH_OUTSIDE_ROOT, message, "move the file below that directory")
             return None
         if self._fetch is not None and path not in self._documents:
             self._fetch(path.relative_to(self._resolved_root).as_posix())
@@ -148,5 +149,5 @@ def _listed(directory: Path) -> list[Path]:
 
 def _as_kind(diagnostic: Diagnostic, kind: Kind) -> Diagnostic:
     """Call an error of syntax by the file that it is in: what it is a syntax of, the file's name says."""
-    code = _SYNTAX[kind] if diagnostic.code in {"yaml-syntax", "json-syntax"} else diagnostic.code
+    code = _SYNTAX[kind] if diagnostic.code in {Code.YAML_SYNTAX, Code.JSON_SYNTAX} else diagnostic.code
     return Diagnostic(diagnostic.location, code, diagnostic.message, diagnostic.hint)

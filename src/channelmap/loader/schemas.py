@@ -7,8 +7,9 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from channelmap.codes import Code
 from channelmap.contract import Written
-from channelmap.diagnostics import Code, Diagnostic
+from channelmap.diagnostics import Diagnostic
 from channelmap.environment import shown
 from channelmap.errors import quoted
 from channelmap.loader.files import Files
@@ -128,7 +129,7 @@ class Schemas:
         known = dialect.removesuffix("#") if isinstance(dialect, str) else ""
         if known not in DIALECTS:
             message, hint = f"dialect {quoted(dialect)} is not supported", f"expected {' or '.join(DIALECTS)}"
-            self._note(source, ("$schema",), "schema-dialect", message, hint)
+            self._note(source, ("$schema",), Code.SCHEMA_DIALECT, message, hint)
             return False
         mismatches = schema_mismatches(source.schema, known)
         patterns = self._note_patterns(source) if mismatches else set()
@@ -136,7 +137,7 @@ class Schemas:
             if not patterns.isdisjoint({mismatch.pointer, (*mismatch.pointer, *mismatch.names)}):
                 continue
             subject = f"{quoted(mismatch.pointer[-1])} " if mismatch.pointer else "the schema "
-            self._note(source, mismatch.pointer, "schema-invalid", subject + mismatch.message)
+            self._note(source, mismatch.pointer, Code.SCHEMA_INVALID, subject + mismatch.message)
         return not mismatches
 
     def _note_patterns(self, source: Source) -> set[Pointer]:
@@ -145,7 +146,7 @@ class Schemas:
         for pointer, (pattern, fault) in found.items():
             is_key = pointer[-2:-1] == ("patternProperties",)
             message = f"the pattern {quoted(pattern)} cannot be used: {fault}"
-            self._note(source, pointer, "schema-invalid", message, key=is_key)
+            self._note(source, pointer, Code.SCHEMA_INVALID, message, key=is_key)
         return set(found)
 
     def _follow(self, source: Source, own: Outline, reference: Reference) -> None:
@@ -161,7 +162,7 @@ class Schemas:
             target = self._referred(source, reference)
         if target is not None and not target.holds(reference):
             message = f"{quoted(reference.text)} leads nowhere"
-            self._note(source, reference.pointer, "schema-unresolvable-ref", message)
+            self._note(source, reference.pointer, Code.SCHEMA_UNRESOLVABLE_REF, message)
 
     def _add_metaschema(self, dialect: str) -> None:
         """Let schemas refer to the schema of all draft-07 schemas, which the engine knows only where it is alone."""
@@ -173,11 +174,11 @@ class Schemas:
     def _refuse_far(self, source: Source, reference: Reference) -> None:
         root = BASE_URI.removesuffix("schemas/")
         if reference.uri.startswith((root, "file:")):
-            code: Code = "ref-outside-root"
+            code: Code = Code.REF_OUTSIDE_ROOT
             message = "is outside the directory of the contract"
             hint = "move the file below that directory"
         else:
-            code = "remote-ref"
+            code = Code.REMOTE_REF
             message = "is not a local file, and nothing is fetched from elsewhere"
             hint = self._by_id(source, reference) or "keep a copy and refer to its relative path"
         self._note(source, reference.pointer, code, f"{quoted(reference.text)} {message}", hint)
@@ -200,10 +201,10 @@ class Schemas:
     def _of_reference(self, found: Diagnostic, source: Source, reference: Reference) -> Diagnostic:
         """Word what is wrong with a file for the reference that names it."""
         codes: dict[Code, Code] = {
-            "schema-missing": "schema-unresolvable-ref",
-            "path-outside-root": "ref-outside-root",
+            Code.SCHEMA_MISSING: Code.SCHEMA_UNRESOLVABLE_REF,
+            Code.PATH_OUTSIDE_ROOT: Code.REF_OUTSIDE_ROOT,
         }
-        hint = self._by_id(source, reference) if found.code == "schema-missing" else ""
+        hint = self._by_id(source, reference) if found.code == Code.SCHEMA_MISSING else ""
         return replace(found, code=codes.get(found.code, found.code), hint=hint or found.hint)
 
     def _by_id(self, source: Source, reference: Reference) -> str:
@@ -235,7 +236,7 @@ class Schemas:
             except SchemaUnusable as error:
                 # It may be one of those that it refers to which cannot be compiled.
                 if not [pattern for each in self._followed for pattern in self._note_patterns(each)]:
-                    self._note(source, (), "schema-invalid", f"the schema cannot be used: {error.reason}")
+                    self._note(source, (), Code.SCHEMA_INVALID, f"the schema cannot be used: {error.reason}")
 
     def _placed(self, uris: frozenset[str]) -> dict[str, Any]:
         return {uri: self._schemas[uri] for uri in uris}

@@ -4,9 +4,10 @@ import functools
 import json
 from collections.abc import Iterator
 from importlib.resources import files
-from typing import Any, get_args
+from typing import Any
 
-from channelmap.diagnostics import BREAKS, Code, Diagnostic
+from channelmap.codes import BREAKS, Code
+from channelmap.diagnostics import Diagnostic
 from channelmap.environment import shown
 from channelmap.errors import did_you_mean, quoted
 from channelmap.source import Document, Pointer
@@ -53,15 +54,17 @@ def _diagnostics(document: Document, mismatch: Mismatch, schema: dict[str, Any])
             known = _follow(schema, mismatch.schema_path[:-1])["properties"]
             for name in mismatch.names:
                 place = document.locate((*pointer, name), key=True)
-                yield Diagnostic(place, "unknown-key", f"unknown key {quoted(name)}", _instead(name, known))
+                yield Diagnostic(place, Code.UNKNOWN_KEY, f"unknown key {quoted(name)}", _instead(name, known))
         case "required" | "dependencies" if mismatch.names:
             place = document.locate(pointer, key=True)
-            yield Diagnostic(place, "missing-key", f"{_subject(pointer)} lacks {quoted(mismatch.names[0])}")
+            yield Diagnostic(place, Code.MISSING_KEY, f"{_subject(pointer)} lacks {quoted(mismatch.names[0])}")
         case "propertyNames":
             named = document.named((*pointer, mismatch.names[0]))
             yield Diagnostic(document.locate(named, key=True), *_bad_name(pointer, shown(named[-1])))
         case _:
-            yield Diagnostic(document.locate(pointer), "wrong-shape", _wrong_shape(document, pointer, mismatch, schema))
+            yield Diagnostic(
+                document.locate(pointer), Code.WRONG_SHAPE, _wrong_shape(document, pointer, mismatch, schema)
+            )
 
 
 def _instead(name: str, known: dict[str, Any]) -> str:
@@ -71,9 +74,9 @@ def _instead(name: str, known: dict[str, Any]) -> str:
 def _bad_name(pointer: Pointer, name: str) -> tuple[Code, str, str]:
     if pointer == ("channels",):
         hint = "expected 1 to 99 ASCII letters, digits, hyphens, underscores and periods"
-        return "channel-name-invalid", f"{quoted(name)} cannot be the name of a channel", hint
+        return Code.CHANNEL_NAME_INVALID, f"{quoted(name)} cannot be the name of a channel", hint
     hint = "expected text that begins neither with '_' nor with '.'"
-    return "event-type-invalid", f"{quoted(name)} cannot be an event type", hint
+    return Code.EVENT_TYPE_INVALID, f"{quoted(name)} cannot be an event type", hint
 
 
 def _wrong_shape(document: Document, pointer: Pointer, mismatch: Mismatch, schema: dict[str, Any]) -> str:
@@ -162,7 +165,7 @@ def _collisions(document: Document, pointer: Pointer, events: Any) -> Iterator[D
                 f"{quoted(event_type)} and {quoted(other)} ({place.line}:{place.column}) "
                 f"would both call {quoted(handler)}"
             )
-            yield Diagnostic(document.locate((*pointer, event_type), key=True), "handler-collision", message)
+            yield Diagnostic(document.locate((*pointer, event_type), key=True), Code.HANDLER_COLLISION, message)
 
 
 def _exemptions(document: Document) -> Iterator[Diagnostic]:
@@ -172,13 +175,13 @@ def _exemptions(document: Document) -> Iterator[Diagnostic]:
         for index, entry in enumerate(entries) if isinstance(entries, list) else ():
             pointer: Pointer = ("check", key, index, "code") if isinstance(entry, dict) else ("check", key, index)
             code = entry.get("code") if isinstance(entry, dict) else entry
-            if isinstance(code, str) and code not in get_args(Code):
+            if isinstance(code, str) and code not in [*Code]:
                 message = f"there is no finding {quoted(code)}"
-                yield Diagnostic(document.locate(pointer), "wrong-shape", message, did_you_mean(code, get_args(Code)))
+                yield Diagnostic(document.locate(pointer), Code.WRONG_SHAPE, message, did_you_mean(code, [*Code]))
             if isinstance(entry, dict) and code in BREAKS and "until" not in entry:
                 message = f"an exemption of {quoted(code)} lacks 'until'"
                 hint = "say until when the old senders or consumers may be there"
-                yield Diagnostic(document.locate(pointer[:-1]), "missing-key", message, hint)
+                yield Diagnostic(document.locate(pointer[:-1]), Code.MISSING_KEY, message, hint)
 
 
 def misplaced_variables(document: Document) -> Iterator[Diagnostic]:
@@ -187,7 +190,7 @@ def misplaced_variables(document: Document) -> Iterator[Diagnostic]:
         if pointer[:1] == ("channels",) and pointer[2:3] == ("events",):
             message = "'events' cannot hold an environment variable: events look the same wherever they are sent"
             hint = "write the value out; $${ stands for a literal ${"
-            yield Diagnostic(document.locate(pointer), "variable-misplaced", message, hint)
+            yield Diagnostic(document.locate(pointer), Code.VARIABLE_MISPLACED, message, hint)
 
 
 def _idle_retry(document: Document, pointer: Pointer, channel: dict[str, Any]) -> Iterator[Diagnostic]:
@@ -197,4 +200,4 @@ def _idle_retry(document: Document, pointer: Pointer, channel: dict[str, Any]) -
     if "retry" in channel and channel.get("delivery", inherited) in {None, "at-most-once"}:
         message = "'retry' has no effect where delivery is at-most-once"
         place = document.locate((*pointer, "retry"), key=True)
-        yield Diagnostic(place, "retry-at-most-once", message, "add 'delivery: at-least-once'")
+        yield Diagnostic(place, Code.RETRY_AT_MOST_ONCE, message, "add 'delivery: at-least-once'")

@@ -5,6 +5,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 
+from channelmap.codes import Code
 from channelmap.contract import Channel
 from channelmap.diagnostics import Diagnostic, Location
 from channelmap.errors import quoted
@@ -33,15 +34,15 @@ def consumer_of(channel: Channel, place: Location) -> tuple[type | None, tuple[D
 def _not_imported(problem: ImportProblem, place: Location) -> Diagnostic:
     match problem:
         case AttributeMissing():
-            return Diagnostic(place, "consumer-not-found", problem.message, problem.hint)
+            return Diagnostic(place, Code.CONSUMER_NOT_FOUND, problem.message, problem.hint)
         case ModuleBroken():
             related = file_and_line(problem.place, "raised here")
             message = problem.message
             if related:
                 raised = related[0].location
                 message = message.replace(problem.place, f"{raised.path}:{raised.line}")
-            return Diagnostic(place, "consumer-import-failed", message, problem.hint, related=related)
-    return Diagnostic(place, "consumer-module-missing", problem.message, problem.hint)
+            return Diagnostic(place, Code.CONSUMER_IMPORT_FAILED, message, problem.hint, related=related)
+    return Diagnostic(place, Code.CONSUMER_MODULE_MISSING, problem.message, problem.hint)
 
 
 def _is_application(consumer: Any) -> bool:
@@ -65,4 +66,4 @@ def _not_a_consumer(channel: Channel, consumer: Any, place: Location) -> Diagnos
     message = f"{quoted(channel.consumer)} is {kind}, not a consumer"
     expected = "expected a consumer class, or an async application taking scope, receive and send"
     hint = hidden_by(channel.consumer) or expected
-    return Diagnostic(place, "not-a-consumer", message, hint)
+    return Diagnostic(place, Code.NOT_A_CONSUMER, message, hint)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from channelmap.codes import Code
 from channelmap.contract import Channel, EventType
 from channelmap.diagnostics import Diagnostic
 from channelmap.errors import quoted
@@ -16,7 +17,7 @@ def accepts_refused(channel: Channel, event_type: EventType) -> Iterator[Diagnos
         reason = _refusal(channel, event_type, example.event)
         if reason:
             message = f"{quoted(event_type.name)} refuses an example that it must accept: {reason}"
-            yield Diagnostic(example.location, "accepts-refused", message)
+            yield Diagnostic(example.location, Code.ACCEPTS_REFUSED, message)
 
 
 def rejects_accepted(channel: Channel, event_type: EventType) -> Iterator[Diagnostic]:
@@ -24,7 +25,7 @@ def rejects_accepted(channel: Channel, event_type: EventType) -> Iterator[Diagno
     for example in event_type.rejects:
         if channel.judge(example.event) is None and example.event["type"] == event_type.name:
             message = f"{quoted(event_type.name)} accepts an example that it must reject"
-            yield Diagnostic(example.location, "rejects-accepted", message)
+            yield Diagnostic(example.location, Code.REJECTS_ACCEPTED, message)
 
 
 def _refusal(channel: Channel, event_type: EventType, event: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 
+from channelmap.codes import Code
 from channelmap.consumers import handler_name, handlers_of, is_generator
 from channelmap.contract import EventType
 from channelmap.diagnostics import Diagnostic, Location
@@ -48,20 +49,20 @@ def framework_bases(consumer: type) -> _BaseClasses:
 
 def _reserved(event_type: EventType, name: str, place: Location) -> Diagnostic:
     message = f"event type {quoted(event_type.name)} would call {quoted(name)}, which every consumer has"
-    return Diagnostic(place, "handler-reserved", message, "give the event type another name")
+    return Diagnostic(place, Code.HANDLER_RESERVED, message, "give the event type another name")
 
 
 def _missing(consumer: type, event_type: EventType, name: str, place: Location) -> Diagnostic:
     message = f"{consumer.__name__} has no method {quoted(name)} for event type {quoted(event_type.name)}"
     hint = did_you_mean(name, handlers_of(consumer))
-    return Diagnostic(place, "handler-missing", message, hint, related=defined(consumer, consumer.__name__))
+    return Diagnostic(place, Code.HANDLER_MISSING, message, hint, related=defined(consumer, consumer.__name__))
 
 
 def _generator(consumer: type, name: str, place: Location) -> Iterator[Diagnostic]:
     subject = f"{consumer.__name__}.{name}"
     message = f"{subject} is a generator: calling it runs none of it"
     hint = "remove 'yield', or collect its values in another method"
-    yield Diagnostic(place, "handler-generator", message, hint, related=defined(getattr(consumer, name), subject))
+    yield Diagnostic(place, Code.HANDLER_GENERATOR, message, hint, related=defined(getattr(consumer, name), subject))
 
 
 def _wrong_kind(consumer: type, name: str, place: Location) -> Iterator[Diagnostic]:
@@ -71,11 +72,11 @@ def _wrong_kind(consumer: type, name: str, place: Location) -> Iterator[Diagnost
         if iscoroutinefunction(handler):
             message = f"{subject} is async, but {consumer.__name__} is a SyncConsumer"
             hint = "write 'def', or derive from AsyncConsumer"
-            yield Diagnostic(place, "handler-not-sync", message, hint, related=defined(handler, subject))
+            yield Diagnostic(place, Code.HANDLER_NOT_SYNC, message, hint, related=defined(handler, subject))
     elif not _may_be_async(inspect.getattr_static(consumer, name), handler):
         message = f"{subject} is not async, but {consumer.__name__} is an AsyncConsumer"
         hint = "write 'async def', or derive from SyncConsumer"
-        yield Diagnostic(place, "handler-not-async", message, hint, related=defined(handler, subject))
+        yield Diagnostic(place, Code.HANDLER_NOT_ASYNC, message, hint, related=defined(handler, subject))
 
 
 def _may_be_async(written: Any, handler: Any) -> bool:
@@ -99,7 +100,7 @@ def _wrong_arguments(consumer: type, name: str, place: Location) -> Iterator[Dia
     message = f"{subject} cannot be called with one event and nothing else"
     related = defined(getattr(consumer, name), subject)
     hint = f"write 'def {name}(self, event)'" if is_sync(consumer) else f"write 'async def {name}(self, event)'"
-    yield Diagnostic(place, "handler-wrong-arguments", message, hint, related=related)
+    yield Diagnostic(place, Code.HANDLER_WRONG_ARGUMENTS, message, hint, related=related)
 
 
 def takes_an_event(consumer: type, name: str) -> bool:

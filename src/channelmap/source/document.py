@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from channelmap.diagnostics import Code, Diagnostic, Location
+from channelmap.codes import Code
+from channelmap.diagnostics import Diagnostic, Location
 from channelmap.environment import as_written
 from channelmap.errors import ContractError, quoted
 
@@ -48,13 +49,13 @@ def decode(path: str, data: bytes) -> Text:
     """Read UTF-8, with or without a byte order mark; ContractError with the place of the first bad byte."""
     if len(data) > MAX_BYTES:
         message = f"the file is larger than {MAX_BYTES >> 20} MiB"
-        raise ContractError([Diagnostic(Location(path), "file-too-large", message)])
+        raise ContractError([Diagnostic(Location(path), Code.FILE_TOO_LARGE, message)])
     try:
         return Text(path, data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         good = Text(path, error.object[: error.start].decode("utf-8"))
         message = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
-        raise ContractError([good.error(len(good.text), "not-utf-8", message, "save the file as UTF-8")]) from None
+        raise ContractError([good.error(len(good.text), Code.NOT_UTF_8, message, "save the file as UTF-8")]) from None
 
 
 class Place:
@@ -184,7 +185,7 @@ class Builder:
         """Begin a mapping or a list."""
         place = self.value(container, offset)
         if len(self._open) == MAX_DEPTH:
-            raise self.stop(offset, "too-deep", TOO_DEEP)
+            raise self.stop(offset, Code.TOO_DEEP, TOO_DEEP)
         place.children = {}
         self._open.append((container, place))
 
@@ -199,7 +200,7 @@ class Builder:
         if first is not None:
             place = self.text.at(first.key_offset)
             message = f"{quoted(name)} is declared twice; first at {place.line}:{place.column}"
-            self.report(offset, "duplicate-key", message)
+            self.report(offset, Code.DUPLICATE_KEY, message)
         self._key = (name, offset)
 
     def value(self, value: Any, offset: int, written: str = "", *, has_variable: bool = False) -> Place:
@@ -214,7 +215,7 @@ class Builder:
         """
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise self.stop(offset, "file-too-large", f"the file holds more than {MAX_NODES:,} values")
+            raise self.stop(offset, Code.FILE_TOO_LARGE, f"the file holds more than {MAX_NODES:,} values")
         if isinstance(value, str):
             self._refuse_surrogates(value, offset)
         name, key_offset = self._key or (None, offset)
@@ -251,7 +252,7 @@ class Builder:
     def document(self) -> Document:
         """Return what was read; ContractError when anything was found, or nothing was there to read."""
         if self._root is None and not self.found:
-            self.found.append(Diagnostic(Location(self.text.path), "file-empty", "the file is empty"))
+            self.found.append(Diagnostic(Location(self.text.path), Code.FILE_EMPTY, "the file is empty"))
         if self.found or self._root is None:
             raise ContractError(self.found)
         data, place = self._root
@@ -259,7 +260,7 @@ class Builder:
 
     def _refuse_surrogates(self, text: str, offset: int) -> None:
         if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
-            self.report(offset, "unsupported-text", "half of a surrogate pair is no text")
+            self.report(offset, Code.UNSUPPORTED_TEXT, "half of a surrogate pair is no text")
 
 
 def number(builder: Builder, literal: str, offset: int, base: int = 10) -> int | float:
@@ -271,6 +272,6 @@ def number(builder: Builder, literal: str, offset: int, base: int = 10) -> int |
     except ValueError:  # Python reads and writes no integer of more than 4,300 digits
         value = float("inf")
     if value in {float("inf"), float("-inf")} or value != value:  # noqa: PLR0124  (NaN is not itself)
-        builder.report(offset, "unsupported-number", f"{quoted(literal)} is no number that JSON can hold")
+        builder.report(offset, Code.UNSUPPORTED_NUMBER, f"{quoted(literal)} is no number that JSON can hold")
         return 0
     return value

@@ -4,7 +4,8 @@ import difflib
 import stat
 from pathlib import Path
 
-from channelmap.diagnostics import Code, Diagnostic, Location
+from channelmap.codes import Code
+from channelmap.diagnostics import Diagnostic, Location
 from channelmap.errors import ContractError, quoted
 from channelmap.source.document import MAX_BYTES
 
@@ -19,15 +20,15 @@ def read_bytes(path: Path, label: str) -> bytes:
     try:
         # Opening a pipe would wait for its writer for ever.
         if not stat.S_ISREG(mode := path.stat().st_mode):
-            raise _error(label, "file-unreadable", "is a directory" if stat.S_ISDIR(mode) else "is not a file")
+            raise _error(label, Code.FILE_UNREADABLE, "is a directory" if stat.S_ISDIR(mode) else "is not a file")
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise _error(label, "file-missing", "there is no such file", near_names(path)) from None
+        raise _error(label, Code.FILE_MISSING, "there is no such file", near_names(path)) from None
     except OSError as error:
-        raise _error(label, "file-unreadable", f"cannot be read: {error.strerror}") from None
+        raise _error(label, Code.FILE_UNREADABLE, f"cannot be read: {error.strerror}") from None
     except ValueError:
-        raise _error(label, "file-missing", "no file can have such a name") from None
+        raise _error(label, Code.FILE_MISSING, "no file can have such a name") from None
 
 
 def near_names(path: Path) -> str:

@@ -6,6 +6,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from math import isfinite
 from typing import Any
 
+from channelmap.codes import Code
 from channelmap.source.document import MAX_DEPTH, MAX_NODES, Builder, Document, decode, number
 
 _TOKEN = re.compile(r'["{}\[\]]|[^\s",:{}\[\]]+')
@@ -41,7 +42,7 @@ def read_json(path: str, data: bytes) -> Document:
         json.loads(text.text, parse_int=str, parse_float=str, parse_constant=str)
     except json.JSONDecodeError as error:
         place, words = _in_words(error)
-        raise builder.stop(place, "json-syntax", words) from None
+        raise builder.stop(place, Code.JSON_SYNTAX, words) from None
     except RecursionError:
         pass  # `_scan` stops sooner
     return _scanned(builder)

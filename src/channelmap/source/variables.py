@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 
+from channelmap.codes import Code
 from channelmap.environment import Filled
 
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{[^}]*\}?")
@@ -33,14 +34,14 @@ def fill(text: str, env: Mapping[str, str], report: Callable[[str, str, str], No
             return "${"
         if name is None:
             report(
-                "variable-malformed",
+                Code.VARIABLE_MALFORMED,
                 f"'{variable.group()[:60]}' names no environment variable",
                 "write ${NAME} or ${NAME:-default}, or $${ for a literal ${",
             )
             return ""
         if name not in env and default is None:
             report(
-                "unset-variable",
+                Code.UNSET_VARIABLE,
                 f"environment variable '{name}' is not set",
                 f"set it, or give a default: ${{{name}:-default}}",
             )

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from channelmap.diagnostics import Code
+from channelmap.codes import Code
 from channelmap.environment import Filled
 from channelmap.source.document import TOO_DEEP, Builder, Document, Pointer, Text, decode, number
 from channelmap.source.variables import fill, has_variable
@@ -100,17 +100,17 @@ def read_with(
     text = decode(path, data)
     if control := _CONTROL.search(text.text):
         message = f"control character U+{ord(control.group()):04X} is not allowed"
-        raise Builder(text).stop(control.start(), "yaml-syntax", message)
+        raise Builder(text).stop(control.start(), Code.YAML_SYNTAX, message)
     if end := _LINE_END.search(text.text):
         message = f"U+{ord(end.group()):04X} ends a line for some readers of YAML and not for others"
         hint = f"write {_LINE_ENDS[end.group()]} in double quotes"
-        raise Builder(text).stop(end.start(), "yaml-syntax", message, hint)
+        raise Builder(text).stop(end.start(), Code.YAML_SYNTAX, message, hint)
     if escape := _ESCAPE_TOO_LARGE.search(text.text):
         message = f"escape '{escape.group()}' is not a character"
-        raise Builder(text).stop(escape.start(), "yaml-syntax", message, r"the last character is \U0010FFFF")
+        raise Builder(text).stop(escape.start(), Code.YAML_SYNTAX, message, r"the last character is \U0010FFFF")
     if directive := _DIRECTIVE.search(text.text):
         message, hint = "no directive is supported but '%YAML 1.2'", "leave it out, or indent the line if it is text"
-        raise Builder(text).stop(directive.start(), "yaml-unsupported", message, hint)
+        raise Builder(text).stop(directive.start(), Code.YAML_UNSUPPORTED, message, hint)
     return _read(text, env, filled_keys, loader)
 
 
@@ -126,7 +126,7 @@ def _read(text: Text, env: Mapping[str, str] | None, filled_keys: Pointer | None
             if len(text.text) <= _MAX_READ_TWICE:
                 return _read(text, env, filled_keys, yaml.SafeLoader)
             place, *_ = _in_words(error, text)
-            raise reader.build.stop(place, "too-deep", TOO_DEEP) from None
+            raise reader.build.stop(place, Code.TOO_DEEP, TOO_DEEP) from None
         raise reader.build.stop(*_in_words(error, text)) from None
     return reader.build.document()
 
@@ -160,7 +160,7 @@ class _Reader:
             case yaml.CollectionStartEvent():
                 self._refuse_properties(event, offset)
                 if self.build.expects_key:
-                    raise self.build.stop(offset, "yaml-unsupported", "a key must be text")
+                    raise self.build.stop(offset, Code.YAML_UNSUPPORTED, "a key must be text")
                 self._flow_depth += bool(self._flow_depth or event.flow_style)
                 self.build.open({} if isinstance(event, yaml.MappingStartEvent) else [], offset)
             case yaml.CollectionEndEvent():
@@ -169,7 +169,7 @@ class _Reader:
             case yaml.DocumentStartEvent():
                 self._documents += 1
                 if self._documents > 1:
-                    raise self.build.stop(offset, "yaml-syntax", "more than one document in one file")
+                    raise self.build.stop(offset, Code.YAML_SYNTAX, "more than one document in one file")
 
     def _refuse_disputed(self, event: Any, offset: int) -> None:
         """Refuse what is a scalar for one of PyYAML's scanners and an error for the other."""
@@ -178,9 +178,9 @@ class _Reader:
         if event.style in {"|", ">"}:
             text = self.build.text.text
             if tab := _TAB_IN_BLOCK.match(text, offset):
-                raise self.build.stop(tab.end() - 1, "yaml-syntax", *_TAB)
+                raise self.build.stop(tab.end() - 1, Code.YAML_SYNTAX, *_TAB)
             if comment := _COMMENT_AT_BLOCK.match(text, offset):
-                raise self.build.stop(comment.end() - 1, "yaml-syntax", *_COMMENT)
+                raise self.build.stop(comment.end() - 1, Code.YAML_SYNTAX, *_COMMENT)
 
     def _place_in_flow(self, event: Any, offset: int) -> int:
         """Return where a plain scalar within [ ] or { } begins, or refuse it as above.
@@ -194,14 +194,14 @@ class _Reader:
             if is_key:
                 # One scanner says where the blanks before the colon begin, the other where they end.
                 place = max(offset, text.find(":", offset))
-                raise self.build.stop(place, "yaml-syntax", "a key is missing here", "write '' for an empty key")
+                raise self.build.stop(place, Code.YAML_SYNTAX, "a key is missing here", "write '' for an empty key")
             colon = text.find(":", self._key_end, offset)
             return offset if colon < 0 else colon + 1
         if self._may_be_disputed:
             if "?" in event.value:
-                raise self.build.stop(text.index("?", offset), "yaml-syntax", *_QUESTION_MARK)
+                raise self.build.stop(text.index("?", offset), Code.YAML_SYNTAX, *_QUESTION_MARK)
             if refused := _COLON_BEHIND.match(text, event.end_mark.index):
-                raise self.build.stop(refused.start(1), "yaml-syntax", *_COLON)
+                raise self.build.stop(refused.start(1), Code.YAML_SYNTAX, *_COLON)
         return offset
 
     def refuse_tabs(self, end: int) -> None:
@@ -210,26 +210,26 @@ class _Reader:
             return
         for found in _TAB_OR_COMMENT.finditer(self.build.text.text, self._checked, end):
             if found.group() == "\t":
-                raise self.build.stop(found.start(), "yaml-syntax", *_TAB)
+                raise self.build.stop(found.start(), Code.YAML_SYNTAX, *_TAB)
 
     def _alias(self, event: yaml.AliasEvent, offset: int) -> None:
         message = f"alias '*{event.anchor}' is not supported"
-        self.build.report(offset, "yaml-unsupported", message, "write the value out")
+        self.build.report(offset, Code.YAML_UNSUPPORTED, message, "write the value out")
         (self.build.key if self.build.expects_key else self.build.value)(f"*{event.anchor}", offset)
 
     def _refuse_properties(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, offset: int) -> None:
         if event.anchor is not None:
             message = f"anchor '&{event.anchor}' is not supported"
-            self.build.report(offset, "yaml-unsupported", message, "write the value out where it is needed")
+            self.build.report(offset, Code.YAML_UNSUPPORTED, message, "write the value out where it is needed")
         if event.tag is not None:
-            self.build.report(offset, "yaml-unsupported", "tags are not supported", "leave it out")
+            self.build.report(offset, Code.YAML_UNSUPPORTED, "tags are not supported", "leave it out")
 
     def _scalar(self, event: yaml.ScalarEvent, offset: int) -> None:
         plain = event.style in {None, ""}
         if self.build.expects_key:
             if plain and event.value == "<<":
                 message = "merge key '<<' is not supported"
-                self.build.report(offset, "yaml-unsupported", message, "write the keys out")
+                self.build.report(offset, Code.YAML_UNSUPPORTED, message, "write the keys out")
             is_filled = self._filled_keys is not None and self.build.is_at(self._filled_keys)
             self.build.key(self._fill(event.value, offset) if is_filled else event.value, offset)
             return
@@ -268,11 +268,11 @@ def _in_words(error: Any, text: Text) -> tuple[int, Code, str, str]:
     end = error.problem_mark.index if error.problem_mark is not None else len(text.text)
     begin = error.context_mark.index if error.context_mark is not None else end
     if text.text[end : end + 1] == "\t":
-        return end, "yaml-syntax", *_TAB
+        return end, Code.YAML_SYNTAX, *_TAB
     if "got '?'" in problem:
-        return end, "yaml-syntax", *_QUESTION_MARK
+        return end, Code.YAML_SYNTAX, *_QUESTION_MARK
     for offset, table in ((end, _AT_THE_PROBLEM), (begin, _AT_THE_BEGINNING)):
         for part, words in table.items():
             if part in problem:
-                return offset, "yaml-syntax", *words
-    return end, "yaml-syntax", "not YAML from here on", ""
+                return offset, Code.YAML_SYNTAX, *words
+    return end, Code.YAML_SYNTAX, "not YAML from here on", ""

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from channelmap.check.compare import compare, findings, read_baseline, release_of
-from channelmap.diagnostics import Diagnostic, Severity
+from channelmap.codes import Severity
+from channelmap.diagnostics import Diagnostic
 from channelmap.loader import load
 
 OLD = """

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from channelmap.check.report import Checked, Report
-from channelmap.diagnostics import Diagnostic, Location, Related, Severity
+from channelmap.codes import Code, Severity
+from channelmap.diagnostics import Diagnostic, Location, Related
 
 CONTRACT = """\
 version: 1
@@ -44,7 +45,7 @@ def report(project: Path) -> Report:
     (project / "app.py").write_text(textwrap.dedent(CONSUMERS))
     missing = Diagnostic(
         Location("channels.yaml", 7, 7),
-        "handler-missing",
+        Code.HANDLER_MISSING,
         "MailConsumer has no method 'mail_sent' for event type 'mail.sent'",
         "did you mean 'mail_send'?",
         related=(
@@ -57,7 +58,7 @@ def report(project: Path) -> Report:
     )
     breaks = Diagnostic(
         Location("channels.yaml", 6, 18),
-        "breaks-senders",
+        Code.BREAKS_SENDERS,
         "'mail.send' refuses events that it used to accept",
         severity=Severity.WARNING,
         channel="mail",
@@ -65,7 +66,7 @@ def report(project: Path) -> Report:
         witness='{"type": "mail.send", "to": null}',
     )
     order = Diagnostic(
-        Location("channels.yaml"), "deploy-order", "deploy the senders first", severity=Severity.INFO, channel=""
+        Location("channels.yaml"), Code.DEPLOY_ORDER, "deploy the senders first", severity=Severity.INFO, channel=""
     )
     cases = (("mail", "mail.send"), ("mail", "mail.sent"), ("sms", "sms.send"))
     return Report((Checked("channels.yaml", cases),), (order, breaks, missing))

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -12,7 +11,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from channelmap.check.report import FORMATS, Checked, Report, render
-from channelmap.diagnostics import Code, Diagnostic, Location, Related, Severity
+from channelmap.codes import Code, Severity
+from channelmap.diagnostics import Diagnostic, Location, Related
 
 NASTY = "a\r\nb\tc\x00\x1b[31m%:,|`*_<b>&@me #1 ]]> ##[error]\u2028\u202e\ufffe\U0001d4b3漢字👩\u200d💻"
 
@@ -22,7 +22,7 @@ locations = st.builds(Location, st.sampled_from(["nasty.yaml", ".", ""]) | texts
 diagnostics = st.builds(
     Diagnostic,
     location=locations,
-    code=st.sampled_from(get_args(Code)),
+    code=st.sampled_from([*Code]),
     message=texts,
     hint=texts,
     severity=st.sampled_from(Severity),
@@ -39,7 +39,7 @@ a_nasty_one = Report(
     (
         Diagnostic(
             Location(NASTY, 1, 1),
-            "wrong-shape",
+            Code.WRONG_SHAPE,
             NASTY,
             NASTY,
             related=(Related(Location("nasty.yaml", 1, 1), NASTY),),
@@ -47,8 +47,8 @@ a_nasty_one = Report(
             event_type=NASTY,
             witness="NaN",
         ),
-        Diagnostic(Location("nasty.yaml", 3, 9), "too-deep", "deep", witness="[" * 100_000),
-        Diagnostic(Location("nasty.yaml", 3, 9), "wrong-shape", "half", witness='{"text": "\\ud800", "n": 1e999}'),
+        Diagnostic(Location("nasty.yaml", 3, 9), Code.TOO_DEEP, "deep", witness="[" * 100_000),
+        Diagnostic(Location("nasty.yaml", 3, 9), Code.WRONG_SHAPE, "half", witness='{"text": "\\ud800", "n": 1e999}'),
     ),
 )
 

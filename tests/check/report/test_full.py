@@ -9,12 +9,13 @@ import pytest
 from rich.cells import cell_len
 
 from channelmap.check.report import Checked, Report, render
-from channelmap.diagnostics import Diagnostic, Location, Related, Severity
+from channelmap.codes import Code, Severity
+from channelmap.diagnostics import Diagnostic, Location, Related
 
 
 def shown(path: str, line: int, column: int) -> str:
     """Render a finding without words at that place, and return what stands below its arrow."""
-    text = render(Report((), (Diagnostic(Location(path, line, column), "wrong-shape", "wrong"),)), "full")
+    text = render(Report((), (Diagnostic(Location(path, line, column), Code.WRONG_SHAPE, "wrong"),)), "full")
     return "\n".join(text.splitlines()[2:-2])
 
 
@@ -90,7 +91,7 @@ def test_colours_add_nothing_but_colours(report: Report) -> None:
     ],
 )
 def test_the_summary_counts(checked: tuple[Checked, ...], severities: list[Severity], summary: str) -> None:
-    found = [Diagnostic(Location("gone"), "wrong-shape", "x", severity=severity) for severity in severities]
+    found = [Diagnostic(Location("gone"), Code.WRONG_SHAPE, "x", severity=severity) for severity in severities]
     assert render(Report(checked, tuple(found)), "full").splitlines()[-1] == summary
 
 
@@ -196,7 +197,7 @@ def test_a_finding_is_told_without_its_line_where_there_is_none(project: Path) -
 
 def test_another_place_without_a_line_keeps_its_words(project: Path) -> None:
     related = (Related(Location("gone.py", 12), "was here"),)
-    report = Report((), (Diagnostic(Location("gone.yaml"), "wrong-shape", "wrong", related=related),))
+    report = Report((), (Diagnostic(Location("gone.yaml"), Code.WRONG_SHAPE, "wrong", related=related),))
     assert render(report, "full").splitlines()[:4] == [
         "error[wrong-shape]: wrong",
         "   --> gone.yaml",

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from channelmap.check.report import Report, render
-from channelmap.diagnostics import Diagnostic, Location, Severity
+from channelmap.codes import Code, Severity
+from channelmap.diagnostics import Diagnostic, Location
 
-A_FINDING = Diagnostic(Location("channels.yaml", 3, 1), "wrong-shape", "expected text")
+A_FINDING = Diagnostic(Location("channels.yaml", 3, 1), Code.WRONG_SHAPE, "expected text")
 
 
 @pytest.fixture(autouse=True)

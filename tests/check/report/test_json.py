@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from channelmap.check.report import Report, render
+from channelmap.codes import Code
 from channelmap.diagnostics import Diagnostic, Location
 
 SCHEMA = json.loads(files("channelmap.check.report").joinpath("report.schema.json").read_text(encoding="utf-8"))
@@ -67,13 +68,13 @@ def test_what_is_not_known_is_null(report: Report) -> None:
 
 def test_the_end_of_a_word_is_looked_for_within_bounds(project: Path) -> None:
     (project / "c.yaml").write_text("k: " + "x" * 500_000)
-    found = Diagnostic(Location("c.yaml", 1, 4), "wrong-shape", "wrong")
+    found = Diagnostic(Location("c.yaml", 1, 4), Code.WRONG_SHAPE, "wrong")
     assert written(Report((), (found,)))["diagnostics"][0]["end_column"] == 10_004
 
 
 @pytest.mark.parametrize("witness", ["NaN", "1e999", "no JSON", "[" * 100_000, "1" * 5000])
 def test_a_witness_that_json_cannot_hold_stays_text(witness: str) -> None:
-    found = Diagnostic(Location("c.yaml"), "breaks-senders", "breaks", witness=witness)
+    found = Diagnostic(Location("c.yaml"), Code.BREAKS_SENDERS, "breaks", witness=witness)
     assert written(Report((), (found,)))["diagnostics"][0]["witness"] == witness
 
 

@@ -8,9 +8,10 @@ import pytest
 from markdown_it import MarkdownIt
 
 from channelmap.check.report import Checked, Report, render
-from channelmap.diagnostics import Diagnostic, Location, Severity
+from channelmap.codes import Code, Severity
+from channelmap.diagnostics import Diagnostic, Location
 
-A_FINDING = Diagnostic(Location("channels.yaml", 3, 1), "wrong-shape", "expected text")
+A_FINDING = Diagnostic(Location("channels.yaml", 3, 1), Code.WRONG_SHAPE, "expected text")
 
 
 def test_the_order_to_deploy_in_stands_above_the_table_and_events_are_folded(report: Report) -> None:

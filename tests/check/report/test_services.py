@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import jsonschema
@@ -13,11 +13,12 @@ import xmlschema
 
 from channelmap.check.pages import page
 from channelmap.check.report import Checked, Report, render
-from channelmap.diagnostics import Code, Diagnostic, Location, Severity
+from channelmap.codes import Code, Severity
+from channelmap.diagnostics import Diagnostic, Location
 
 SCHEMAS = Path(__file__).parent / "schemas"
 JUNIT = xmlschema.XMLSchema(SCHEMAS / "junit-10.xsd")
-A_FINDING = Diagnostic(Location("channels.yaml", 3, 1), "wrong-shape", "expected text")
+A_FINDING = Diagnostic(Location("channels.yaml", 3, 1), Code.WRONG_SHAPE, "expected text")
 
 
 @cache
@@ -79,7 +80,7 @@ def test_each_result_points_to_the_rule_of_its_code(report: Report) -> None:
     assert [rule["id"] for rule in rules] == ["breaks-senders", "deploy-order", "handler-missing"]
 
 
-@pytest.mark.parametrize("code", get_args(Code))
+@pytest.mark.parametrize("code", [*Code])
 def test_the_rule_of_a_code_is_its_page(code: Code) -> None:
     rule = sarif(Report((), (replace(A_FINDING, code=code),)))["tool"]["driver"]["rules"][0]
     assert rule["shortDescription"]["text"] == page(code).summary
@@ -131,7 +132,7 @@ def test_a_finding_is_known_again_when_its_line_moves_and_no_two_are_the_same(se
     moved = replace(twice, location=Location("channels.yaml", 90, 7), message="'a' is declared twice; first at 80:5")
     other_file = replace(twice, location=Location("other.yaml", 3, 1))
     other_words = replace(twice, message="'b' is declared twice; first at 3:5")
-    before = fingerprints(twice, other_file, other_words, replace(twice, code="duplicate-key"), moved)
+    before = fingerprints(twice, other_file, other_words, replace(twice, code=Code.DUPLICATE_KEY), moved)
     assert len(set(before)) == 5
     assert fingerprints(moved) == before[:1]
     assert fingerprints(moved, twice) == [before[0], before[4]]
@@ -172,7 +173,7 @@ def test_one_failure_tells_all_the_errors_of_a_case() -> None:
 def test_a_finding_in_another_file_belongs_to_the_contract_that_declares_its_event_type() -> None:
     checked = (Checked("one.yaml", (("a", "x"),)), Checked("two.yaml", (("b", "y"),)))
     schema = replace(A_FINDING, location=Location("y.json", 1, 1), channel="b", event_type="y")
-    sender = replace(A_FINDING, location=Location("app.py", 1, 1), code="sender-unknown-channel")
+    sender = replace(A_FINDING, location=Location("app.py", 1, 1), code=Code.SENDER_UNKNOWN_CHANNEL)
     suites = {suite.get("name"): suite for suite in junit(Report(checked, (schema, sender)))}
     assert {name: suite.get("failures") for name, suite in suites.items()} == {
         "one.yaml": "0",

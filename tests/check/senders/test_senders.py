@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from channelmap.check.senders import SendersMissing, check_senders
+from channelmap.codes import Severity
 from channelmap.contract import Contract
-from channelmap.diagnostics import Diagnostic, Location, Severity
+from channelmap.diagnostics import Diagnostic, Location
 from channelmap.loader import load
 
 JOB = {

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from channelmap.check.compare.lock import LockUnusable, read_lock
 from channelmap.check.compare.releases import Release, release_of
 from channelmap.check.compare.revision import RevisionUnreadable, Tree, blobs, commit_of
+from channelmap.codes import Code
 from channelmap.contract import Contract
 from channelmap.errors import ChannelMapError, ContractError, quoted
 from channelmap.loader import Fetch, load
@@ -18,7 +19,7 @@ _WITHOUT_DEFAULT = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 #: What an unset variable of an old file may stand for: none of it is compared, it only has to be of the right type.
 _HARMLESS = ("memory://", "1")
 #: What is found where a variable is unset, or stands for something of the wrong type.
-_OF_VARIABLES = {"unset-variable", "wrong-shape", "channel-name-invalid"}
+_OF_VARIABLES = {Code.UNSET_VARIABLE, Code.WRONG_SHAPE, Code.CHANNEL_NAME_INVALID}
 
 
 class BaselineUnreadable(ChannelMapError):

@@ -10,15 +10,16 @@ from channelmap.check.compare.places import place_of
 from channelmap.check.compare.releases import ReleasedType
 from channelmap.check.compare.verdicts import Judgement
 from channelmap.check.compare.wording import refusal, renamed, statement
+from channelmap.codes import Code, Severity
 from channelmap.contract import Contract, Validate
-from channelmap.diagnostics import Code, Diagnostic, Location, Severity, in_order
+from channelmap.diagnostics import Diagnostic, Location, in_order
 from channelmap.environment import shown
 from channelmap.errors import quoted
 from channelmap.source import Pointer
 
-_SURE: tuple[Code, Code] = ("breaks-senders", "breaks-consumers")
+_SURE: tuple[Code, Code] = (Code.BREAKS_SENDERS, Code.BREAKS_CONSUMERS)
 _WARN_FIRST: dict[Validate, str] = {"off": "let 'validate: warn' tell first which these are"}
-_LIKELY: tuple[Code, Code] = ("likely-breaks-senders", "likely-breaks-consumers")
+_LIKELY: tuple[Code, Code] = (Code.LIKELY_BREAKS_SENDERS, Code.LIKELY_BREAKS_CONSUMERS)
 
 
 def findings(comparisons: Sequence[Comparison], contract: Contract) -> tuple[Diagnostic, ...]:
@@ -32,7 +33,7 @@ def findings(comparisons: Sequence[Comparison], contract: Contract) -> tuple[Dia
     order = together(comparison.order for comparison in comparisons)
     place = contract.document.locate(("channels",), key=True)
     found = [finding for comparison in comparisons for finding in _Findings(comparison, contract).all()]
-    return in_order([*found, Diagnostic(place, "deploy-order", str(order), severity=Severity.INFO)])
+    return in_order([*found, Diagnostic(place, Code.DEPLOY_ORDER, str(order))])
 
 
 class _Findings:
@@ -57,15 +58,19 @@ class _Findings:
             same = next((each for each, events in others.items() if _is_same(events, old[name].events)), None)
             hint = renamed(name, others) if same is None else f"was it renamed to {quoted(same)}?"
             message = f"channel {quoted(name)} of {self._release} is gone: events sent to it wait for nobody"
-            yield Diagnostic(self._key(), "channel-removed", message, hint, channel=name)
+            yield Diagnostic(self._key(), Code.CHANNEL_REMOVED, message, hint, channel=name)
         for name in self._comparison.added_channels:
             message = f"channel {quoted(name)} is new since {self._release}"
-            yield Diagnostic(self._key(name), "channel-added", message, severity=Severity.INFO, channel=name)
+            yield Diagnostic(self._key(name), Code.CHANNEL_ADDED, message, channel=name)
         for name in self._comparison.newly_enforced:
             lost = refusal("events that break a schema", self._release, reverse=False)
             message = f"'validate' was '{old[name].validate}', is 'enforce': {lost}"
             yield Diagnostic(
-                self._key(name), "likely-breaks-senders", message, _WARN_FIRST.get(old[name].validate, ""), channel=name
+                self._key(name),
+                Code.LIKELY_BREAKS_SENDERS,
+                message,
+                _WARN_FIRST.get(old[name].validate, ""),
+                channel=name,
             )
 
     def _event_types(self) -> Iterator[Diagnostic]:
@@ -79,13 +84,11 @@ class _Findings:
             hint = renamed(name, others) if same is None else f"was it renamed to {quoted(same)}?"
             message = f"event type {quoted(name)} is gone: {refusal('its events', self._release, reverse=False)}"
             place = self._key(channel, "events")
-            yield Diagnostic(place, "event-type-removed", message, hint, channel=channel, event_type=name)
+            yield Diagnostic(place, Code.EVENT_TYPE_REMOVED, message, hint, channel=channel, event_type=name)
         for channel, name in self._comparison.added_types:
             message = f"event type {quoted(name)} is new: {refusal('its events', self._release, reverse=True)}"
             place = self._key(channel, "events", name)
-            yield Diagnostic(
-                place, "event-type-added", message, severity=Severity.INFO, channel=channel, event_type=name
-            )
+            yield Diagnostic(place, Code.EVENT_TYPE_ADDED, message, channel=channel, event_type=name)
 
     def _judged(self, found: TypeComparison, judgement: Judgement, *, reverse: bool) -> Iterator[Diagnostic]:
         """Word what is not safe: each change, or the schema as a whole where none can be named."""
@@ -99,7 +102,7 @@ class _Findings:
             )
             message = f"nobody can say whether {who}: {judgement.doubt}"
             hint = "compare by hand, and show events under 'accepts'"
-            yield self._about(found, (), "compatibility-undecided", message, Severity.WARNING, hint=hint)
+            yield self._about(found, (), Code.COMPATIBILITY_UNDECIDED, message, hint=hint)
             return
         receiver = (self._comparison.old if reverse else self._comparison.new).channels[found.channel]
         enforced = receiver.validate == "enforce"
@@ -108,12 +111,14 @@ class _Findings:
             lost = refusal(change.lost, self._release, reverse=reverse, enforced=enforced)
             message = f"{statement(change, reverse=reverse)}: {lost}"
             code = (_LIKELY if witness is None else _SURE)[reverse]
-            yield self._about(found, change.pointer, code, message, severity, name=change.name, witness=witness)
+            yield self._about(
+                found, change.pointer, code, message, severity=severity, name=change.name, witness=witness
+            )
         if not any(witness for _, witness in judgement.changes) and (judgement.witness or not judgement.changes):
             lost = refusal("some events", self._release, reverse=reverse, enforced=enforced)
             message = f"the schema changed: {lost}"
             code = (_LIKELY if judgement.witness is None else _SURE)[reverse]
-            yield self._about(found, (), code, message, severity, witness=judgement.witness)
+            yield self._about(found, (), code, message, severity=severity, witness=judgement.witness)
 
     def _dropped(self, found: TypeComparison) -> Iterator[Diagnostic]:
         old, new = (
@@ -125,7 +130,7 @@ class _Findings:
         for drop in dropped(old.schema, new.schema):
             message = f"property {quoted(drop.name)} of {self._release} is gone: handlers may still read it"
             hint = renamed(str(drop.pointer[-1]), drop.instead)
-            yield self._about(found, drop.pointer, "property-dropped", message, Severity.WARNING, hint=hint)
+            yield self._about(found, drop.pointer, Code.PROPERTY_DROPPED, message, hint=hint)
 
     def _about(  # noqa: PLR0913  (what a diagnostic has)
         self,
@@ -133,8 +138,8 @@ class _Findings:
         pointer: Pointer,
         code: Code,
         message: str,
-        severity: Severity,
         *,
+        severity: Severity | None = None,
         name: str = "",
         hint: str = "",
         witness: object = None,
@@ -146,7 +151,7 @@ class _Findings:
             code,
             message,
             hint,
-            severity,
+            severity or code.severity,
             channel=found.channel,
             event_type=found.event_type,
             witness="" if witness is None else canonical(witness),

@@ -1,34 +1,29 @@
-"""What is wrong, explained: one page for each code, for people who have just met it.
+"""A page for each code: why it matters, an example, and what to do, for a reader who has just met the code.
 
-A page is a markdown file `<code>.md`: beside this one for what is wrong with a file, below `events` for what is wrong
-with one event, be it rejected or kept as a dead letter. It is read when it is asked for; the files are the only place
-where a code is explained, and their examples are run by the tests.
+A page is a markdown file: `<code>.md` for a finding, `events/<code>.md` for a rejection or a dead letter. Its heading
+and title come from the table of codes. The tests run its examples.
 """
 
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import get_args
 
-from channelmap.diagnostics import Code
-from channelmap.errors import Rejection
-from channelmap.layer import Cause
+from channelmap.codes import Code, EventCode, Group
 
-FINDINGS: tuple[str, ...] = get_args(Code)
-"""The codes of findings: what is wrong with a file."""
+CODES: dict[str, Code | EventCode] = {code: code for code in (*Code, *EventCode)}
+"""All codes that have a page: those of findings, of rejections and of dead letters."""
 
-EVENTS: tuple[str, ...] = (*get_args(Rejection), *get_args(Cause))
-"""The codes of rejections and of dead letters: what is wrong with one event."""
+_KINDS = {Group.REJECTION: "rejection", Group.DEAD_LETTER: "dead letter"}
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What there is to know about one code.
+    """The explanation of one code.
 
     Attributes:
-        code: what the page explains.
-        kind: of a finding its severity where nothing else is said; of an event `rejection` or `dead letter`.
+        code: the code.
+        kind: the default severity of a finding; `rejection` or `dead letter` for a code of one event.
         summary: what is wrong, in one line of plain text.
-        text: the whole page, as markdown: why it matters, an example with its output, and the remedy.
+        text: the whole page, as markdown: the title, why it matters, an example with its output, and the remedy.
 
     """
 
@@ -40,15 +35,15 @@ class Page:
 
 def page(code: str) -> Page:
     """Read the page of a code; KeyError when there is no such code."""
-    if code not in FINDINGS + EVENTS:
-        raise KeyError(code)
-    directory = files(__name__) if code in FINDINGS else files(__name__) / "events"
-    text = directory.joinpath(f"{code}.md").read_text(encoding="utf-8")
-    # Every page begins: title, blank line, "**kind** summary".
-    _, kind, summary = text.splitlines()[2].split("**", 2)
-    return Page(code, kind, summary.strip(), text)
+    known = CODES[code]
+    if isinstance(known, Code):
+        path, kind = f"{code}.md", str(known.severity)
+    else:
+        path, kind = f"events/{code}.md", _KINDS[known.group]
+    text = files(__name__).joinpath(path).read_text(encoding="utf-8")
+    return Page(code, kind, known.summary, f"# {code}\n\n**{kind}** {known.summary}\n\n{text}")
 
 
 def pages() -> tuple[Page, ...]:
     """Read all pages, in the order of the codes."""
-    return tuple(page(code) for code in FINDINGS + EVENTS)
+    return tuple(map(page, CODES))

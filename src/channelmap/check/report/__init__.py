@@ -6,7 +6,8 @@ Knows diagnostics, not how they came about.
 from dataclasses import dataclass
 from importlib import import_module
 
-from channelmap.diagnostics import Diagnostic, Location, Severity
+from channelmap.codes import Severity
+from channelmap.diagnostics import Diagnostic, Location
 from channelmap.errors import quoted
 
 FORMATS: tuple[str, ...] = ("full", "concise", "json", "github", "sarif", "junit", "gitlab", "markdown")

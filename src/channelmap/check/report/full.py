@@ -6,7 +6,8 @@ from itertools import chain
 from channelmap.check.report import Report
 from channelmap.check.report.excerpt import Excerpt, Excerpts
 from channelmap.check.report.wording import checked, event_text, one_line, summary
-from channelmap.diagnostics import Diagnostic, Location, Related, Severity
+from channelmap.codes import Severity
+from channelmap.diagnostics import Diagnostic, Location, Related
 
 _GUTTER = "1;34"
 _BOLD = "1"

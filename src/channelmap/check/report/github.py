@@ -7,7 +7,8 @@ from channelmap.check.report import Report, concise
 from channelmap.check.report.excerpt import Excerpts
 from channelmap.check.report.naming import seen_from
 from channelmap.check.report.wording import one_line, sentence
-from channelmap.diagnostics import Diagnostic, Severity
+from channelmap.codes import Severity
+from channelmap.diagnostics import Diagnostic
 
 #: GitHub shows no more of a kind for one step.
 _MOST = 10

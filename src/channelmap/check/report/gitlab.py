@@ -6,7 +6,7 @@ import os
 from channelmap.check.report import Report
 from channelmap.check.report.naming import fingerprints, seen_from
 from channelmap.check.report.wording import sentence
-from channelmap.diagnostics import Severity
+from channelmap.codes import Severity
 
 _SEVERITIES = {Severity.ERROR: "major", Severity.WARNING: "minor", Severity.INFO: "info"}
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from channelmap.check.report import Report
 from channelmap.check.report.excerpt import Excerpts
-from channelmap.diagnostics import Diagnostic, Location, Severity
+from channelmap.codes import Severity
+from channelmap.diagnostics import Diagnostic, Location
 
 VERSION = 1
 

@@ -8,7 +8,8 @@ from xml.etree import ElementTree as ET
 
 from channelmap.check.report import Report
 from channelmap.check.report.wording import one_line, sentence
-from channelmap.diagnostics import Diagnostic, Severity
+from channelmap.codes import Severity
+from channelmap.diagnostics import Diagnostic
 
 _Case = tuple[str, str]
 

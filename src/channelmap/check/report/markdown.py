@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from channelmap.check.report import Report
 from channelmap.check.report.wording import checked, event_text, found, one_line, sentence
-from channelmap.diagnostics import Diagnostic, Severity
+from channelmap.codes import Code, Severity
+from channelmap.diagnostics import Diagnostic
 
 #: Services refuse a comment of more than 65,536 characters; nobody reads as many rows.
 _MOST = 100
@@ -21,11 +22,13 @@ def render(report: Report) -> str:
     """Write a headline, the order to deploy in, a table of findings and the events that prove them."""
     blocks = [f"### channelmap: {found(report)}"]
     blocks += [
-        f"**Deploy order:** {_escaped(sentence(order))}" for order in report.diagnostics if order.code == "deploy-order"
+        f"**Deploy order:** {_escaped(sentence(order))}"
+        for order in report.diagnostics
+        if order.code == Code.DEPLOY_ORDER
     ]
     if files := checked(report):
         blocks.append(f"Checked {_escaped(files)}.")
-    listed = [diagnostic for diagnostic in report.diagnostics if diagnostic.code != "deploy-order"]
+    listed = [diagnostic for diagnostic in report.diagnostics if diagnostic.code != Code.DEPLOY_ORDER]
     listed.sort(key=lambda diagnostic: list(Severity).index(diagnostic.severity))
     shown = listed[:_MOST]
     if shown:

@@ -12,7 +12,8 @@ from channelmap.check.report import Report
 from channelmap.check.report.excerpt import Excerpts
 from channelmap.check.report.naming import fingerprints, seen_from
 from channelmap.check.report.wording import event_text, sentence
-from channelmap.diagnostics import Diagnostic, Location, Severity
+from channelmap.codes import Severity
+from channelmap.diagnostics import Diagnostic, Location
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}

@@ -1,7 +1,8 @@
 """Words that the formats share."""
 
 from channelmap.check.report import Report
-from channelmap.diagnostics import Diagnostic, Severity
+from channelmap.codes import Severity
+from channelmap.diagnostics import Diagnostic
 
 #: Characters of an event that a person is shown.
 _MOST_OF_AN_EVENT = 1_000

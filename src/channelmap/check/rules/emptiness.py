@@ -5,8 +5,9 @@ from typing import Any
 
 from channelmap.check.rules.blame import blame, blame_for_event, refuses_all
 from channelmap.check.rules.documents import SchemaDocument
+from channelmap.codes import Code
 from channelmap.contract import Channel, EventType
-from channelmap.diagnostics import Diagnostic, Severity
+from channelmap.diagnostics import Diagnostic
 from channelmap.errors import quoted
 from channelmap.source import Pointer
 from channelmap.validation import Schema
@@ -29,7 +30,7 @@ def schema_accepts_nothing(channel: Channel, event_type: EventType) -> Iterator[
     if refuses_all(whole, event_type.name):
         pointer, reason, hint = blame_for_event(event_type.schema, whole, event_type.name)
         message = f"the schema refuses every event of type {quoted(event_type.name)}: {reason}"
-        yield Diagnostic(event_type.written.locate(pointer), "schema-accepts-nothing", message, hint)
+        yield Diagnostic(event_type.written.locate(pointer), Code.SCHEMA_ACCEPTS_NOTHING, message, hint)
 
 
 def _whole(event_type: EventType) -> Schema:
@@ -58,7 +59,7 @@ def schema_dead_part(document: SchemaDocument) -> Iterator[Diagnostic]:
             steps, reason, hint = blame(schema)
             place = document.written.locate((*pointer, *steps))
             message = f"{_subject(pointer)} can have no valid value: {reason}"
-            yield Diagnostic(place, "schema-dead-part", message, hint, Severity.WARNING)
+            yield Diagnostic(place, Code.SCHEMA_DEAD_PART, message, hint)
 
 
 def _is_at_fault(schema: dict[str, Any]) -> bool:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from channelmap.codes import Code
 from channelmap.contract import Channel, EventType
-from channelmap.diagnostics import Diagnostic, Severity
+from channelmap.diagnostics import Diagnostic
 from channelmap.errors import quoted
 from channelmap.validation.second import second_opinion
 
@@ -21,4 +22,4 @@ def engines_disagree(_channel: Channel, event_type: EventType) -> Iterator[Diagn
             verdicts = ("accepted", "refused") if ours else ("refused", "accepted")
             message = f"this example of {quoted(event_type.name)} is {verdicts[0]} here and {verdicts[1]} by jsonschema"
             hint = "say more plainly in the schema what is meant: other tools will read it differently"
-            yield Diagnostic(example.location, "engines-disagree", message, hint, Severity.WARNING)
+            yield Diagnostic(example.location, Code.ENGINES_DISAGREE, message, hint)

@@ -4,8 +4,9 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from channelmap.codes import Code
 from channelmap.contract import Contract
-from channelmap.diagnostics import Diagnostic, Location, Severity
+from channelmap.diagnostics import Diagnostic, Location
 from channelmap.loader.files import label_of
 
 _SUFFIXES = frozenset({".json", ".yaml", ".yml"})
@@ -23,7 +24,7 @@ def file_unused(contract: Contract, beside: Iterable[Contract]) -> Iterator[Diag
         if path not in named and path.resolve() not in named:
             label = label_of(contract.root / path.relative_to(root))
             hint = "name it in the contract, or delete it"
-            yield Diagnostic(Location(label), "file-unused", "nothing names this file", hint, severity=Severity.WARNING)
+            yield Diagnostic(Location(label), Code.FILE_UNUSED, "nothing names this file", hint)
 
 
 def _files(directory: Path) -> Iterator[Path]:

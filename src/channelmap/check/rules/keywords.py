@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from channelmap.check.rules.documents import Part, SchemaDocument
 from channelmap.check.rules.vocabulary import KEYWORDS, NOTES, OF_OTHER_DIALECT, OF_TOOLS, TYPED
-from channelmap.diagnostics import Diagnostic, Severity
+from channelmap.codes import Code
+from channelmap.diagnostics import Diagnostic
 from channelmap.errors import did_you_mean, quoted
 from channelmap.validation import DIALECTS
 from channelmap.validation.formats import known_formats
@@ -39,7 +40,7 @@ def keyword_unknown(document: SchemaDocument) -> Iterator[Diagnostic]:
         if not keyword.startswith("x-") and not is_referred:
             hint = did_you_mean(keyword, known) or "names that begin with 'x-' are yours"
             message = f"JSON Schema has no keyword {quoted(keyword)}"
-            yield Diagnostic(part.place(keyword, key=True), "keyword-unknown", message, hint, Severity.WARNING)
+            yield Diagnostic(part.place(keyword, key=True), Code.KEYWORD_UNKNOWN, message, hint)
 
 
 def _is_shelf(part: Part) -> bool:
@@ -58,7 +59,7 @@ def keyword_of_other_dialect(part: Part) -> Iterator[Diagnostic]:
     for keyword in part.schema.keys() & remedies.keys():
         message = f"{quoted(keyword)} does nothing in {_named(part.document.dialect)}"
         hint = remedies[keyword] or f"name the dialect: '$schema: {DIALECTS[0]}'"
-        yield Diagnostic(part.place(keyword, key=True), "keyword-of-other-dialect", message, hint)
+        yield Diagnostic(part.place(keyword, key=True), Code.KEYWORD_OF_OTHER_DIALECT, message, hint)
 
 
 def keyword_without_effect(part: Part) -> Iterator[Diagnostic]:
@@ -66,7 +67,7 @@ def keyword_without_effect(part: Part) -> Iterator[Diagnostic]:
     for keyword, reason in {**_lonely(part), **_of_other_type(part), **_beside_ref(part)}.items():
         message = f"{quoted(keyword)} has no effect {reason}"
         place = part.place(keyword, key=True)
-        yield Diagnostic(place, "keyword-without-effect", message, severity=Severity.WARNING)
+        yield Diagnostic(place, Code.KEYWORD_WITHOUT_EFFECT, message)
 
 
 def _lonely(part: Part) -> dict[str, str]:

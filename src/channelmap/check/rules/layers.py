@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from channelmap.codes import Code
 from channelmap.contract import Contract
 from channelmap.diagnostics import Diagnostic
 from channelmap.errors import LayerUnavailable
@@ -32,4 +33,4 @@ def layer_unusable(contract: Contract, *, imports: bool) -> Iterator[Diagnostic]
     name = "url" if setting.url else "backend"
     # Of a setting that is a URL alone, the nearest place that is there.
     place = contract.document.locate(("layer", name))
-    yield Diagnostic(place, "layer-unusable", f"the layer cannot be used: {reason}", hint)
+    yield Diagnostic(place, Code.LAYER_UNUSABLE, f"the layer cannot be used: {reason}", hint)

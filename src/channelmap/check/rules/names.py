@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 
+from channelmap.codes import Code
 from channelmap.contract import Contract
-from channelmap.diagnostics import Diagnostic, Related, Severity
+from channelmap.diagnostics import Diagnostic, Related
 from channelmap.environment import shown
 from channelmap.errors import quoted
 from channelmap.source import Pointer
@@ -25,11 +26,10 @@ def _alike(contract: Contract, owner: Pointer, names: Iterable[str]) -> Iterator
             path = (*owner, name)
             yield Diagnostic(
                 contract.document.locate(path, key=True),
-                "names-alike",
+                Code.NAMES_ALIKE,
                 f"{quoted(name)} is easily taken for {quoted(other)}",
                 "names should differ in more than case and punctuation",
-                Severity.WARNING,
-                (Related(contract.document.locate((*owner, other), key=True), quoted(other)),),
+                related=(Related(contract.document.locate((*owner, other), key=True), quoted(other)),),
                 channel=shown(path[1]),
                 event_type=name if len(path) > 2 else "",
             )

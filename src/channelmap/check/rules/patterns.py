@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Iterator
 
 from channelmap.check.rules.documents import Part
-from channelmap.diagnostics import Diagnostic, Severity
+from channelmap.codes import Code
+from channelmap.diagnostics import Diagnostic
 from channelmap.errors import quoted
 from channelmap.source import Pointer
 
@@ -22,7 +23,7 @@ def pattern_ambiguous(part: Part) -> Iterator[Diagnostic]:
             message = f"the regular expressions of Python, which other tools use, refuse {quoted(pattern)}: {reason}"
             hint = "write it so that Python and JavaScript read it alike"
             place = part.place(*steps, key=len(steps) > 1)
-            yield Diagnostic(place, "pattern-ambiguous", message, hint, Severity.WARNING)
+            yield Diagnostic(place, Code.PATTERN_AMBIGUOUS, message, hint)
 
 
 def _patterns(part: Part) -> Iterator[tuple[str, Pointer]]:

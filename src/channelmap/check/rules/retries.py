@@ -9,6 +9,7 @@ from pathlib import Path
 from types import CellType, FunctionType, ModuleType
 from typing import Any
 
+from channelmap.codes import Code
 from channelmap.consumers import handler_name, handlers_of
 from channelmap.contract import Channel, EventType
 from channelmap.diagnostics import Diagnostic, Location, Related
@@ -41,7 +42,7 @@ def handler_retry_at_most_once(
         message = f"{consumer.__name__}.{name} raises Retry, but channel {quoted(channel.name)} is at-most-once"
         hint = "add 'delivery: at-least-once', or raise Reject"
         related = (Related(raised, "raised here"),)
-        yield Diagnostic(place, "handler-retry-at-most-once", message, hint, related=related)
+        yield Diagnostic(place, Code.HANDLER_RETRY_AT_MOST_ONCE, message, hint, related=related)
 
 
 def _first_retry(function: FunctionType) -> Location | None:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from channelmap.check.rules.documents import Part
-from channelmap.diagnostics import Diagnostic, Severity
+from channelmap.codes import Code
+from channelmap.diagnostics import Diagnostic
 from channelmap.errors import did_you_mean, quoted
 from channelmap.source import Pointer
 from channelmap.validation import DIALECTS, Schema, SchemaUnusable, Validator, unsupported, with_type
@@ -42,7 +43,7 @@ def required_undeclared(part: Part) -> Iterator[Diagnostic]:
                 place = part.place(*steps, "required", index)
                 message = f"{quoted(name)} is required, but is not among the properties"
                 hint = did_you_mean(name, declared)
-                yield Diagnostic(place, "required-undeclared", message, hint, Severity.WARNING)
+                yield Diagnostic(place, Code.REQUIRED_UNDECLARED, message, hint)
 
 
 def _judges(schema: Schema) -> Iterator[tuple[Pointer, dict[str, Any]]]:
@@ -86,7 +87,7 @@ def schema_example_refused(part: Part) -> Iterator[Diagnostic]:
     for pointer in refused.keys() - (members if members <= refused.keys() else set()):
         subject = "the default" if pointer[0] == "default" else f"this member of {quoted(pointer[0])}"
         message = f"{subject} is refused by its own schema: {refused[pointer]}"
-        yield Diagnostic(part.place(*pointer), "schema-example-refused", message, severity=Severity.WARNING)
+        yield Diagnostic(part.place(*pointer), Code.SCHEMA_EXAMPLE_REFUSED, message)
 
 
 def _shown(schema: dict[str, Any]) -> Iterator[tuple[Pointer, Any]]:
@@ -105,4 +106,4 @@ def format_unknown(part: Part) -> Iterator[Diagnostic]:
         message = f"nothing checks the format {quoted(name)}"
         is_newer = name in known_formats(DIALECTS[0])
         hint = f"'$schema: {DIALECTS[0]}' has it" if is_newer else did_you_mean(name, known)
-        yield Diagnostic(part.place("format"), "format-unknown", message, hint, severity=Severity.WARNING)
+        yield Diagnostic(part.place("format"), Code.FORMAT_UNKNOWN, message, hint)

@@ -7,9 +7,10 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 
+from channelmap.codes import Code
 from channelmap.consumers import handler_name, handlers_of
 from channelmap.contract import Channel, Contract
-from channelmap.diagnostics import Diagnostic, Severity
+from channelmap.diagnostics import Diagnostic
 from channelmap.errors import did_you_mean
 from channelmap.preflight.code_locations import defined
 from channelmap.preflight.handlers import framework_bases, is_sync, takes_an_event
@@ -54,12 +55,11 @@ def handler_unreached(
                 place = contracts[0].document.locate(("channels", channel.name, "consumer"))
                 yield Diagnostic(
                     place,
-                    "handler-unreached",
+                    Code.HANDLER_UNREACHED,
                     message,
                     near or "declare its event type, or begin its name with '_'",
-                    Severity.WARNING,
-                    defined(getattr(owner, name), subject),
-                    channel.name,
+                    related=defined(getattr(owner, name), subject),
+                    channel=channel.name,
                 )
 
 

@@ -13,8 +13,9 @@ from channelmap.check.senders.demands import demands
 from channelmap.check.senders.files import SendersMissing, mentions, python_files
 from channelmap.check.senders.literals import Known
 from channelmap.check.senders.modules import Tree, TreeModule
+from channelmap.codes import Code, Severity
 from channelmap.contract import Channel, Contract, EventType
-from channelmap.diagnostics import Code, Diagnostic, Location, Related, Severity, in_order
+from channelmap.diagnostics import Diagnostic, Location, Related, in_order
 from channelmap.errors import did_you_mean, quoted
 from channelmap.validation import Mismatch, Schema, Validator, unsupported
 from channelmap.validation.structure import Entangled, standalone
@@ -110,7 +111,7 @@ class _Check:
         elif channel is None and isinstance(name, str) and sending.by_layer and "!" not in name:
             message = f"no channel {quoted(name)} is declared"
             hint = did_you_mean(name, self._contract.channels)
-            yield Diagnostic(place(sending.channel.node), "sender-unknown-channel", message, hint, channel=name)
+            yield Diagnostic(place(sending.channel.node), Code.SENDER_UNKNOWN_CHANNEL, message, hint, channel=name)
 
     def _channel(self, sending: Sending) -> Channel | None:
         name = sending.channel.value
@@ -188,14 +189,14 @@ class _Judge:
     def _missing_type(self, node: ast.expr, fault: str) -> Diagnostic:
         declared = ", ".join(map(quoted, self._channel.events))
         message = f"an event {fault} is sent to {quoted(self._channel.name)}"
-        return self._diagnostic(node, "sender-missing-type", message, f"it declares {declared}")
+        return self._diagnostic(node, Code.SENDER_MISSING_TYPE, message, f"it declares {declared}")
 
     def _unknown_type(self, name: Known) -> Diagnostic:
         declared = ", ".join(map(quoted, self._channel.events))
         message = f"channel {quoted(self._channel.name)} does not declare event type {quoted(name.value)}"
         hint = did_you_mean(name.value, self._channel.events) or f"it declares {declared}"
         # It has no place in the contract, and can be exempted all the same.
-        return replace(self._diagnostic(name.node, "sender-unknown-type", message, hint), event_type=str(name.value))
+        return replace(self._diagnostic(name.node, Code.SENDER_UNKNOWN_TYPE, message, hint), event_type=str(name.value))
 
     def _refused(self, event: Known, event_type: EventType) -> Iterator[Diagnostic]:
         validator = event_type.validator
@@ -210,7 +211,7 @@ class _Judge:
 
     def _refusal(self, node: ast.expr, event_type: EventType, fault: str) -> Diagnostic:
         message = f"channel {quoted(self._channel.name)} refuses this {quoted(event_type.name)}: {fault}"
-        return self._diagnostic(node, "sender-event-refused", message, event_type=event_type.name)
+        return self._diagnostic(node, Code.SENDER_EVENT_REFUSED, message, event_type=event_type.name)
 
     def _diagnostic(self, node: ast.expr, code: Code, message: str, hint: str = "", event_type: str = "") -> Diagnostic:
         channel = self._channel.name

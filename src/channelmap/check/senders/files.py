@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 
-from channelmap.diagnostics import Diagnostic, Location, Severity
+from channelmap.codes import Code
+from channelmap.diagnostics import Diagnostic, Location
 from channelmap.errors import ChannelMapError, quoted
 from channelmap.loader.files import label_of
 from channelmap.source import near_names
@@ -135,4 +136,4 @@ def read_module(path: Path) -> Module | Unreadable:
 
 
 def _unreadable(place: Location, reason: str) -> Diagnostic:
-    return Diagnostic(place, "sender-unreadable", reason, "what it sends was not checked", Severity.WARNING)
+    return Diagnostic(place, Code.SENDER_UNREADABLE, reason, "what it sends was not checked")
