@@ -10,7 +10,8 @@ from channelmap.diagnostics import Location
 from channelmap.environment import derived
 from channelmap.loader.files import Files
 from channelmap.loader.schemas import Schemas
-from channelmap.source import Document, Pointer
+from channelmap.pointers import Pointer
+from channelmap.source import Document
 from channelmap.terms import Limits, RetryPolicy, Service, letters_kept
 
 DEFAULT_LAYER = "sqlite:///channels.db"

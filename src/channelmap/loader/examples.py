@@ -7,7 +7,8 @@ from channelmap.contract import Example
 from channelmap.diagnostics import Diagnostic
 from channelmap.loader.files import Files
 from channelmap.loader.schemas import mapping
-from channelmap.source import Document, Pointer
+from channelmap.pointers import Pointer
+from channelmap.source import Document
 
 
 def read_examples(document: Document, files: Files) -> dict[Pointer, tuple[Example, ...]]:

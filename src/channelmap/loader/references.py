@@ -8,11 +8,12 @@ from operator import getitem
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urldefrag, urljoin
 
-from channelmap.source import Pointer
+from channelmap.pointers import Pointer, resolve, steps_of
+from channelmap.validation.keywords import DEFINITIONS, MAPS
 
 #: Keywords whose value is data, or maps names to schemas: a `$ref` right there refers to nothing.
 _DATA = frozenset({"const", "enum", "default", "examples"})
-_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas", "dependencies"})
+_MAPS = MAPS | DEFINITIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +157,8 @@ def _joined(base: str, reference: str) -> tuple[str, str]:
 
 
 def _leads_somewhere(value: Any, fragment: str) -> bool:
-    for step in fragment.split("/")[1:]:
-        name = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(value, dict) and name in value:
-            value = value[name]
-        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
-            value = value[int(name)]
-        else:
-            return False
+    try:
+        resolve(value, steps_of(fragment))
+    except (LookupError, TypeError):
+        return False
     return True

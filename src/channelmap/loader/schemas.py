@@ -14,7 +14,8 @@ from channelmap.environment import shown
 from channelmap.errors import quoted
 from channelmap.loader.files import Files
 from channelmap.loader.references import Outline, Reference, outline, placed
-from channelmap.source import Document, Pointer
+from channelmap.pointers import Pointer
+from channelmap.source import Document
 from channelmap.validation import (
     BASE_URI,
     DIALECTS,

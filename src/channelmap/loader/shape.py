@@ -10,7 +10,8 @@ from channelmap.codes import BREAKS, Code
 from channelmap.diagnostics import Diagnostic
 from channelmap.environment import shown
 from channelmap.errors import did_you_mean, quoted
-from channelmap.source import Document, Pointer
+from channelmap.pointers import Pointer
+from channelmap.source import Document
 from channelmap.validation import Mismatch, Validator
 
 _TYPES = {

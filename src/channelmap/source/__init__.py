@@ -7,12 +7,13 @@ value, or that an editor would read differently, is refused with its place. Know
 from collections.abc import Mapping
 from pathlib import Path
 
-from channelmap.source.document import Document, Pointer
+from channelmap.pointers import Pointer
+from channelmap.source.document import Document
 from channelmap.source.files import near_names, read_bytes
 from channelmap.source.json_text import read_json
 from channelmap.source.yaml_text import read_yaml
 
-__all__ = ["Document", "Pointer", "near_names", "read_document", "read_json", "read_yaml"]
+__all__ = ["Document", "near_names", "read_document", "read_json", "read_yaml"]
 
 
 def read_document(

@@ -10,8 +10,8 @@ from channelmap.codes import Code
 from channelmap.diagnostics import Diagnostic, Location
 from channelmap.environment import as_written
 from channelmap.errors import ContractError, quoted
+from channelmap.pointers import Pointer
 
-Pointer = tuple[str | int, ...]
 """The way from a document's root to one of its values: keys and list positions."""
 
 #: Room for a contract of 10,000 event types with their schemas and examples in one file.

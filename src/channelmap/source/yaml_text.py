@@ -12,7 +12,8 @@ import yaml
 
 from channelmap.codes import Code
 from channelmap.environment import Filled
-from channelmap.source.document import TOO_DEEP, Builder, Document, Pointer, Text, decode, number
+from channelmap.pointers import Pointer
+from channelmap.source.document import TOO_DEEP, Builder, Document, Text, decode, number
 from channelmap.source.variables import fill, has_variable
 
 #: Characters of a text that is read by the scanner in Python, about 100 times slower, for the exact place of a finding.

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import jsonschema_rs
 
+from channelmap.pointers import resolve, steps_of
 from channelmap.validation.engine import Schema, no_panic
 from channelmap.validation.structure import children
 
@@ -80,9 +81,7 @@ def _require_finite(schema: Schema) -> None:
 
 
 def _at(schema: Any, reference: str) -> Schema:
-    for step in unquote(reference).split("/")[1:]:
-        name = step.replace("~1", "/").replace("~0", "~")
-        schema = schema[int(name)] if isinstance(schema, list) else schema[name]
+    schema = resolve(schema, steps_of(unquote(reference)))
     if not isinstance(schema, (dict, bool)):
         raise TypeError(reference)
     return schema

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from channelmap.validation.keywords import IN_PLACE, LISTS, MAPS, SINGLES
 from channelmap.validation.parts import Part, Parts
 
 #: So many take the engine about a millisecond.
@@ -16,19 +17,11 @@ _MOST = 50_000
 #: Through so many steps from schema to schema lead at most 3 ** (28 / 3) ways: always three abreast.
 _FEW = 28
 
-_LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
-_MAPS = ("properties", "patternProperties", "dependentSchemas", "dependencies")
-_SINGLES = (
-    *("not", "if", "then", "else", "items", "contains", "propertyNames"),
-    *("additionalProperties", "additionalItems", "unevaluatedProperties", "unevaluatedItems"),
-)
 #: Keywords whose schemas are held against one property or item, which they name.
 _NAMING = frozenset({"properties", "prefixItems"})
-_OF_SAME_VALUE = frozenset(
-    {"allOf", "anyOf", "oneOf", "dependentSchemas", "dependencies", "not", "if", "then", "else", "$ref"}
-)
+_OF_SAME_VALUE = IN_PLACE | {"$ref"}
 #: Keywords that hold schemas, or refer to one.
-_FOLLOWED = frozenset({*_LISTS, *_MAPS, *_SINGLES, "$ref"})
+_FOLLOWED = LISTS | MAPS | SINGLES | {"$ref"}
 _ANY: str | int = -1
 
 
@@ -118,11 +111,11 @@ class _Counted:
             value = schema[keyword]
             if keyword == "$ref":
                 yield keyword, "", self._parts.referred(part, value)
-            elif keyword in _LISTS and isinstance(value, list):
+            elif keyword in LISTS and isinstance(value, list):
                 yield from ((keyword, index, part.child(keyword, index)) for index in range(len(value)))
-            elif keyword in _MAPS:
+            elif keyword in MAPS:
                 yield from ((keyword, name, part.child(keyword, name)) for name in value)
-            elif keyword in _SINGLES:
+            elif keyword in SINGLES:
                 yield keyword, "", part.child(keyword)
         yield from (
             (branch, "", part.child(branch)) for branch in ("then", "else") if "if" in schema and branch in schema

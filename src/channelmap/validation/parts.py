@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote, urldefrag, urljoin
 
 import jsonschema_rs
 
+from channelmap.pointers import steps_of, text_of
 from channelmap.validation.fault import Steps
 
 #: About two milliseconds, for the few patterns (with look-around, back-references) that are not linear.
@@ -112,7 +113,7 @@ class Parts:
 
     def _follow(self, part: Part, reference: str) -> Part:
         uri, fragment = urldefrag(urljoin(part.base, reference))
-        steps = [step.replace("~1", "/").replace("~0", "~") for step in unquote(fragment).split("/")[1:]]
+        steps = steps_of(unquote(fragment))
         is_pointer = not fragment or fragment.startswith("/")
         found = self._document(uri)
         if found is not None and is_pointer:
@@ -169,7 +170,7 @@ class Parts:
         return self._engines[id(part.schema)][1]
 
     def _whole(self, part: Part) -> _Says:
-        pointer = "".join("/" + quote(str(step).replace("~", "~0").replace("/", "~1")) for step in part.path)
+        pointer = quote(text_of(part.path), safe="/")
         own = {**self.root.schema, "$id": self.root.base}
         definitions = "definitions" if self.is_older else "$defs"
         says: _Says = self._compile({"$ref": f"{part.base}#{pointer}", definitions: {"own": own}}).is_valid

@@ -12,20 +12,15 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
+from channelmap.pointers import Pointer, child, steps_of
 from channelmap.validation.engine import DIALECTS, Schema, Validator
+from channelmap.validation.keywords import DEFINITIONS, LISTS, MAPS, SINGLES
 
-Pointer = tuple[str | int, ...]
-
-_MAPS = frozenset({"properties", "patternProperties", "dependentSchemas", "dependencies", "$defs", "definitions"})
-_LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems", "items"})
-_SINGLES = frozenset((
-    *("items", "additionalItems", "unevaluatedItems", "contains", "not", "if", "then", "else"),
-    *("additionalProperties", "unevaluatedProperties", "propertyNames"),
-))  # fmt: skip
-_HOLDERS = _MAPS | _LISTS | _SINGLES
+_MAPS = MAPS | DEFINITIONS
+_HOLDERS = _MAPS | LISTS | SINGLES
 #: What makes a reference depend on more than its text and its file.
 _ENTANGLING = frozenset({"$dynamicRef", "$recursiveRef"})
-_LEFT_OUT = frozenset({"$ref", "$defs", "definitions", "$id", "$anchor"})
+_LEFT_OUT = DEFINITIONS | {"$ref", "$id", "$anchor"}
 _REFERENCE = re.compile(r'"\$(?:ref|dynamicRef|recursiveRef)": "([^"]*)"')
 #: What makes a schema more than its own keywords.
 _MORE = _HOLDERS | _LEFT_OUT
@@ -45,11 +40,11 @@ def children(schema: Mapping[str, Any]) -> list[tuple[Pointer, Schema]]:
     for keyword, value in schema.items():
         if keyword not in _HOLDERS:
             continue
-        if isinstance(value, (dict, bool)) and keyword in _SINGLES:
+        if isinstance(value, (dict, bool)) and keyword in SINGLES:
             found.append(((keyword,), value))
         elif isinstance(value, dict) and keyword in _MAPS:
             found += [((keyword, name), child) for name, child in value.items() if isinstance(child, (dict, bool))]
-        elif isinstance(value, list) and keyword in _LISTS:
+        elif isinstance(value, list) and keyword in LISTS:
             found += [((keyword, index), child) for index, child in enumerate(value) if isinstance(child, (dict, bool))]
     return found
 
@@ -60,14 +55,14 @@ def rebuilt(schema: Mapping[str, Any], change: Callable[[Pointer, Schema], Schem
     for keyword, value in schema.items():
         if keyword not in _HOLDERS:
             result[keyword] = value.copy() if isinstance(value, (dict, list)) else value
-        elif isinstance(value, (dict, bool)) and keyword in _SINGLES:
+        elif isinstance(value, (dict, bool)) and keyword in SINGLES:
             result[keyword] = change((keyword,), value)
         elif isinstance(value, dict) and keyword in _MAPS:
             result[keyword] = {
                 name: change((keyword, name), child) if isinstance(child, (dict, bool)) else child
                 for name, child in value.items()
             }
-        elif isinstance(value, list) and keyword in _LISTS:
+        elif isinstance(value, list) and keyword in LISTS:
             result[keyword] = [
                 change((keyword, index), child) if isinstance(child, (dict, bool)) else child
                 for index, child in enumerate(value)
@@ -161,12 +156,11 @@ class _Alone:
         if value is None or (fragment and not fragment.startswith("/")) or _dialect(value) != self._dialect:
             raise Entangled(reference)
         outer = value
-        for step in unquote(fragment).split("/")[1:]:
-            name = step.replace("~1", "/").replace("~0", "~")
+        for step in steps_of(unquote(fragment)):
             if value is not outer and isinstance(value, dict) and "$id" in value:
                 # A pointer that leads through a schema with a name of its own: only its own base would be right.
                 raise Entangled(reference)
-            value = value[int(name)] if isinstance(value, list) else value[name]
+            value = child(value, step)
         return value, base
 
     def _put(self, schema: Schema, base: str) -> Schema:
@@ -200,7 +194,7 @@ def _references(schema: Schema, base: str) -> Iterator[str]:
             raise Entangled(own)
         if "$ref" in value:
             yield _joined(own, value["$ref"])
-        waiting += [(child, own) for pointer, child in children(value) if pointer[0] not in {"$defs", "definitions"}]
+        waiting += [(child, own) for pointer, child in children(value) if pointer[0] not in DEFINITIONS]
 
 
 def _resources(schema: Schema, base: str) -> dict[str, Schema]:

@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 
+from channelmap.pointers import Pointer
 from channelmap.validation.engine import Schema
-from channelmap.validation.structure import Pointer, children
-
-IN_PLACE = frozenset({"allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "dependencies"})
-"""Keywords whose schemas judge the same value as the schema that they stand in."""
+from channelmap.validation.structure import children
 
 
 def subschemas(schema: Schema) -> Iterator[tuple[Pointer, Schema]]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from channelmap.check.compare.limits import LIMITS, narrows
 from channelmap.check.compare.normal import canonical
+from channelmap.pointers import Pointer
 from channelmap.validation import Schema
-from channelmap.validation.structure import Pointer
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from channelmap.check.compare.changes import below
+from channelmap.pointers import Pointer
 from channelmap.validation import Schema
-from channelmap.validation.structure import Pointer
 
 _BRANCHES = ("allOf", "anyOf", "oneOf")
 

@@ -15,7 +15,7 @@ from channelmap.contract import Contract, Validate
 from channelmap.diagnostics import Diagnostic, Location, in_order
 from channelmap.environment import shown
 from channelmap.errors import quoted
-from channelmap.source import Pointer
+from channelmap.pointers import Pointer
 
 _SURE: tuple[Code, Code] = (Code.BREAKS_SENDERS, Code.BREAKS_CONSUMERS)
 _WARN_FIRST: dict[Validate, str] = {"off": "let 'validate: warn' tell first which these are"}

@@ -14,9 +14,9 @@ from channelmap.check.compare.merging import BRANCHES, both, disjoint, flat, kin
 from channelmap.check.compare.normal import canonical, is_draft_7
 from channelmap.check.compare.patterns import exclude_each_other, tightened
 from channelmap.check.compare.unions import cases
+from channelmap.pointers import Pointer
 from channelmap.validation import Schema, SchemaUnusable, Validator
 from channelmap.validation.algebra import Answer, covers
-from channelmap.validation.structure import Pointer
 from channelmap.validation.walk import subschemas
 
 #: What is taken apart; all else must cover what is beside it on the other side.

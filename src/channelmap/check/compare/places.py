@@ -4,7 +4,7 @@ from typing import Any
 
 from channelmap.contract import EventType, Written
 from channelmap.diagnostics import Location
-from channelmap.validation.structure import Pointer
+from channelmap.pointers import Pointer, steps_of
 
 #: What draft-07 calls what the form calls otherwise.
 _OLD_NAMES = {"prefixItems": "items", "items": "additionalItems", "$defs": "definitions"}
@@ -48,7 +48,7 @@ def _way(written: Written, pointer: Pointer) -> tuple[Pointer, bool]:
         if step is not None:
             way, rest = (*way, step), rest[1:]
         elif isinstance(reference, str) and reference.startswith("#/"):
-            way = tuple(part.replace("~1", "/").replace("~0", "~") for part in reference[2:].split("/"))
+            way = tuple(steps_of(reference[1:]))
             # The reference stands in a branch of its own where something stands beside it.
             rest = rest[2:] if rest[0] == "allOf" and not _has(_value(written, way), "allOf") else rest
         else:

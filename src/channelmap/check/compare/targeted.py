@@ -10,8 +10,10 @@ from typing import Any
 
 from channelmap.check.compare.samples import ORDINARY, boundaries, mined, one_of_each, samples
 from channelmap.check.compare.texts import matching
+from channelmap.pointers import Pointer
 from channelmap.validation import Schema
-from channelmap.validation.structure import Pointer, children
+from channelmap.validation.keywords import MAPS
+from channelmap.validation.structure import children
 
 _UNDECLARED = "undeclared"
 _IN_PLACE = frozenset({"allOf", "anyOf", "oneOf", "then", "else", "dependentSchemas"})
@@ -85,7 +87,7 @@ def _step(schema: Schema, pointer: Pointer) -> tuple[Schema, Pointer] | None:
     return (value, pointer[1:]) if isinstance(value, (dict, bool)) else None
 
 
-_MAPS = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs"})
+_MAPS = MAPS | {"$defs"}
 
 
 def _resolved(schema: Schema, definitions: dict[str, Any]) -> Schema:

@@ -9,8 +9,9 @@ from typing import Any
 
 from channelmap.check.compare.merging import absorbed, disjoint
 from channelmap.check.compare.normal import is_draft_7
+from channelmap.pointers import Pointer
 from channelmap.validation import Schema
-from channelmap.validation.structure import Pointer, rebuilt
+from channelmap.validation.structure import rebuilt
 
 #: Each is compared with each.
 _MOST_BRANCHES = 200

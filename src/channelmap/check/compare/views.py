@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from channelmap.check.compare.normal import is_draft_7, mentions
+from channelmap.pointers import Pointer
 from channelmap.validation import Schema
-from channelmap.validation.structure import Pointer, children, rebuilt
+from channelmap.validation.structure import children, rebuilt
 
 #: Schemas under these keywords judge the same value as the one that they are in.
 _IN_PLACE = frozenset({"allOf", "anyOf", "oneOf", "then", "else", "dependentSchemas"})

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from channelmap.errors import did_you_mean, quoted
-from channelmap.source import Pointer
+from channelmap.pointers import Pointer
 from channelmap.validation import Mismatch, Schema, SchemaUnusable, Validator, with_type
 from channelmap.validation.algebra import accepts_something
 

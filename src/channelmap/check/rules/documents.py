@@ -11,10 +11,11 @@ from urllib.parse import unquote, urldefrag
 from channelmap.contract import Channel, Contract, EventType, Written
 from channelmap.diagnostics import Location
 from channelmap.loader.files import label_of
-from channelmap.source import Pointer, read_document
+from channelmap.pointers import Pointer
+from channelmap.source import read_document
 from channelmap.validation import DIALECTS, Schema
+from channelmap.validation.keywords import IN_PLACE
 from channelmap.validation.structure import children
-from channelmap.validation.walk import IN_PLACE
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from channelmap.codes import Code
 from channelmap.contract import Channel, EventType
 from channelmap.diagnostics import Diagnostic
 from channelmap.errors import quoted
-from channelmap.source import Pointer
+from channelmap.pointers import Pointer, text_of
 from channelmap.validation import Schema
 from channelmap.validation.algebra import dead_parts
 from channelmap.validation.structure import Entangled, standalone
@@ -49,7 +49,7 @@ def schema_dead_part(document: SchemaDocument) -> Iterator[Diagnostic]:
     found = dead_parts(_whole(document.event_type) if refers_far and document.is_event else document.schema)
     if not found:
         return
-    written = {_json_pointer(part.pointer): (part.pointer, part.schema) for part in document.parts}
+    written = {text_of(part.pointer): (part.pointer, part.schema) for part in document.parts}
     dead = {text: written[text] for text in found if text in written and _is_at_fault(written[text][1])}
     if dead and document.is_event and refuses_all(_whole(document.event_type), document.event_type.name):
         # Which is told of the event type.
@@ -65,10 +65,6 @@ def schema_dead_part(document: SchemaDocument) -> Iterator[Diagnostic]:
 def _is_at_fault(schema: dict[str, Any]) -> bool:
     """Whether a part that accepts nothing is itself at fault: it was not meant, and refers to no other."""
     return schema not in _MEANT and "$ref" not in schema
-
-
-def _json_pointer(pointer: Pointer) -> str:
-    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in pointer)
 
 
 def _subject(pointer: Pointer) -> str:

@@ -9,6 +9,7 @@ from channelmap.diagnostics import Diagnostic
 from channelmap.errors import did_you_mean, quoted
 from channelmap.validation import DIALECTS
 from channelmap.validation.formats import known_formats
+from channelmap.validation.keywords import DEFINITIONS
 
 #: Keyword and one of those without which it has no effect.
 _NEEDED = {
@@ -49,7 +50,7 @@ def _is_shelf(part: Part) -> bool:
         return False
     if not part.pointer:
         return not part.document.is_event
-    is_definition = bool({"$defs", "definitions"}.intersection(part.pointer[-2:-1]))
+    is_definition = bool(DEFINITIONS.intersection(part.pointer[-2:-1]))
     return is_definition and all(isinstance(value, dict) for value in part.schema.values())
 
 

@@ -7,7 +7,7 @@ from channelmap.contract import Contract
 from channelmap.diagnostics import Diagnostic, Related
 from channelmap.environment import shown
 from channelmap.errors import quoted
-from channelmap.source import Pointer
+from channelmap.pointers import Pointer
 
 
 def names_alike(contract: Contract) -> Iterator[Diagnostic]:

@@ -12,7 +12,7 @@ from channelmap.check.rules.documents import Part
 from channelmap.codes import Code
 from channelmap.diagnostics import Diagnostic
 from channelmap.errors import quoted
-from channelmap.source import Pointer
+from channelmap.pointers import Pointer
 
 
 def pattern_ambiguous(part: Part) -> Iterator[Diagnostic]:

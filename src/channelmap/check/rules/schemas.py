@@ -7,11 +7,12 @@ from channelmap.check.rules.documents import Part
 from channelmap.codes import Code
 from channelmap.diagnostics import Diagnostic
 from channelmap.errors import did_you_mean, quoted
-from channelmap.source import Pointer
+from channelmap.pointers import Pointer
 from channelmap.validation import DIALECTS, Schema, SchemaUnusable, Validator, unsupported, with_type
 from channelmap.validation.formats import known_formats
+from channelmap.validation.keywords import IN_PLACE
 from channelmap.validation.structure import children
-from channelmap.validation.walk import IN_PLACE, subschemas
+from channelmap.validation.walk import subschemas
 
 _REFERENCES = frozenset({"$ref", "$dynamicRef"})
 _JUDGING_SAME = IN_PLACE - {"not"}
