@@ -18,7 +18,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pin run test test-full test-newest test-oldest test-pythons lint format types rooms mutants contract renew check bench clean
+.PHONY: help setup pin run test test-full test-newest test-oldest test-pythons lint format types imports mutants contract renew check bench clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -85,7 +85,7 @@ format: $(READY) ## format the code and repair what can be repaired
 types: $(READY) ## check the types
 	@$(RUN) -m mypy --no-error-summary
 
-rooms: $(READY) ## check which room imports which
+imports: $(READY) ## check which package imports which
 	@$(RUN) $(VENV)/bin/lint-imports --no-logo
 
 mutants: $(READY) ## change the code in 3,000 ways, and list the changes that no test notices
@@ -97,10 +97,11 @@ mutants: $(READY) ## change the code in 3,000 ways, and list the changes that no
 contract: $(READY) ## check the example's contract, consumers and senders
 	@$(RUN) -m channelmap check --senders examples --fail-on warning
 
-renew: $(READY) ## write docs/checks.md and docs/check.svg anew, after a change of what check says
-	@RENEW=1 $(RUN) -m pytest -q tests/docs/test_pages.py tests/check/report/test_picture.py
+renew: $(READY) ## write docs/checks.md, docs/check.svg and docs/python-api.md anew
+	@RENEW=1 $(RUN) -m pytest -q tests/docs/test_pages.py tests/docs/test_python_api.py \
+		tests/check/report/test_picture.py
 
-check: lint types rooms contract test ## everything that CI does
+check: lint types imports contract test ## everything that CI does
 
 bench: $(READY) ## measure, as ratios against the bare operation
 	@$(RUN) benchmarks/embedded.py

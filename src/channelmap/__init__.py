@@ -23,13 +23,13 @@ if TYPE_CHECKING:
         Violation,
     )
     from channelmap.handling import CurrentDelivery, Reject, Retry, current_delivery
-    from channelmap.layer import ChannelLayer, DeadLetter, Delivery
+    from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery
     from channelmap.loader import load
     from channelmap.routing import ChannelNameRouter, ProtocolTypeRouter, load_router
-    from channelmap.sending import get_channel_layer
+    from channelmap.sending import ContractLayer, get_channel_layer
     from channelmap.worker import Worker
 
-_ROOMS = {
+_PACKAGES = {
     "codes": ("Severity",),
     "consumers": ("AsyncConsumer", "StopConsumer", "SyncConsumer"),
     "contract": ("Channel", "Contract", "EventType"),
@@ -39,13 +39,13 @@ _ROOMS = {
         "LayerError", "LayerUnavailable", "UnknownChannel", "Violation",
     ),
     "handling": ("CurrentDelivery", "Reject", "Retry", "current_delivery"),
-    "layer": ("ChannelLayer", "DeadLetter", "Delivery"),
+    "layer": ("ChannelLayer", "Counts", "DeadLetter", "Delivery"),
     "loader": ("load",),
     "routing": ("ChannelNameRouter", "ProtocolTypeRouter", "load_router"),
-    "sending": ("get_channel_layer",),
+    "sending": ("ContractLayer", "get_channel_layer"),
     "worker": ("Worker",),
 }  # fmt: skip
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+_PACKAGE_OF = {name: package for package, names in _PACKAGES.items() for name in names}
 
 __all__ = [
     "AsyncConsumer",
@@ -56,6 +56,8 @@ __all__ = [
     "ChannelNameRouter",
     "Contract",
     "ContractError",
+    "ContractLayer",
+    "Counts",
     "CurrentDelivery",
     "DeadLetter",
     "Delivery",
@@ -88,9 +90,9 @@ if not TYPE_CHECKING:  # A misspelt name must not pass a type checker.
             from importlib.metadata import version
 
             return version("channelmap")
-        if name not in _ROOM_OF:
+        if name not in _PACKAGE_OF:
             raise AttributeError(f"module 'channelmap' has no attribute '{name}'")
-        return getattr(import_module(f"channelmap.{_ROOM_OF[name]}"), name)
+        return getattr(import_module(f"channelmap.{_PACKAGE_OF[name]}"), name)
 
 
 def __dir__() -> list[str]:
