@@ -265,8 +265,8 @@ def test_a_test_that_fails_tells_its_warnings_too(run_pytest: RunPytest, tmp_pat
 
 def test_what_the_contract_says_is_intended_is_no_fault(run_pytest: RunPytest, tmp_path: Path) -> None:
     replace(tmp_path / "channels.yaml", "id: 1}", "id: one}")
-    exemption = "check: {ignore: [{code: accepts-refused, reason: old}, {code: sender-unknown-type, reason: new}]}"
-    replace(tmp_path / "channels.yaml", "version: 1\n", f"version: 1\n{exemption}\n")
+    suppression = "check: {ignore: [{code: accepts-refused, reason: old}, {code: sender-unknown-type, reason: new}]}"
+    replace(tmp_path / "channels.yaml", "version: 1\n", f"version: 1\n{suppression}\n")
 
     done = run_pytest("--channelmap")
 

@@ -441,13 +441,13 @@ def test_a_lock_knows_a_channel_by_its_written_name_so_it_holds_on_every_machine
     assert "other-machine" not in printed
 
 
-def test_an_exemption_names_a_channel_as_it_is_written(named: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    exemption = 'check: {ignore: [{code: names-alike, reason: meant, channel: "${DEPLOY_TOKEN}.jobs"}]}\n'
+def test_a_suppression_names_a_channel_as_it_is_written(named: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suppression = 'check: {ignore: [{code: names-alike, reason: meant, channel: "${DEPLOY_TOKEN}.jobs"}]}\n'
     alike = '  "${DEPLOY_TOKEN}.jobs": {consumer: work_of_secrets.Jobs, events: {job: true}}\n'
     (named / "channels.yaml").write_text(NAMED + alike)
     assert run_command(channelmap, "channelmap", ["check", "--select", "names-alike"]) == Exit.FINE
     assert "'${DEPLOY_TOKEN}.jobs' is easily taken for '${DEPLOY_TOKEN}-jobs'" in capsys.readouterr().out
-    (named / "channels.yaml").write_text(NAMED + alike + exemption)
+    (named / "channels.yaml").write_text(NAMED + alike + suppression)
     assert run_command(channelmap, "channelmap", ["check", "--select", "names-alike,ignore-unused"]) == Exit.FINE
     assert "names-alike" not in capsys.readouterr().out
 

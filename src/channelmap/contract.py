@@ -165,7 +165,7 @@ class LayerSetting:
 
 
 @dataclass(frozen=True, slots=True)
-class Exemption:
+class Suppression:
     """A finding that the file declares to be intended, and why.
 
     Attributes:
@@ -197,7 +197,7 @@ class Contract:
         document: the file itself, to find the place of anything in it.
         root: the directory of the file: what it names is below.
         files: the schemas and files of examples that were read for it, resolved.
-        exemptions: findings that are no faults here.
+        suppressions: findings that the contract declares as intended.
         warn: codes of findings that only warn here.
 
     """
@@ -208,7 +208,7 @@ class Contract:
     document: Document = field(repr=False, compare=False)
     root: Path = field(default_factory=Path, repr=False, compare=False)
     files: frozenset[Path] = field(default=frozenset(), repr=False, compare=False)
-    exemptions: tuple[Exemption, ...] = field(default=(), repr=False, compare=False)
+    suppressions: tuple[Suppression, ...] = field(default=(), repr=False, compare=False)
     warn: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
     def channel(self, name: str) -> Channel:

@@ -151,5 +151,5 @@ def _findings(contract: "Contract") -> "tuple[Diagnostic, ...]":
     from channelmap.imports import prepare_imports
 
     prepare_imports(contract.path)
-    # An exemption that is of no use here may be for what is not looked for here.
+    # A suppression that is of no use here may be for what is not looked for here.
     return without_suppressed(contract, check(contract), frozenset(), datetime.now(UTC).date())

@@ -56,7 +56,7 @@ def complains(process: Any) -> str:
     return str(process.errors)
 
 
-def exempt(directory: Path, entry: str) -> None:
+def suppressed(directory: Path, entry: str) -> None:
     (directory / "channels.yaml").write_text(f"{CHANNELS}check: {{ignore: [{entry}]}}\n")
 
 
@@ -96,41 +96,45 @@ def test_the_user_says_from_which_severity_on_it_fails(
 
 
 def test_the_file_itself_says_what_is_intended(checked: Path, run: Run) -> None:
-    exempt(checked, "{code: names-alike, reason: history}, {code: accepts-refused, event: job, reason: history}")
+    suppressed(checked, "{code: names-alike, reason: history}, {code: accepts-refused, event: job, reason: history}")
     assert ends(run("check")) == (0, [])
 
 
-def test_an_exemption_holds_only_for_what_it_names(checked: Path, run: Run) -> None:
-    exempt(checked, "{code: accepts-refused, event: Job, reason: history}")
+def test_a_suppression_holds_only_for_what_it_names(checked: Path, run: Run) -> None:
+    suppressed(checked, "{code: accepts-refused, event: Job, reason: history}")
     code, lines = ends(run("check"))
     assert code == 1
     assert lines[0].startswith(REFUSED)
     assert lines[2].startswith("channels.yaml:11:18: warning[ignore-unused] nothing here is 'accepts-refused' any more")
 
 
-def test_an_exemption_ends(checked: Path, run: Run) -> None:
-    exempt(checked, '{code: accepts-refused, reason: history, until: "2024-12-31"}')
+def test_a_suppression_ends(checked: Path, run: Run) -> None:
+    suppressed(checked, '{code: accepts-refused, reason: history, until: "2024-12-31"}')
     code, lines = ends(run("check"))
     assert code == 1
     assert lines[0].startswith(REFUSED)
-    assert lines[2].startswith("channels.yaml:11:18: warning[ignore-expired] this exemption of 'accepts-refused' ended")
+    assert lines[2].startswith(
+        "channels.yaml:11:18: warning[ignore-expired] this suppression of 'accepts-refused' ended"
+    )
 
 
-def test_an_exemption_of_what_was_not_looked_for_is_not_called_unused(checked: Path, run: Run) -> None:
-    exempt(checked, '{code: breaks-senders, reason: known, until: "2999-12-31"}, {code: not-a-consumer, reason: known}')
+def test_a_suppression_of_what_was_not_looked_for_is_not_called_unused(checked: Path, run: Run) -> None:
+    suppressed(
+        checked, '{code: breaks-senders, reason: known, until: "2999-12-31"}, {code: not-a-consumer, reason: known}'
+    )
     _, lines = ends(run("check", "--no-import"))
     assert len(lines) == 2
 
 
 def test_a_break_cannot_be_intended_for_ever(checked: Path, run: Run) -> None:
-    exempt(checked, "{code: breaks-senders, reason: known}")
+    suppressed(checked, "{code: breaks-senders, reason: known}")
     hint = "say until when the old senders or consumers may be there"
-    expected = f"channels.yaml:11:18: error[missing-key] an exemption of 'breaks-senders' lacks 'until'; {hint}"
+    expected = f"channels.yaml:11:18: error[missing-key] a suppression of 'breaks-senders' lacks 'until'; {hint}"
     assert ends(run("check")) == (1, [expected])
 
 
-def test_an_exemption_of_an_unknown_code_is_an_error(checked: Path, run: Run) -> None:
-    exempt(checked, "{code: handler-mising, reason: known, until: soon}")
+def test_a_suppression_of_an_unknown_code_is_an_error(checked: Path, run: Run) -> None:
+    suppressed(checked, "{code: handler-mising, reason: known, until: soon}")
     assert ends(run("check")) == (1, [
         "channels.yaml:11:25: error[wrong-shape] there is no finding 'handler-mising'; did you mean 'handler-missing'?",
         "channels.yaml:11:63: error[wrong-shape] 'until' expected a date such as 2027-03-31, got text 'soon'",
@@ -263,11 +267,11 @@ def test_the_last_line_counts_the_sends_over_all_contracts_and_verbose_lists_tho
     assert "--verbose needs --senders" in complains(run("check", "--verbose"))
 
 
-def test_a_type_that_only_a_sender_knows_can_be_exempted_by_its_name(checked: Path, run: Run) -> None:
+def test_a_type_that_only_a_sender_knows_can_be_suppressed_by_its_name(checked: Path, run: Run) -> None:
     (checked / "views.py").write_text('layer.send("jobs", {"type": "old"})\n')
     options = ["--senders", "views.py", "--select", "sender-unknown-type,ignore-unused"]
     assert len(ends(run("check", *options))[1]) == 1
-    exempt(checked, "{code: sender-unknown-type, channel: jobs, event: old, reason: goes soon}")
+    suppressed(checked, "{code: sender-unknown-type, channel: jobs, event: old, reason: goes soon}")
     assert ends(run("check", *options)) == (0, [])
 
 

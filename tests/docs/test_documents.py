@@ -10,7 +10,7 @@ A document's blocks are run from top to bottom in one empty directory:
 - `python`: a program; it must run without an error.
 - `text`: pictures and examples of output; nothing is done with them.
 
-`<!-- file: NAME -->` above a block writes it to that file instead; `<!-- not run: REASON -->` exempts one.
+`<!-- file: NAME -->` above a block writes it to that file instead; `<!-- not run: REASON -->` suppresses one.
 """
 
 import json

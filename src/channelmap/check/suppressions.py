@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from channelmap.codes import Code, Severity
-from channelmap.contract import Contract, Exemption
+from channelmap.contract import Contract, Suppression
 from channelmap.diagnostics import Diagnostic, in_order
 from channelmap.environment import shown
 from channelmap.errors import quoted
@@ -49,37 +49,37 @@ def without_suppressed(
         today: what `until` is compared with.
 
     """
-    used: set[Exemption] = set()
+    used: set[Suppression] = set()
     kept: list[Diagnostic] = []
     for finding in findings:
-        exemptions = [exemption for exemption in contract.exemptions if _fits(exemption, finding)]
-        used.update(exemptions)
-        if not any(_counts(exemption, today) for exemption in exemptions):
+        suppressions = [suppression for suppression in contract.suppressions if _fits(suppression, finding)]
+        used.update(suppressions)
+        if not any(_counts(suppression, today) for suppression in suppressions):
             kept.append(_softened(finding) if finding.code in contract.warn else finding)
     return in_order([*kept, *_useless(contract, used, judged, today)])
 
 
-def _fits(exemption: Exemption, finding: Diagnostic) -> bool:
+def _fits(suppression: Suppression, finding: Diagnostic) -> bool:
     return (
-        exemption.code == finding.code
-        and shown(exemption.channel) in {"", finding.channel}
-        and exemption.event_type in {"", finding.event_type}
+        suppression.code == finding.code
+        and shown(suppression.channel) in {"", finding.channel}
+        and suppression.event_type in {"", finding.event_type}
     )
 
 
-def _counts(exemption: Exemption, today: date) -> bool:
-    return exemption.until is None or today <= exemption.until
+def _counts(suppression: Suppression, today: date) -> bool:
+    return suppression.until is None or today <= suppression.until
 
 
-def _useless(contract: Contract, used: set[Exemption], judged: frozenset[str], today: date) -> Iterator[Diagnostic]:
-    for exemption in contract.exemptions:
-        if not _counts(exemption, today):
-            message = f"this exemption of {quoted(exemption.code)} ended on {exemption.until}"
+def _useless(contract: Contract, used: set[Suppression], judged: frozenset[str], today: date) -> Iterator[Diagnostic]:
+    for suppression in contract.suppressions:
+        if not _counts(suppression, today):
+            message = f"this suppression of {quoted(suppression.code)} ended on {suppression.until}"
             hint = "put right what it was for, or give it a later date"
-            yield Diagnostic(exemption.location, Code.IGNORE_EXPIRED, message, hint)
-        elif exemption not in used and exemption.code in judged:
-            message = f"nothing here is {quoted(exemption.code)} any more"
-            yield Diagnostic(exemption.location, Code.IGNORE_UNUSED, message, "delete the exemption")
+            yield Diagnostic(suppression.location, Code.IGNORE_EXPIRED, message, hint)
+        elif suppression not in used and suppression.code in judged:
+            message = f"nothing here is {quoted(suppression.code)} any more"
+            yield Diagnostic(suppression.location, Code.IGNORE_UNUSED, message, "delete the suppression")
 
 
 def _softened(finding: Diagnostic) -> Diagnostic:

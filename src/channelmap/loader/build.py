@@ -5,7 +5,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from channelmap.contract import Channel, Contract, EventType, Example, Exemption, LayerSetting
+from channelmap.contract import Channel, Contract, EventType, Example, LayerSetting, Suppression
 from channelmap.diagnostics import Location
 from channelmap.environment import derived
 from channelmap.loader.files import Files
@@ -45,16 +45,16 @@ def build(document: Document, schemas: Schemas, examples: Examples, files: Files
         document=document,
         root=files.root,
         files=files.paths,
-        exemptions=tuple(
-            _exemption(entry, document.locate(("check", "ignore", index)))
+        suppressions=tuple(
+            _suppression(entry, document.locate(("check", "ignore", index)))
             for index, entry in enumerate(check.get("ignore", ()))
         ),
         warn=frozenset(check.get("warn", ())),
     )
 
 
-def _exemption(entry: dict[str, str], location: Location) -> Exemption:
-    return Exemption(
+def _suppression(entry: dict[str, str], location: Location) -> Suppression:
+    return Suppression(
         code=entry["code"],
         reason=entry["reason"],
         channel=entry.get("channel", ""),

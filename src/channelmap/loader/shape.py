@@ -33,7 +33,7 @@ def check_shape(document: Document) -> list[Diagnostic]:
         for mismatch in validator.mismatches(document.data)
         for diagnostic in _diagnostics(document, mismatch, schema)
     ]
-    found += _exemptions(document)
+    found += _suppressions(document)
     channels = document.marked.get("channels") if isinstance(document.data, dict) else None
     for name, channel in channels.items() if isinstance(channels, dict) else ():
         if isinstance(channel, dict):
@@ -169,8 +169,8 @@ def _collisions(document: Document, pointer: Pointer, events: Any) -> Iterator[D
             yield Diagnostic(document.locate((*pointer, event_type), key=True), Code.HANDLER_COLLISION, message)
 
 
-def _exemptions(document: Document) -> Iterator[Diagnostic]:
-    """Exemptions of what does not exist, and of breaks that would be forgotten."""
+def _suppressions(document: Document) -> Iterator[Diagnostic]:
+    """Suppressions of what does not exist, and of breaks that would be forgotten."""
     check = document.marked.get("check") if isinstance(document.data, dict) else None
     for key, entries in check.items() if isinstance(check, dict) else ():
         for index, entry in enumerate(entries) if isinstance(entries, list) else ():
@@ -180,7 +180,7 @@ def _exemptions(document: Document) -> Iterator[Diagnostic]:
                 message = f"there is no finding {quoted(code)}"
                 yield Diagnostic(document.locate(pointer), Code.WRONG_SHAPE, message, did_you_mean(code, [*Code]))
             if isinstance(entry, dict) and code in BREAKS and "until" not in entry:
-                message = f"an exemption of {quoted(code)} lacks 'until'"
+                message = f"a suppression of {quoted(code)} lacks 'until'"
                 hint = "say until when the old senders or consumers may be there"
                 yield Diagnostic(document.locate(pointer[:-1]), Code.MISSING_KEY, message, hint)
 

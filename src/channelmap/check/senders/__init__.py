@@ -195,7 +195,7 @@ class _Judge:
         declared = ", ".join(map(quoted, self._channel.events))
         message = f"channel {quoted(self._channel.name)} does not declare event type {quoted(name.value)}"
         hint = did_you_mean(name.value, self._channel.events) or f"it declares {declared}"
-        # It has no place in the contract, and can be exempted all the same.
+        # It has no place in the contract, and can be suppressed all the same.
         return replace(self._diagnostic(name.node, Code.SENDER_UNKNOWN_TYPE, message, hint), event_type=str(name.value))
 
     def _refused(self, event: Known, event_type: EventType) -> Iterator[Diagnostic]:
