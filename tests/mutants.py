@@ -13,6 +13,7 @@ SURVIVED, UNTESTED, REFUSED = 0, (5, 33), 37
 ROOT = Path(__file__).parent.parent
 
 
+_STRICT = re.compile(r",\s*(strict=\w+)?(?=\))")
 _SQL = re.compile(r"\b(SELECT|DELETE|INSERT|UPDATE|ROLLBACK|SAVEPOINT|RELEASE|WHERE)\b|\bfor table in\b")
 
 
@@ -28,6 +29,8 @@ def reason_for(removed: str, added: str, reasons: Mapping[str, str]) -> str | No
     """Return why no test can notice a mutant, or need not; `None` when no reason is known."""
     if removed.casefold() == added.casefold() and _SQL.search(removed):
         return "equivalent: SQL does not tell capital letters from small ones"
+    if _STRICT.sub("", removed) == _STRICT.sub("", added):
+        return "equivalent: an assertion, which holds, that both are equally long"
     return reasons.get(added)
 
 

@@ -87,7 +87,7 @@ def test_keys_stay_the_text_that_an_editor_shows(reader: Reader) -> None:
         (b"a: " + b"[" * 2_000, "f:1:103: error[too-deep] nested more than 100 levels deep"),
         (b"- " * 3_000, "f:1:201: error[too-deep] nested more than 100 levels deep"),
         (b"{a: " * 1_001, "f:1:401: error[too-deep] nested more than 100 levels deep"),
-        (b"a: 9" + b"9" * 5000, f"f:1:4: error[unsupported-number] '{'9' * 59}…' is no number that JSON can hold"),
+        (b"a: 9" + b"9" * 5000, f"f:1:4: error[unsupported-number] '{'9' * 59}…' is not a number that JSON can hold"),
         (b"#" * 2**24 + b"#", "f: error[file-too-large] the file is larger than 16 MiB"),
     ],
 )
@@ -173,10 +173,10 @@ def test_a_pointer_to_nowhere_is_located_at_its_nearest_ancestor() -> None:
         (b'[1e999, "\\x"]', "f:1:10: error[json-syntax] not JSON: invalid \\escape"),
         (b"[NaN, NaN", "f:1:10: error[json-syntax] the JSON text ends too early"),
         (b'{"a": 1, "a": 2}', "f:1:10: error[duplicate-key] 'a' is declared twice; first at 1:2"),
-        (b"[NaN]", "f:1:2: error[unsupported-number] 'NaN' is no number that JSON can hold"),
-        (b"[-Infinity]", "f:1:2: error[unsupported-number] '-Infinity' is no number that JSON can hold"),
-        (b"[1e999]", "f:1:2: error[unsupported-number] '1e999' is no number that JSON can hold"),
-        (b'["\\ud800"]', "f:1:2: error[unsupported-text] half of a surrogate pair is no text"),
+        (b"[NaN]", "f:1:2: error[unsupported-number] 'NaN' is not a number that JSON can hold"),
+        (b"[-Infinity]", "f:1:2: error[unsupported-number] '-Infinity' is not a number that JSON can hold"),
+        (b"[1e999]", "f:1:2: error[unsupported-number] '1e999' is not a number that JSON can hold"),
+        (b'["\\ud800"]', "f:1:2: error[unsupported-text] half of a surrogate pair is not text"),
         (b"[" * 50_000, "f:1:101: error[too-deep] nested more than 100 levels deep"),
         (
             b"[" + b"1," * 500_000 + b"1]",

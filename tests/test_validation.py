@@ -70,8 +70,8 @@ BASE64 = "send `base64.b64encode(value).decode()`"
         (-(10**400), Violation("$.v", "json", "is an integer beyond 64 bits")),
         ([1.5, float("-inf")], Violation("$.v[1]", "json", "is not a finite number")),
         ({1: 2}, Violation("$.v", "json", "has a key that is not text but int")),
-        ("\ud800", Violation("$.v", "json", "holds half of a surrogate pair, which is no text")),
-        ({"\ud800": 1}, Violation("$.v", "json", "has a key with half of a surrogate pair, which is no text")),
+        ("\ud800", Violation("$.v", "json", "holds half of a surrogate pair, which is not text")),
+        ({"\ud800": 1}, Violation("$.v", "json", "has a key with half of a surrogate pair, which is not text")),
     ],
 )
 @pytest.mark.parametrize("schema", [{}, {"properties": {"v": {"type": "string", "minLength": 1}}}])
@@ -89,7 +89,7 @@ def test_what_is_not_json_is_refused_whether_or_not_the_schema_looks_at_it(
         (0, 2**64, "is an integer beyond 64 bits"),
         (-1, -(2**63) - 1, "is an integer beyond 64 bits"),
         (1.5, float("nan"), "is not a finite number"),
-        ("a", "\ud800", "holds half of a surrogate pair, which is no text"),
+        ("a", "\ud800", "holds half of a surrogate pair, which is not text"),
         (0, b"", f"expected a JSON value, got bytes; {BASE64}"),
         (None, {1: 2}, "has a key that is not text but int"),
         ({"a": [1]}, {"a": {1}}, "expected a JSON value, got set; send `list(value)`"),

@@ -114,7 +114,7 @@ class Code(StrEnum):
     SENDER_UNKNOWN_TYPE = "sender-unknown-type", Group.SENDER, Severity.ERROR, "The code sends an event of a type that its channel does not declare."
     SENDER_MISSING_TYPE = "sender-missing-type", Group.SENDER, Severity.ERROR, "The code sends an event that has no `type`."
     SENDER_EVENT_REFUSED = "sender-event-refused", Group.SENDER, Severity.ERROR, "The code sends an event that the schema refuses."
-    SENDER_UNREADABLE = "sender-unreadable", Group.SENDER, Severity.WARNING, "A file of a sender is no Python that can be read."
+    SENDER_UNREADABLE = "sender-unreadable", Group.SENDER, Severity.WARNING, "A file of a sender cannot be read as Python."
 
     CHANNEL_REMOVED = "channel-removed", Group.COMPARISON, Severity.ERROR, "A channel that is released is no longer there."
     CHANNEL_ADDED = "channel-added", Group.COMPARISON, Severity.INFO, "A channel is new."

@@ -170,10 +170,10 @@ class Suppression:
 
     Attributes:
         code: of the finding.
-        reason: why it is no fault here.
+        reason: why the finding is intended.
         channel: only where the finding is about this channel; empty for all.
         event_type: only where it is about this event type; empty for all.
-        until: the last day on which it counts; `None` for ever.
+        until: the last day on which it counts; `None` forever.
         location: where it stands.
 
     """

@@ -41,7 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Add the contract to what is collected, unless some of it was asked for by name."""
     path = _contract_path(config)
     if path is not None and not path.is_file():
-        # Nothing that is no file would be collected, and all would be well.
+        # pytest would collect nothing from a path that is not a file, and succeed.
         raise pytest.UsageError(f"--channelmap: there is no file '{path}'; expected --channelmap=FILE")
     # pytest before 9 leaves tests out where one argument is in another.
     asked_for = {_absolute(config, argument.partition("::")[0]) for argument in config.args}

@@ -112,7 +112,7 @@ class Schemas:
         return Source(document, (), BASE_URI + quote(posixpath.normpath(schema)), document.data)
 
     def _outline(self, source: Source) -> Outline | None:
-        """Check a schema and whatever it refers to, each once; None when it is no schema."""
+        """Check a schema and the schemas that it refers to, each once; `None` if it is not a schema."""
         if source.uri not in self._outlines:
             self._outlines[source.uri] = None
             known = source.known

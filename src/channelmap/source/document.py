@@ -260,7 +260,7 @@ class Builder:
 
     def _refuse_surrogates(self, text: str, offset: int) -> None:
         if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
-            self.report(offset, Code.UNSUPPORTED_TEXT, "half of a surrogate pair is no text")
+            self.report(offset, Code.UNSUPPORTED_TEXT, "half of a surrogate pair is not text")
 
 
 def number(builder: Builder, literal: str, offset: int, base: int = 10) -> int | float:
@@ -272,6 +272,6 @@ def number(builder: Builder, literal: str, offset: int, base: int = 10) -> int |
     except ValueError:  # Python reads and writes no integer of more than 4,300 digits
         value = float("inf")
     if value in {float("inf"), float("-inf")} or value != value:  # noqa: PLR0124  (NaN is not itself)
-        builder.report(offset, Code.UNSUPPORTED_NUMBER, f"{quoted(literal)} is no number that JSON can hold")
+        builder.report(offset, Code.UNSUPPORTED_NUMBER, f"{quoted(literal)} is not a number that JSON can hold")
         return 0
     return value

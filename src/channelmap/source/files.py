@@ -18,7 +18,7 @@ def read_bytes(path: Path, label: str) -> bytes:
 
     """
     try:
-        # Opening a pipe would wait for its writer for ever.
+        # Opening a pipe would wait for its writer forever.
         if not stat.S_ISREG(mode := path.stat().st_mode):
             raise _error(label, Code.FILE_UNREADABLE, "is a directory" if stat.S_ISDIR(mode) else "is not a file")
         with path.open("rb") as file:

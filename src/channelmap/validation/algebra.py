@@ -27,7 +27,7 @@ def covers(wide: Schema, narrow: Schema) -> Answer:
     try:
         with no_panic():
             answer = _canonical(wide).covers(_canonical(narrow))
-    except Exception:  # noqa: BLE001  (whatever an experimental interface raises, it is no answer)
+    except Exception:  # noqa: BLE001  (an experimental interface may raise anything; it is not an answer)
         return "unknown"
     return _word(answer)
 
@@ -37,7 +37,7 @@ def accepts_something(schema: Schema) -> Answer:
     try:
         with no_panic():
             return _word(_canonical(schema).satisfiability())
-    except Exception:  # noqa: BLE001  (whatever an experimental interface raises, it is no answer)
+    except Exception:  # noqa: BLE001  (an experimental interface may raise anything; it is not an answer)
         return "unknown"
 
 

@@ -228,8 +228,8 @@ def _unevaluated_items(descent: Descent, part: Part, value: Any, pointer: Steps)
 def _contains(descent: Descent, part: Part, value: Any, pointer: Steps) -> Iterator[Fault]:
     if not isinstance(value, (list, tuple)):
         return
-    unfit = dict(descent.each(part.child("contains"), enumerate(value), len(value), pointer))
-    fitting = [index for index in range(len(value)) if index not in unfit]
+    mismatched = dict(descent.each(part.child("contains"), enumerate(value), len(value), pointer))
+    fitting = [index for index in range(len(value)) if index not in mismatched]
     least = 1 if descent.parts.is_older else part.schema.get("minContains", 1)
     most = math.inf if descent.parts.is_older else part.schema.get("maxContains", math.inf)
     if len(fitting) < least:

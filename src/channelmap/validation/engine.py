@@ -19,7 +19,7 @@ from channelmap.validation.wording import Mismatch, mismatch
 BASE_URI = "https://channelmap.invalid/schemas/"
 """Where schema files stand for each other: this, then the path below the schema root.
 
-Of http, because relative references resolve against no other scheme as they should; `.invalid` is no host.
+Of http, because relative references resolve against no other scheme as they should; `.invalid` is never a host.
 """
 
 Schema = dict[str, Any] | bool

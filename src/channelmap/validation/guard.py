@@ -228,7 +228,7 @@ def _fault_in(value: Any, depth: int, binary: bool) -> _Fault | None:  # noqa: F
     if kind is float:
         fault = "" if isfinite(value) else "is not a finite number"
     elif kind is str:
-        fault = "" if _is_text(value) else "holds half of a surrogate pair, which is no text"
+        fault = "" if _is_text(value) else "holds half of a surrogate pair, which is not text"
     elif kind is int:
         fault = "" if _LEAST <= value <= _MOST else "is an integer beyond 64 bits"
     elif value is not None and kind is not bool and not (binary and kind is bytes):
@@ -257,7 +257,7 @@ def _fault_of_keys(mapping: dict[Any, Any]) -> str:
         if type(key) is not str:
             return f"has a key that is not text but {type(key).__name__}"
         if not (key.isascii() or _is_text(key)):
-            return "has a key with half of a surrogate pair, which is no text"
+            return "has a key with half of a surrogate pair, which is not text"
     return ""
 
 

@@ -177,7 +177,7 @@ ONE = "\nchannels:\n  mail: {consumer: a.B, events: {send: {schema: {properties:
             ONE.replace("x: {type: integer}", "x: {type: integer, minimum: 3}"),
             [
                 ("3:1: info[deploy-order] deploy senders first, wait until nothing old is queued "
-                "(events wait for ever here), then deploy consumers"),
+                "(events wait forever here), then deploy consumers"),
                 ("4:91: error[breaks-senders] 'x' has now 'minimum' 3: "
                 "smaller numbers, which release 'old' accepted, are refused"),
             ],
@@ -215,7 +215,7 @@ def test_a_required_property_that_is_gone_is_told_once(compared: Compared) -> No
 def test_the_longest_expiry_is_the_time_to_wait(compared: Compared) -> None:
     narrow = ONE.replace("x: {type: integer}", "x: {type: integer, minimum: 3}")
     assert "(at most 90 s)" in lines(compared(ONE % ", expiry: 60", narrow % ", expiry: 90"))[0]
-    assert "(events wait for ever here)" in lines(compared(ONE % ", expiry: 60", narrow % ""))[0]
+    assert "(events wait forever here)" in lines(compared(ONE % ", expiry: 60", narrow % ""))[0]
 
 
 def test_a_channel_that_refuses_now_is_told(compared: Compared) -> None:

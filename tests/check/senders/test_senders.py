@@ -117,7 +117,7 @@ def test_every_finding_has_its_words_and_its_place(found: Find) -> None:
         "2:29: error[sender-unknown-type] channel 'jobs' does not declare event type 'jop'; did you mean 'job'?",
         "3:29: error[sender-unknown-type] channel 'jobs' does not declare event type 'xyz'; it declares 'job', 'any'",
         "4:20: error[sender-missing-type] an event without a type is sent to 'jobs'; it declares 'job', 'any'",
-        "5:29: error[sender-missing-type] an event whose type is no text is sent to 'jobs'; it declares 'job', 'any'",
+        "5:29: error[sender-missing-type] an event whose type is not text is sent to 'jobs'; it declares 'job', 'any'",
         "6:20: error[sender-event-refused] channel 'jobs' refuses this 'job': $ requires 'id'",
         "7:45: error[sender-event-refused] channel 'jobs' refuses this 'job': $ does not allow 'zzz'",
         "8:20: error[sender-event-refused] channel 'jobs' refuses this 'any': $ has a key that is not text but int",
@@ -307,7 +307,7 @@ def test_a_file_that_is_no_python_is_a_warning_in_our_words(
 
     (finding,) = check_senders(contract, ["app.py"]).findings
 
-    words = "the file is no Python that this interpreter understands; what it sends was not checked"
+    words = "the file is not Python that this interpreter understands; what it sends was not checked"
     assert str(finding) == f"{place}: warning[sender-unreadable] {words}"
 
 

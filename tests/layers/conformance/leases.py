@@ -132,6 +132,15 @@ class Leases(Suite):
 
         assert self.run(scenario) == [2]
 
+    def test_an_event_that_was_renewed_alone_is_counted_once(self) -> None:
+        async def scenario(layer: ChannelLayer) -> int:
+            await layer.send_many("jobs", [event(number) for number in range(3)])
+            taken = await layer.take("jobs", 3, lease=60)
+            await layer.renew(taken[1:2], 60)
+            return (await layer.counts(["jobs"]))["jobs"].leased
+
+        assert self.run(scenario) == 3
+
     @pytest.mark.parametrize("together", [True, False])
     def test_events_of_which_one_was_renewed_alone_are_all_settled(self, together: bool) -> None:  # noqa: FBT001
         async def scenario(layer: ChannelLayer) -> list[Delivery]:

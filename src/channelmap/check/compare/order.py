@@ -49,7 +49,7 @@ class DeployOrder:
     @property
     def _wait(self) -> str:
         if self.drain is None:
-            return "wait until nothing old is queued (events wait for ever here)"
+            return "wait until nothing old is queued (events wait forever here)"
         return f"wait until nothing old is queued (at most {self.drain:g} s)"
 
 
@@ -68,7 +68,7 @@ def order_of(hurdles: Hurdles, drain: float | None) -> DeployOrder:
 
     Args:
         hurdles: who cannot go on as before.
-        drain: seconds that an old event may wait; `None` for ever.
+        drain: seconds that an old event may wait; `None` forever.
 
     """
     orders: dict[tuple[bool, bool], Order] = {

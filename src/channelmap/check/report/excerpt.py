@@ -67,7 +67,7 @@ class Excerpts:
 
 def _read_lines(path: str) -> list[str]:
     try:
-        # Opening a pipe would wait for its writer for ever.
+        # Opening a pipe would wait for its writer forever.
         if not Path(path).is_file():
             return []
         with Path(path).open("rb") as file:

@@ -31,7 +31,7 @@ NOTES = frozenset(
     }
 )
 
-#: Notes for editors and generators of code, which these take up from others' schemas: they are no slips.
+#: Annotations used by editors and code generators; not typos.
 OF_TOOLS = frozenset(
     {
         *("allowComments", "allowTrailingCommas", "defaultSnippets", "deprecationMessage", "discriminator"),

@@ -184,7 +184,7 @@ class _Judge:
         elif isinstance(name.value, str):
             yield self._unknown_type(name)
         elif name.is_known:
-            yield self._missing_type(name.node, "whose type is no text")
+            yield self._missing_type(name.node, "whose type is not text")
 
     def _missing_type(self, node: ast.expr, fault: str) -> Diagnostic:
         declared = ", ".join(map(quoted, self._channel.events))

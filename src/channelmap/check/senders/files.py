@@ -118,7 +118,7 @@ def read_module(path: Path) -> Module | Unreadable:
         if path.is_dir():
             return _unreadable(Location(label), "the directory cannot be read")
         if not path.is_file():
-            # Opening a pipe would wait for its writer for ever.
+            # Opening a pipe would wait for its writer forever.
             return _unreadable(Location(label), "this is not a file")
         text = importlib.util.decode_source(path.read_bytes())
         with warnings.catch_warnings():
@@ -131,7 +131,7 @@ def read_module(path: Path) -> Module | Unreadable:
         place = Location(label)
         if isinstance(error, SyntaxError) and error.lineno:
             place = Location(label, error.lineno, max(error.offset or 1, 1))
-        return _unreadable(place, "the file is no Python that this interpreter understands")
+        return _unreadable(place, "the file is not Python that this interpreter understands")
     return Module(path, text, tree)
 
 
