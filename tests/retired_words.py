@@ -58,9 +58,9 @@ def retired_phrases() -> Iterator[str]:
     prose = [*(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("*.md"), *(ROOT / "docs").glob("*.md")]
     for path in sorted([*prose, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]):
         for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            for phrase in PHRASES:
+            for phrase, instead in PHRASES.items():
                 if phrase in text:
-                    yield f"{path.relative_to(ROOT)}:{line}: '{phrase}' is retired; write '{PHRASES[phrase]}'"
+                    yield f"{path.relative_to(ROOT)}:{line}: '{phrase}' is retired; write '{instead}'"
 
 
 def main() -> int:
