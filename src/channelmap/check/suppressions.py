@@ -83,4 +83,4 @@ def _useless(contract: Contract, used: set[Suppression], judged: frozenset[str],
 
 
 def _softened(finding: Diagnostic) -> Diagnostic:
-    return replace(finding) if finding.severity is Severity.ERROR else finding
+    return replace(finding, severity=Severity.WARNING) if finding.severity is Severity.ERROR else finding
