@@ -22,9 +22,9 @@ class TestOneServer(Everything):
 
     async def has_noticed(self, layer: ChannelLayer) -> bool:
         assert isinstance(layer, RedisChannelLayer)
-        here, spots = await layer._here(), layer._ring.spots("jobs")
+        state, shards = await layer._loop_state(), layer._queues.shards("jobs")
         # Whoever takes under a lease is told by the server: a take that it has begun finds the pause.
-        return spots[0] not in here.upkeep._channels or here.upkeep.is_paused(spots)
+        return shards[0] not in state.upkeep._channels or state.upkeep.is_paused(shards)
 
 
 class TestSentinel(TestOneServer):

@@ -18,16 +18,15 @@ from redis.crc import key_slot
 from channelmap.errors import LayerError, LayerUnavailable
 from channelmap.layer import letter_for
 from channelmap.layers.redis import RedisChannelLayer
-from channelmap.layers.redis.places import Address, Server, Watched
+from channelmap.layers.redis.client.topology import Address, SentinelService, SingleServer
 from channelmap.terms import Limits
 
 from .conformance import event
 from .redis_drill import run
-from .redis_servers import VOLATILE, Cluster, Relay, Sentinels, free_port, running
-from .redis_servers import Server as Process
+from .redis_servers import VOLATILE, Cluster, Relay, Sentinels, Server, free_port, running
 
 
-def test_an_encrypted_event_lives_as_long_as_its_channel_says(server: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_encrypted_event_lives_as_long_as_its_channel_says(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {"jobs": Limits(100, 3_600.0, 10)}
     now = time.time()
 
@@ -43,7 +42,7 @@ def test_an_encrypted_event_lives_as_long_as_its_channel_says(server: Process, m
 
 
 def test_a_password_that_a_refusal_repeats_is_in_no_traceback(tmp_path: Path) -> None:
-    server = Process(tmp_path / "server", *VOLATILE, "--rename-command", "HELLO", "GREETINGS")
+    server = Server(tmp_path / "server", *VOLATILE, "--rename-command", "HELLO", "GREETINGS")
     # The tests' own client must not say HELLO either.
     server.client = redis.Redis(port=server.port, protocol=2, client_name="tests")
 
@@ -68,7 +67,7 @@ def test_a_password_that_a_refusal_repeats_is_in_no_traceback(tmp_path: Path) ->
         run(main())
 
 
-def test_a_server_that_answers_steadily_is_not_taken_for_dead(server: Process) -> None:
+def test_a_server_that_answers_steadily_is_not_taken_for_dead(server: Server) -> None:
     async def main(url: str) -> None:
         layer = RedisChannelLayer([{"address": url, "socket_timeout": 1.0}], capacity=10_000)
         await layer.send("warm", event(0))
@@ -84,14 +83,14 @@ def test_a_server_that_answers_steadily_is_not_taken_for_dead(server: Process) -
         run(main(relay.url))
 
 
-def test_what_is_deleted_is_not_asked_for_all_at_once(server: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_deleted_is_not_asked_for_all_at_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting, most = 0, 0
 
     async def main() -> None:
         layer = RedisChannelLayer([server.url])
         await layer.send("jobs", event(1))
-        links = next(iter(layer._loops.values())).links
-        call = links.call
+        pool = next(iter(layer._loops.values())).pool
+        call = pool.call
 
         async def counted(*command: Any) -> Any:
             nonlocal waiting, most
@@ -102,7 +101,7 @@ def test_what_is_deleted_is_not_asked_for_all_at_once(server: Process, monkeypat
             finally:
                 waiting -= 1
 
-        monkeypatch.setattr(links, "call", counted)
+        monkeypatch.setattr(pool, "call", counted)
         await layer.flush()
         await layer.close()
 
@@ -116,7 +115,7 @@ def test_what_is_deleted_is_not_asked_for_all_at_once(server: Process, monkeypat
 
 
 @contextmanager
-def moving(cluster: Cluster, key: str) -> Iterator[Process]:
+def moving(cluster: Cluster, key: str) -> Iterator[Server]:
     """The slot of a key, which is empty, is on its way to another node, but not yet there."""
     old = cluster.node_of(key)
     new = next(node for node in cluster.nodes if node is not old)
@@ -130,7 +129,7 @@ def moving(cluster: Cluster, key: str) -> Iterator[Process]:
 def test_a_key_that_is_moving_is_asked_for_where_it_goes(cluster: Cluster) -> None:
     async def main() -> None:
         layer = RedisChannelLayer([cluster.url])
-        ((_, key),) = layer._ring.spots("jobs")
+        ((_, key),) = layer._queues.shards("jobs")
         with moving(cluster, key) as new:
             new.client.script_flush()  # it must be asked twice: it does not know the script
             await layer.send("jobs", event(1))
@@ -146,7 +145,7 @@ def test_a_key_that_is_moving_is_asked_for_where_it_goes(cluster: Cluster) -> No
 
 
 def test_a_node_that_knows_of_no_slots_is_passed_over(cluster: Cluster, tmp_path: Path) -> None:
-    alone = Process(tmp_path / "alone", *VOLATILE, "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    alone = Server(tmp_path / "alone", *VOLATILE, "--cluster-enabled", "yes", "--cluster-port", str(free_port()))
 
     async def main() -> None:
         layer = RedisChannelLayer([f"redis+cluster://{alone.address},{cluster.nodes[0].address}"])
@@ -159,13 +158,13 @@ def test_a_node_that_knows_of_no_slots_is_passed_over(cluster: Cluster, tmp_path
     with running(alone):
         run(main())
         # Nor is one asked that has slots, but not the one that is wanted.
-        ((_, key),) = RedisChannelLayer([cluster.url])._ring.spots("jobs")
+        ((_, key),) = RedisChannelLayer([cluster.url])._queues.shards("jobs")
         slot = key_slot(key.encode())
         alone.client.execute_command("CLUSTER ADDSLOTS", slot - 1 if slot else slot + 1)
         run(main())
 
 
-def test_a_letter_of_another_key_is_listed_and_can_be_dropped(server: Process) -> None:
+def test_a_letter_of_another_key_is_listed_and_can_be_dropped(server: Server) -> None:
     async def main() -> None:
         ours, theirs = (RedisChannelLayer([server.url], symmetric_encryption_keys=[key]) for key in ("ours", "theirs"))
         for layer, channel in ((ours, "mine"), (theirs, "foreign")):
@@ -204,7 +203,7 @@ def test_a_silent_sentinel_is_asked_once_and_holds_up_nobody_else(sentinels: Sen
     async def main() -> None:
         layer = RedisChannelLayer([sentinels.url])
         await layer.send("jobs", event(1))
-        layer._ring.places[0].forget()
+        layer._queues.topologies[0].forget()
         before = threading.active_count()
         os.kill(pid, signal.SIGSTOP)
         try:
@@ -225,32 +224,32 @@ def test_a_silent_sentinel_is_asked_once_and_holds_up_nobody_else(sentinels: Sen
 
 
 def test_two_threads_may_look_up_the_master_at_the_same_time() -> None:
-    sentinels = [Server(f"sentinel {number}", {}, Address("host", number)) for number in range(2)]
-    place = Watched("url", {}, "main", sentinels)
+    sentinels = [SingleServer(f"sentinel {number}", {}, Address("host", number)) for number in range(2)]
+    service = SentinelService("url", {}, "main", sentinels)
     both = threading.Barrier(2, timeout=10)
 
-    class Meeting(list[Server]):
-        def remove(self, sentinel: Server) -> None:
+    class Meeting(list[SingleServer]):
+        def remove(self, sentinel: SingleServer) -> None:
             super().remove(sentinel)
             both.wait()
 
-    place._sentinels = Meeting(sentinels)
+    service._sentinels = Meeting(sentinels)
 
     def ask(*_: Any) -> Any:
         both.wait()
         return [b"host", b"6379"]
 
     found: list[Address] = []
-    threads = [threading.Thread(target=lambda: found.append(place.find("", ask))) for _ in range(2)]
+    threads = [threading.Thread(target=lambda: found.append(service.find("", ask))) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(10)
     assert found == [Address("host", 6379)] * 2
-    assert sorted(place._sentinels, key=id) == sorted(sentinels, key=id)
+    assert sorted(service._sentinels, key=id) == sorted(sentinels, key=id)
 
 
-def test_the_last_dead_letter_leaves_no_key_behind_when_it_is_dropped_or_replayed(server: Process) -> None:
+def test_the_last_dead_letter_leaves_no_key_behind_when_it_is_dropped_or_replayed(server: Server) -> None:
     async def main() -> None:
         layer = RedisChannelLayer([server.url])
         for number in range(3):

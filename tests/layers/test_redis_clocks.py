@@ -117,9 +117,9 @@ def test_an_event_that_seems_too_old_goes_back_when_its_taker_is_cancelled_meanw
         sender = RedisChannelLayer([server.url])
         await sender.send("jobs", event(1))
         assert await layer.take("others", 1, wait=False) == []
-        (here,) = layer._loops.values()
-        for place, (ahead, until) in here._clocks.items():
-            here._clocks[place] = ahead + HOUR, until
+        (state,) = layer._loops.values()
+        for topology, (ahead, until) in state._clocks._offsets.items():
+            state._clocks._offsets[topology] = ahead + HOUR, until
         server.client.config_resetstat()
         taking = asyncio.create_task(layer.take("jobs", 1, wait=False))
         while "time" not in server.calls():

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from channelmap.errors import LayerUnavailable
-from channelmap.layers.redis import RedisChannelLayer
+from channelmap.layers.redis import RedisChannelLayer, blocking
 from channelmap.layers.redis.blocking import Taker
 
 from .conformance import event, numbers
@@ -23,7 +23,7 @@ StartServer = Callable[..., Server]
 def adopted(layer: RedisChannelLayer, *channels: str) -> None:
     """Spare a take its first trip."""
     for channel in channels:
-        layer._adopted.update(layer._ring.spots(channel))
+        layer._adopted.update(layer._queues.shards(channel))
 
 
 async def let_wait() -> None:
@@ -142,7 +142,7 @@ def test_a_layer_closed_in_another_event_loop_can_be_used_again(server: Server) 
 def test_closing_forgets_an_event_loop_that_was_closed_before(server: Server) -> None:
     layer = RedisChannelLayer([server.url])
     loop = asyncio.new_event_loop()
-    loop.run_until_complete(layer._here())
+    loop.run_until_complete(layer._loop_state())
     loop.close()
     asyncio.run(layer.close())
     assert not layer._loops
@@ -318,14 +318,14 @@ def test_leases_are_taken_from_each_host_in_its_turn(start_server: StartServer) 
 
 
 class Backs:
-    """Stands in for putting back: counts, and does once as it is told."""
+    """Replaces the return of events: counts the calls, and awaits `first` before the first one."""
 
-    def __init__(self, layer: RedisChannelLayer, links: Any, first: Callable[[], Any]) -> None:
+    def __init__(self, layer: RedisChannelLayer, first: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = 0
         self._first: Callable[[], Any] | None = first
-        self._really = links.put_back
+        self._really = blocking.put_back
         self._url = layer.url
-        links.put_back = self
+        monkeypatch.setattr(blocking, "put_back", self)
 
     async def __call__(self, *arguments: Any) -> None:
         self.begun += 1
@@ -335,26 +335,28 @@ class Backs:
         await self._really(*arguments)
 
 
-async def abandoned(layer: RedisChannelLayer, first: Callable[[], Any]) -> tuple[Backs, Any]:
+async def abandoned(
+    layer: RedisChannelLayer, first: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> tuple[Backs, Any]:
     """Something comes for a taker that has gone without a word, and is to go back."""
-    here = await layer._here()
-    [(place, key)] = layer._ring.spots("c")
-    blocker, taker = here._blocker(place, key), Taker(here.loop.create_future(), 1, 60)
-    blocker.join(key, taker)
+    state = await layer._loop_state()
+    [(topology, key)] = layer._queues.shards("c")
+    pop, taker = state._pop_of(topology, key), Taker(state.loop.create_future(), 1, 60)
+    pop.join(key, taker)
     await let_wait()
-    blocker.leave(key, taker)
-    backs = Backs(layer, here.links, first)
+    pop.leave(key, taker)
+    backs = Backs(layer, first, monkeypatch)
     await layer.send("c", event(1))
     await let_wait()
     assert backs.begun == 1
-    return backs, blocker
+    return backs, pop
 
 
-def test_a_cancel_does_not_begin_putting_back_anew(server: Server) -> None:
+def test_a_cancel_does_not_begin_putting_back_anew(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         layer = RedisChannelLayer([server.url])
-        backs, blocker = await abandoned(layer, lambda: asyncio.sleep(0.5))
-        await blocker.close(LayerUnavailable(layer.url, "closed"))
+        backs, pop = await abandoned(layer, lambda: asyncio.sleep(0.5), monkeypatch)
+        await pop.close(LayerUnavailable(layer.url, "closed"))
         assert backs.begun == 1
         assert server.client.zcard("asgic") == 1
         await layer.close()
@@ -362,14 +364,14 @@ def test_a_cancel_does_not_begin_putting_back_anew(server: Server) -> None:
     asyncio.run(main())
 
 
-def test_what_could_not_go_back_is_kept_until_it_can(server: Server) -> None:
+def test_what_could_not_go_back_is_kept_until_it_can(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         layer = RedisChannelLayer([server.url])
 
         async def fail() -> None:
             raise LayerUnavailable(layer.url, "away")
 
-        await abandoned(layer, fail)
+        await abandoned(layer, fail, monkeypatch)
         assert server.client.zcard("asgic") == 0
         await layer.send("other", event(2))
         assert numbers(await layer.take("other", 1)) == [2]

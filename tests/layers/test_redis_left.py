@@ -1,4 +1,4 @@
-"""A place that has moved on: no connection to where it was is kept."""
+"""No connection to the former master of a service is kept."""
 
 import asyncio
 import signal
@@ -51,24 +51,24 @@ def test_an_event_loop_keeps_no_connection_to_where_a_service_was(
 
     async def main() -> None:
         layer = RedisChannelLayer([f"redis+sentinel://{sentinel.address}/{SERVICE}/0"])
-        here = await layer._here()
+        state = await layer._loop_state()
         for number, (old, new) in enumerate(zip([None, *servers], servers, strict=False)):
             await asyncio.to_thread(move, sentinel, old, new)
             taking = [layer.take("popped", 1), layer.take("leased", 1, lease=30.0)]
             tasks = [asyncio.ensure_future(one) for one in taking]
-            await until(lambda: here._rounds._waiters)
+            await until(lambda: state._poller._waiters)
             await asyncio.to_thread(wait_for, new.blocked, "a take to wait")
             await layer.send("popped", event(number))
             await layer.send("leased", event(number))
             assert [numbers(await task) for task in tasks] == [[number], [number]]
         await asyncio.to_thread(wait_until_left, servers[:-1])
-        assert len(here.links._wires) <= 3
+        assert len(state.pool._connections) <= 3
         await layer.close()
 
     run(main())
 
 
-def test_a_place_that_is_forgotten_as_its_look_up_ends_is_looked_up_once_more(
+def test_a_service_that_is_forgotten_as_its_look_up_ends_is_looked_up_once_more(
     sentinel: Server, start_server: StartServer
 ) -> None:
     """Who asks between the end of a look-up and the turn in which others hear of it must not wait for that one."""
@@ -77,16 +77,16 @@ def test_a_place_that_is_forgotten_as_its_look_up_ends_is_looked_up_once_more(
 
     async def main() -> None:
         layer = RedisChannelLayer([f"redis+sentinel://{sentinel.address}/{SERVICE}/0"])
-        links = (await layer._here()).links
-        place = layer._ring.places[0]
-        first = asyncio.ensure_future(links.line(place, "asgijobs"))
-        while not links._finding:
+        pool = (await layer._loop_state()).pool
+        topology = layer._queues.topologies[0]
+        first = asyncio.ensure_future(pool.connection(topology, "asgijobs"))
+        while not pool._finding:
             await asyncio.sleep(0)
-        [finding] = links._finding.values()
+        [finding] = pool._finding.values()
         while not finding.done():
             await asyncio.sleep(0)
-        place.forget()
-        assert await links.line(place, "asgijobs") is await first
+        topology.forget()
+        assert await pool.connection(topology, "asgijobs") is await first
         await layer.close()
 
     def give_up(*_: object) -> None:

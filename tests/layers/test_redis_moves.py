@@ -8,7 +8,7 @@ import pytest
 
 from channelmap.errors import LayerUnavailable
 from channelmap.layers import open_layer
-from channelmap.layers.redis import RedisChannelLayer, rounds
+from channelmap.layers.redis import RedisChannelLayer, polling
 
 from .conformance import event, numbers
 from .redis_drill import PATIENCE, run
@@ -21,14 +21,14 @@ Until = Callable[..., Awaitable[None]]
 @pytest.fixture(autouse=True)
 def _no_look_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits is told, or hears nothing until the test has failed."""
-    monkeypatch.setattr(rounds, "WATCH_SECS", 3_600.0)
+    monkeypatch.setattr(polling, "POLL_SECS", 3_600.0)
 
 
 class Slot:
     """The slot of the channel `jobs`, and the nodes between which it moves."""
 
     def __init__(self, cluster: Cluster) -> None:
-        ((_, self.key),) = RedisChannelLayer([cluster.url])._ring.spots("jobs")
+        ((_, self.key),) = RedisChannelLayer([cluster.url])._queues.shards("jobs")
         self._cluster = cluster
         self.old = cluster.node_of(self.key)
         self.new, self.third = (node for node in cluster.nodes if node is not self.old)
@@ -95,9 +95,9 @@ def test_an_event_that_is_sent_after_the_move_is_taken(cluster: Cluster, slot: S
 
 
 def test_all_channels_of_the_slot_are_waited_for_on_the_new_node(cluster: Cluster, slot: Slot) -> None:
-    spots = RedisChannelLayer([cluster.url])._ring.spots
+    shards = RedisChannelLayer([cluster.url])._queues.shards
     tag = slot.key.partition("}")[0] + "}"
-    other = next(name for name in (f"jobs-{n}" for n in range(10_000)) if spots(name)[0][1].startswith(tag))
+    other = next(name for name in (f"jobs-{n}" for n in range(10_000)) if shards(name)[0][1].startswith(tag))
 
     async def main() -> None:
         layer, sender = open_layer(cluster.url), open_layer(cluster.url)
@@ -119,9 +119,9 @@ def test_a_watch_that_is_given_up_before_the_server_heard_of_it_is_begun_anew(cl
     async def main() -> None:
         layer, sender = RedisChannelLayer([cluster.url]), open_layer(cluster.url)
         assert await layer.take("jobs", 1, wait=False) == []
-        ((place, key),) = layer._ring.spots("jobs")
-        (here,) = layer._loops.values()
-        watching = asyncio.ensure_future(here.watch(place, [key]))
+        ((topology, key),) = layer._queues.shards("jobs")
+        (state,) = layer._loops.values()
+        watching = asyncio.ensure_future(state.watch(topology, [key]))
         await asyncio.sleep(0)  # it is connecting
         watching.cancel()
         taking = await waiting(layer, slot.old)

@@ -165,8 +165,8 @@ def test_a_worker_that_waits_repairs_leases_as_soon_as_they_are_deleted(
         await layer.send("jobs", event(1))
         held = await layer.take("jobs", 1, lease=1_000.0)
         waiting = asyncio.create_task(layer.take("jobs", 1, lease=1_000.0))
-        here = await layer._here()
-        await until(lambda: here._rounds._waiters)
+        state = await layer._loop_state()
+        await until(lambda: state._poller._waiters)
         server.client.delete(UNTIL)
         await until(lambda: server.client.exists(UNTIL))
         # Its holder lives: the event is not delivered twice.

@@ -12,7 +12,8 @@ import redis
 
 from channelmap.errors import LayerUnavailable
 from channelmap.layers import open_layer
-from channelmap.layers.redis import blocking, links, rounds
+from channelmap.layers.redis import blocking, polling
+from channelmap.layers.redis.client import pool
 
 from .conformance import event, numbers
 from .redis_drill import run
@@ -26,9 +27,9 @@ Until = Callable[..., Awaitable[None]]
 @pytest.fixture(autouse=True)
 def fast_pings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence is noticed so fast that a test need not wait for it; nothing but a ping notices it."""
-    monkeypatch.setattr(links, "PING_SECS", 0.05)
+    monkeypatch.setattr(pool, "PING_SECS", 0.05)
     monkeypatch.setattr(blocking, "BLOCK_SECS", 0.05)
-    monkeypatch.setattr(rounds, "WATCH_SECS", 3_600.0)
+    monkeypatch.setattr(polling, "POLL_SECS", 3_600.0)
 
 
 class Site(NamedTuple):
@@ -77,10 +78,10 @@ def test_connections_that_fall_silent_are_replaced(site: Site, until: Until, sai
             channel: asyncio.create_task(take(layer, channel, 30.0 if channel == "leased" else None, told))
             for channel, told in problems.items()
         }
-        here = await layer._here()
-        await until(lambda: here._rounds._waiters)
-        await until(lambda: sum(len(blocker._takers) for blocker in here._blockers.values()) == 2)
-        await until(lambda: site.server.blocked() == len(here._blockers))
+        state = await layer._loop_state()
+        await until(lambda: state._poller._waiters)
+        await until(lambda: sum(len(pop._takers) for pop in state._pops.values()) == 2)
+        await until(lambda: site.server.blocked() == len(state._pops))
         site.relay.silence()
         await sender.send("leased", event(1))
         # An event that is popped over a lost connection is lost, too.
@@ -105,12 +106,12 @@ def test_each_silence_is_logged(server: Server, until: Until, said: Said) -> Non
     async def main(relay: Relay) -> None:
         layer: Any = open_layer(f"{relay.url}?socket_timeout=0.3")
         taking = asyncio.create_task(take(layer, "jobs", 30.0, []))
-        here = await layer._here()
+        state = await layer._loop_state()
         for count in (1, 2):
-            await until(lambda: here._rounds._waiters)
+            await until(lambda: state._poller._waiters)
             relay.silence()
             await until(lambda: len(said()) >= count)  # noqa: B023
-            await until(lambda: not here.links._silent)
+            await until(lambda: not state.pool._silent)
         taking.cancel()
         await layer.close()
 
@@ -129,23 +130,23 @@ def test_connections_to_a_busy_server_are_kept(start_server: StartServer, until:
     async def main() -> None:
         layer: Any = open_layer(server.url)
         taking = asyncio.create_task(layer.take("jobs", 1, lease=30.0))
-        here = await layer._here()
-        await until(lambda: here._rounds._waiters)
-        wires = dict(here.links._wires)
-        assert len(wires) == 2
+        state = await layer._loop_state()
+        await until(lambda: state._poller._waiters)
+        connections = dict(state.pool._connections)
+        assert len(connections) == 2
         server.client.client_pause(500)
         # A ping is under way, and then answered.
-        await until(lambda: not any(wire.idle for wire in wires.values()))
-        await until(lambda: all(wire.idle for wire in wires.values()))
-        heard = here.loop.time()
+        await until(lambda: not any(connection.idle for connection in connections.values()))
+        await until(lambda: all(connection.idle for connection in connections.values()))
+        heard = state.loop.time()
         script = threading.Thread(target=run_script)
         script.start()
-        await until(lambda: all(wire._heard > heard + 0.2 for wire in wires.values()))
+        await until(lambda: all(connection._heard > heard + 0.2 for connection in connections.values()))
         server.client.script_kill()
         script.join()
         await layer.send("jobs", event(1))
         assert numbers(await taking) == [1]
-        assert here.links._wires == wires
+        assert state.pool._connections == connections
         await layer.close()
 
     run(main())

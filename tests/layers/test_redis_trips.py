@@ -137,8 +137,8 @@ def test_an_idle_worker_sends_at_most_one_command_for_a_channel_in_five_seconds(
         while await layer.waiting("three"):
             pass
         assert isinstance(layer, RedisChannelLayer)
-        (blocker,) = (await layer._here())._blockers.values()
-        while len(blocker._named) < len(channels) or not await asyncio.to_thread(server.blocked):
+        (pop,) = (await layer._loop_state())._pops.values()
+        while len(pop._named) < len(channels) or not await asyncio.to_thread(server.blocked):
             await asyncio.sleep(0)
         with commands_of_clients(server) as commands:
             # The interval is the thing that is measured.

@@ -102,11 +102,11 @@ class TestFile(OnAFile):
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        layer = open_layer("sqlite:///here.db")
+        layer = open_layer("sqlite:///state.db")
         monkeypatch.chdir("/")
         layer.send_sync("jobs", event(1))
         asyncio.run(layer.close())
-        assert (tmp_path / "here.db").exists()
+        assert (tmp_path / "state.db").exists()
 
     def test_a_file_that_was_deleted_is_made_anew(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:

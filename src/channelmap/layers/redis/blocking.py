@@ -1,7 +1,8 @@
-"""One connection that waits for events on many channels at once, however many they are.
+"""One blocking command that waits for events of many channels, for takes without a lease.
 
-A blocking pop names all keys that somebody waits for. When one more is to be waited for, the pop is ended through a
-key that only this object knows and that is among them: unlike CLIENT UNBLOCK it cannot come too early.
+The command names the keys of all waiting takes. When a take of another key joins, an entry in a wake key ends the
+command, which is started again with all keys. Only this process knows the wake key. Unlike CLIENT UNBLOCK, the entry
+also ends a command that the server receives later.
 """
 
 import asyncio
@@ -13,87 +14,88 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from channelmap.errors import LayerUnavailable
-from channelmap.layers.redis.faults import CLOSED, of_one_key, unavailable, worth_another_try
-from channelmap.layers.redis.links import Links, Rows
-from channelmap.layers.redis.places import Place
+from channelmap.layers.redis.client import CLOSED, ConnectionPool, Topology, is_about_one_key, note_failure, unavailable
+from channelmap.layers.redis.rows import Rows, put_back
 from channelmap.layers.redis.scripts import PUT_BACK
 
 log = logging.getLogger("channelmap.layers.redis")
 
-#: Seconds after which a pop that has brought nothing is repeated: so long may a lost server go unnoticed.
+#: Seconds after which a pop without events is repeated: a lost server may go unnoticed for as long.
 BLOCK_SECS = 5
-_LAST_SECS = 1.0
+#: Seconds for which `close` and a cancelled pop wait for events to return.
+_UNDO_SECS = 1.0
 
 
-class Batch(NamedTuple):
-    """What has come, and where from."""
+class Popped(NamedTuple):
+    """The events that one pop brought, and their queue."""
 
-    place: Place
+    topology: Topology
     key: str
     rows: Rows
 
 
 @dataclass(slots=True, eq=False)
 class Taker:
-    """Somebody who waits for events of one key.
+    """A take that waits for events of one channel.
 
     Attributes:
-        got: gets what has come.
-        limit: at most so many.
-        ttl: seconds that the key is to live for, should events have to go back to it; '' for ever.
+        got: finished with the events.
+        limit: the maximum number of events.
+        ttl: seconds until the key expires, if events must return to it; '' for never.
 
     """
 
-    got: "asyncio.Future[Batch]"
+    got: "asyncio.Future[Popped]"
     limit: int
     ttl: int | str
 
 
-class Blocker:
-    """Waits for those keys of one place that one command may name together.
+class BlockingPop:
+    """Waits for events of keys with one hash tag.
 
     Args:
-        links: the connections.
-        place: which server.
-        together: what the keys have in common (see `Place.together`).
+        pool: the connections.
+        topology: where the keys are.
+        tag: their hash tag; '' outside of a Cluster.
+        prefix: the prefix of the layer's keys.
 
     """
 
-    def __init__(self, links: Links, place: Place, together: str) -> None:
-        self._links = links
-        self._place = place
-        self._purpose = f"wait {together}"
-        self._bell = f"{together or links.prefix}$wake:{uuid.uuid4().hex}"
+    def __init__(self, pool: ConnectionPool, topology: Topology, tag: str, prefix: str) -> None:
+        self._pool = pool
+        self._topology = topology
+        self._purpose = f"wait {tag}"
+        self._wake_key = f"{tag or prefix}$wake:{uuid.uuid4().hex}"
         self._takers: dict[str, deque[Taker]] = {}
         self._task: asyncio.Task[None] | None = None
-        self._ringing: asyncio.Task[None] | None = None
-        self._rung = False
-        #: What the pop under way names, with each key's time to live; empty when there is none.
+        self._waking: asyncio.Task[None] | None = None
+        self._woken = False
+        #: The keys of the pending pop, with each key's seconds to live; empty if no pop is pending.
         self._named: dict[str, int | str] = {}
         self._round: asyncio.Future[None] | None = None
-        #: What has come for nobody and is not back yet: key, events, the key's time to live.
+        #: Events whose takes are gone and that have not returned yet: key, events, the key's seconds to live.
         self._rest: deque[tuple[str, Rows, int | str]] = deque()
         self._returning: asyncio.Task[None] | None = None
         self._closed: LayerUnavailable | None = None
 
     @property
     def idle(self) -> bool:
-        """Nobody waits: the next one to join is served without a detour."""
+        """Return whether no pop is pending, so that the next take to join starts one at once."""
         return self._task is None
 
     def join(self, key: str, taker: Taker) -> None:
-        """Wait for events on the key."""
+        """Wait for events of the key."""
         if self._closed is not None:
-            _tell(taker, self._closed)
+            _fail(taker, self._closed)
             return
         self._takers.setdefault(key, deque()).append(taker)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
         elif self._named and key not in self._named:
-            self._ring()
+            self._wake()
 
     def leave(self, key: str, taker: Taker) -> None:
-        """Wait no longer; what comes for nobody goes back to the front."""
+        """Remove a take; events that come for no take return to the front."""
         takers = self._takers.get(key, deque())
         with suppress(ValueError):
             takers.remove(taker)
@@ -101,28 +103,28 @@ class Blocker:
             self._takers.pop(key, None)
 
     async def release(self, key: str) -> None:
-        """Return when nothing of the key can be under way to nobody any more."""
+        """Return when no pending pop can bring events of a key without takes."""
         if self._round is not None and key not in self._takers:
             if key in self._named:
-                self._ring()
+                self._wake()
             await asyncio.wait([self._round])
 
     def fail(self, error: Exception, key: str | None = None) -> None:
-        """Tell those who wait for a key, or for any, that there is no use in it."""
+        """Fail the takes of one key, or all takes."""
         for failed in list(self._takers) if key is None else [key]:
             for taker in self._takers.pop(failed, ()):
-                _tell(taker, error)
+                _fail(taker, error)
 
     async def close(self, error: LayerUnavailable) -> None:
-        """End it; what has just come goes back."""
+        """Fail all takes, and return events that have just come."""
         self._closed = error
         self.fail(error)
-        tasks = [task for task in (self._task, self._ringing) if task is not None]
+        tasks = [task for task in (self._task, self._waking) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         with suppress(Exception):
-            async with asyncio.timeout(_LAST_SECS):
+            async with asyncio.timeout(_UNDO_SECS):
                 await self._return_rest()
 
     async def _run(self) -> None:
@@ -132,20 +134,20 @@ class Blocker:
                 try:
                     await self._pop()
                     failed = False
-                except Exception as error:  # noqa: BLE001  (whatever it is, those who wait must hear)
-                    told = of_one_key(error) and await self._sort_out()
-                    if not told and (failed or not worth_another_try(self._place, error)):
-                        self.fail(unavailable(self._place, error))
+                except Exception as error:  # noqa: BLE001  (the takes raise it)
+                    handled = is_about_one_key(error) and await self._fail_refused()
+                    if not handled and (failed or not note_failure(self._topology, error)):
+                        self.fail(unavailable(self._topology, error))
                     failed = True
         finally:
             self._task = None
-            # Left over only when we were cancelled: nobody else would tell them.
-            self.fail(self._closed or LayerUnavailable(self._place.url, CLOSED))
+            # Takes are left only if this task was cancelled.
+            self.fail(self._closed or LayerUnavailable(self._topology.url, CLOSED))
 
-    async def _sort_out(self) -> bool:
-        """Tell those whose key it was that the server refused, and let the others wait on; whether there were any."""
+    async def _fail_refused(self) -> bool:
+        """Fail the takes whose key the server refuses; the others go on waiting. Return whether a key was refused."""
         keys = list(self._takers)
-        counts = [self._links.call(self._place, key, "ZCARD", key) for key in keys]
+        counts = [self._pool.call(self._topology, key, "ZCARD", key) for key in keys]
         results = await asyncio.gather(*counts, return_exceptions=True)
         refused = [
             (key, result) for key, result in zip(keys, results, strict=True) if isinstance(result, LayerUnavailable)
@@ -155,23 +157,23 @@ class Blocker:
         return bool(refused)
 
     async def _pop(self) -> None:
-        """Wait until one key has events, and hand them out."""
-        # What could not go back last time comes before anything new.
+        """Wait until one key has events, and pass them to its takes."""
+        # Events that could not return last time come first.
         await self._return_rest()
         if not self._takers:
             return
         key = next(iter(self._takers))
-        wire = await self._links.line(self._place, key, self._purpose, blocks=BLOCK_SECS)
+        connection = await self._pool.connection(self._topology, key, self._purpose, block_secs=BLOCK_SECS)
         if not self._takers:
             return
-        # An event too many for its taker would have to go back.
+        # Surplus events would have to return.
         count = min(taker.limit for takers in self._takers.values() for taker in takers)
         self._named = {key: takers[0].ttl for key, takers in self._takers.items()}
-        keys = (self._bell, *self._named)
+        keys = (self._wake_key, *self._named)
         self._round = asyncio.get_running_loop().create_future()
-        self._rung = False
-        # Handed out by the connection itself: our own turn comes later.
-        reply = wire.call("BZMPOP", BLOCK_SECS, len(keys), *keys, "MIN", "COUNT", count, at_once=self._hand_out)
+        self._woken = False
+        # The connection passes the events on at once: this task runs a turn later.
+        reply = connection.call("BZMPOP", BLOCK_SECS, len(keys), *keys, "MIN", "COUNT", count, on_reply=self._hand_out)
         try:
             await asyncio.shield(reply)
             await self._return_rest()
@@ -184,14 +186,14 @@ class Blocker:
             self._round = None
 
     def _hand_out(self, found: Any) -> None:
-        if found is None or found[0].decode() == self._bell:
+        if found is None or found[0].decode() == self._wake_key:
             return
         key, rows = found[0].decode(), found[1]
         takers = self._takers.get(key, deque())
         while rows and takers:
             taker = takers.popleft()
             if not taker.got.done():
-                taker.got.set_result(Batch(self._place, key, rows[: taker.limit]))
+                taker.got.set_result(Popped(self._topology, key, rows[: taker.limit]))
                 rows = rows[taker.limit :]
         if not takers:
             self._takers.pop(key, None)
@@ -200,10 +202,10 @@ class Blocker:
         self._named = {}
 
     async def _return_rest(self) -> None:
-        """Put back what came for takers that are gone; whoever is cancelled here does not begin it anew."""
+        """Return events whose takes are gone. The return goes on if a caller is cancelled."""
         if self._rest and self._returning is None:
             self._returning = asyncio.get_running_loop().create_task(self._put_back())
-            self._returning.add_done_callback(_look_at)
+            self._returning.add_done_callback(_retrieve_error)
         if self._returning is not None:
             await asyncio.shield(self._returning)
 
@@ -212,50 +214,50 @@ class Blocker:
             while self._rest:
                 key, rows, ttl = self._rest[0]
                 try:
-                    await self._links.put_back(self._place, key, rows, ttl)
+                    await put_back(self._pool, self._topology, key, rows, ttl)
                 except LayerUnavailable as error:
-                    if error.__cause__ is None or not of_one_key(error.__cause__):
+                    if error.__cause__ is None or not is_about_one_key(error.__cause__):
                         raise
-                    # It would stand in the way of all other keys for ever.
-                    log.error("lost %d events that cannot be put back: %s", len(rows), error)  # noqa: TRY400
+                    # Retrying it forever would block all other keys.
+                    log.error("lost %d events that cannot be returned: %s", len(rows), error)  # noqa: TRY400
                 self._rest.popleft()
         finally:
             self._returning = None
 
     async def _abandon(self, reply: "asyncio.Future[Any]") -> None:
-        """End the pop that is under way; what it brings goes back."""
+        """End the pending pop, and return its events."""
         with suppress(Exception):
-            async with asyncio.timeout(_LAST_SECS):
+            async with asyncio.timeout(_UNDO_SECS):
                 if not reply.done():
-                    self._ring()
+                    self._wake()
                     await reply
                 await self._return_rest()
 
-    def _ring(self) -> None:
-        """End the pop that is under way, once."""
-        if not self._rung:
-            self._rung = True
-            self._ringing = asyncio.get_running_loop().create_task(self._say_ring())
+    def _wake(self) -> None:
+        """End the pending pop, once."""
+        if not self._woken:
+            self._woken = True
+            self._waking = asyncio.get_running_loop().create_task(self._write_wake_key())
 
-    async def _say_ring(self) -> None:
+    async def _write_wake_key(self) -> None:
         try:
-            # It lives a minute: a pop that has ended meanwhile leaves the bell rung.
-            await self._links.run(self._place, PUT_BACK, [self._bell], 60, "0", "ring")
+            # The key expires after a minute, if the pop has already ended.
+            await self._pool.run(self._topology, PUT_BACK, [self._wake_key], 60, "0", "wake")
         except LayerUnavailable as error:
-            log.debug("cannot wake the waiting connection: %s", error)
+            log.debug("cannot end a blocking pop: %s", error)
         except asyncio.CancelledError:
-            self._rung = False
+            self._woken = False
             raise
 
 
-def _tell(taker: Taker, error: Exception) -> None:
+def _fail(taker: Taker, error: Exception) -> None:
     if not taker.got.done():
         taker.got.set_exception(error)
-        # Whoever was cancelled meanwhile does not look.
+        # A cancelled take would never retrieve it, and asyncio would log that.
         taker.got.exception()
 
 
-def _look_at(task: "asyncio.Task[None]") -> None:
-    """Take note of how it ended: whoever was cancelled meanwhile does not look."""
+def _retrieve_error(task: "asyncio.Task[None]") -> None:
+    """Retrieve the error of a task, or asyncio would log it if its waiters were cancelled."""
     if not task.cancelled():
         task.exception()

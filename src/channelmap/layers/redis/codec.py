@@ -1,6 +1,6 @@
-"""What a member of a queue is made of, byte for byte as channels_redis 4.3 writes it.
+"""Members of a queue, byte for byte as channels_redis 4.3 writes them.
 
-Random bytes, which only make it unique, and then the event: packed, and encrypted where there are keys.
+A member has random bytes, which make it unique, and the event: packed, and encrypted if the layer has keys.
 """
 
 import base64
@@ -17,21 +17,21 @@ from channelmap.asgi import Event
 from channelmap.errors import EventRejected, Violation
 from channelmap.layers.packing import pack, unpack, unpack_all
 
-#: The key under which a message carries the name of its private channel, or those of a group's members.
+#: The key under which an event carries the name of its private channel, or the names of a group's members.
 ADDRESS = "__asgi_channel__"
-#: Random bytes that an id has at least, and bytes of a digest in its place.
+#: The minimum number of random bytes that are used as an id; with fewer, the id is so many bytes of a digest.
 _SHORTEST_ID, _DIGEST = 8, 12
-#: What an encrypted body begins with: version and time of a Fernet token, in base64. No event begins so.
+#: The prefix of encrypted bodies: version and time of a Fernet token, in base64. No packed event begins with it.
 _TOKEN = b"gAAAAA"
 
 
 class Codec:
-    """Turns events into members of a queue, and back.
+    """Turn events into members of a queue, and back.
 
     Args:
         serializer: `msgpack` or `json`.
-        prefix_length: how many random bytes a member begins with.
-        keys: keys of the encryption: the first encrypts, any decrypts; none for no encryption.
+        prefix_length: the number of random bytes at the beginning of a member.
+        keys: encryption keys: the first encrypts, any decrypts; without keys nothing is encrypted.
 
     Raises:
         ValueError: there is no such serializer, or the encryption cannot be set up.
@@ -42,7 +42,7 @@ class Codec:
         if serializer not in ("msgpack", "json"):
             raise ValueError(f"unknown serializer_format '{serializer}'; expected msgpack or json")
         self.body = _pack_json if serializer == "json" else pack
-        #: As `read`, with the names of the channels that it is addressed to, in `ADDRESS`.
+        #: As `read`, and keeps the names of the addressed channels in `ADDRESS`.
         self.read_addressed = _unpack_json if serializer == "json" else unpack
         self._prefix_length = max(0, prefix_length)
         self._fernet: Any = _fernet(keys) if keys else None
@@ -51,16 +51,16 @@ class Codec:
         self._last_score = 0.0
 
     def score(self) -> float:
-        """Return the time, later than ever before: scores of one sender never tie, or the order would be lost."""
+        """Return a time later than at any earlier call: equal scores of one sender would lose the order."""
         with self._lock:
             self._last_score = max(time.time(), math.nextafter(self._last_score, math.inf))
             return self._last_score
 
     def stamped(self, bodies: Sequence[bytes]) -> list[Any]:
-        """Make score and member of each, as ZADD takes them; what follows in the list is later."""
+        """Return score and member of each body, as ZADD takes them; scores ascend."""
         if len(bodies) == 1:
             return [repr(self.score()), self.member(bodies[0])]
-        # One call for the noise of all: asking the system for each costs more than all the rest.
+        # One call for all random bytes: a system call for each event costs more than everything else.
         length = self._prefix_length
         noise = os.urandom(length * len(bodies))
         starts = range(0, length * len(bodies), length) if length else [0] * len(bodies)
@@ -71,45 +71,45 @@ class Codec:
         ]
 
     def read(self, body: bytes) -> tuple[Event | None, str]:
-        """Return the event and no problem, or None and what is wrong with the body."""
+        """Return the event and '', or `None` and the problem with the body."""
         event, problem = self.read_addressed(body)
         if event is not None:
             event.pop(ADDRESS, None)
         return event, problem
 
     def seal(self, body: bytes) -> bytes:
-        """Encrypt, where there are keys."""
+        """Encrypt a body, if the layer has keys."""
         return body if self._fernet is None else bytes(self._fernet.encrypt(body))
 
     def unseal(self, sealed: bytes) -> bytes:
-        """Decrypt what was kept; what is not ours stays as it is."""
+        """Decrypt stored bytes; return bytes that no key decrypts unchanged."""
         return sealed if self._fernet is None else self._decrypted(sealed) or sealed
 
     def member(self, body: bytes, event_id: bytes = b"") -> bytes:
-        """Make the member of a queue that carries a body; one that is still encrypted is not encrypted again.
+        """Return the member with a body; a body that is still encrypted is not encrypted again.
 
         Args:
             body: the packed event.
-            event_id: the id that the event has, as `id_of` returns it; empty for a new one.
+            event_id: the event's id, as `id_of` returns it; empty for a new id.
 
         """
         prefix = event_id if len(event_id) == self._prefix_length >= _SHORTEST_ID else os.urandom(self._prefix_length)
         return prefix + (body if body.startswith(_TOKEN) else self.seal(body))
 
     def id_of(self, member: bytes) -> bytes:
-        """Return the id of the event that a member carries: its random bytes, or a digest where they are too few."""
+        """Return the id of a member's event: its random bytes, or a digest if they are too few."""
         if self._prefix_length >= _SHORTEST_ID:
             return member[: self._prefix_length]
         return hashlib.sha256(member).digest()[:_DIGEST]
 
     def ids_of(self, stamped: Sequence[Any]) -> list[str]:
-        """Return the ids of events that are sent, as senders see them; see `stamped`."""
+        """Return the ids, as senders see them, of events that `stamped` returned."""
         return [self.id_of(member).hex() for member in stamped[1::2]]
 
     def open(self, member: bytes) -> tuple[bytes, Event | None, str, bool]:
-        """Return a member's body, the event and no problem, or the bytes, None and what is wrong with them.
+        """Return a member's body, the event and '', or the body, `None` and the problem.
 
-        The last value is whether the body is still encrypted, because no key fits.
+        The last value is whether the body is still encrypted because no key decrypts it.
         """
         body = member[self._prefix_length :] or member
         if self._fernet is not None:
@@ -125,7 +125,7 @@ class Codec:
         return body, event, problem, False
 
     def open_all(self, members: Sequence[bytes]) -> list[tuple[bytes, Event, bytes]] | None:
-        """Return id, event and body of each member, all at once; None when `open` must read each of them."""
+        """Return id, event and body of each member; `None` if `open` must read them one by one."""
         length = self._prefix_length
         if self._fernet is not None or self.body is not pack or length < _SHORTEST_ID:
             return None
@@ -138,7 +138,7 @@ class Codec:
         return [(member[:length], event, body) for member, event, body in zip(members, events, bodies, strict=True)]
 
     def decrypted_body(self, body: bytes) -> bytes | None:
-        """Decrypt a body that was kept as it lay in a queue, where it is encrypted; `None` when no key fits."""
+        """Decrypt a stored body, if it is encrypted; return `None` if no key decrypts it."""
         if not body.startswith(_TOKEN):
             return body
         return None if self._fernet is None else self._decrypted(body)
@@ -170,7 +170,7 @@ def _pack_json(channel: str, event: Event) -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         complaint = "is nested too deeply"
         if isinstance(error, TypeError):
-            complaint = "holds a value of a type that JSON has not (such as bytes, a date, a set)"
+            complaint = "holds a value of a type that JSON does not have (such as bytes, a date, a set)"
         named = event.get("type") if isinstance(event.get("type"), str) else None
         violation = Violation("$", "json", complaint)
         raise EventRejected(channel, named, "unsupported-value", [violation]) from None

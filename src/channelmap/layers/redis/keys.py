@@ -1,31 +1,31 @@
-"""The names of a channel's keys, all made from that of its queue; `scripts` says what each holds."""
+"""The names of a channel's keys, made from its queue's key; `scripts` lists what each holds."""
 
 
 def keys_of(key: str) -> list[str]:
-    """Name the keys that `TAKE` needs."""
+    """Return the keys that `TAKE` needs."""
     return [key, *record_of(key), scheduled_of(key), paused_of(key), f"{key}$leases", f"{key}$leased"]
 
 
 def watched_keys(key: str) -> list[str]:
-    """Name the keys of which one changes when an event can be taken, or can be taken earlier than it could."""
+    """Return the keys of which at least one changes when the next event can be taken, or can be taken earlier."""
     return [key, f"{key}$until", scheduled_of(key), paused_of(key), f"{key}$leases"]
 
 
 def counted_keys(key: str) -> list[str]:
-    """Name the keys that `COUNT` needs."""
+    """Return the keys that `COUNT` needs."""
     return [key, scheduled_of(key), *record_of(key), f"{key}$dead", f"{key}$leases"]
 
 
 def record_of(key: str) -> list[str]:
-    """Name the two keys of a channel's record of leases."""
+    """Return the two keys of a channel's record of leases."""
     return [f"{key}$until", f"{key}$batches"]
 
 
 def paused_of(key: str) -> str:
-    """Name the key that is there while a channel is paused."""
+    """Return the key that exists while a channel is paused."""
     return f"{key}$paused"
 
 
 def scheduled_of(key: str) -> str:
-    """Name the key of a channel's scheduled events."""
+    """Return the key of a channel's scheduled events."""
     return f"{key}$scheduled"

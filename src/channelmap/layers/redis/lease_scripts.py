@@ -1,144 +1,29 @@
-"""What is done inside the server with leases, each in one step; `scripts` names the keys of a channel.
+"""The steps about leases that run inside the server, each as one script. `lease_record` describes the record of leases.
 
-The events that one `TAKE` takes share a lease, whose name is the take's ticket: a list of member and time of sending of
-each, and a list of their attempts, or 0 when each is at its first. These never change. The status of a lease is
-`crashes state marks`:
-
-- crashes: how often in a row the last leases of a suspect ran out after they were begun.
-- state: `-`, or `s` for a suspect, or `b` for a suspect whose handler has started.
-- marks: for each event `1` for under this lease, `0` for no longer, `m` for moved to a lease of its own, whose name is
-  the ticket, a dot and the event's number: its holder has renewed it alone.
-
-When a lease has run out, its events are moved to leases of their own, with names that no holder knows, and then taken
-alone, as suspects. The ticket of a stale lease holder is no longer there, so its calls change nothing. An event that
-was delivered before never goes back to K, where it would expire and lose count of its attempts.
+`scripts` lists the keys of a channel.
 """
 
-from channelmap.layers.redis.scripts import EXPIRE, NOW, Script
+from channelmap.layers.redis.client import Script
+from channelmap.layers.redis.lease_record import END, MOVE, PARTS, RECORD
+from channelmap.layers.redis.scripts import EXPIRE, NOW
 
-#: Bytes of events after which one lease takes no more of them.
+#: One lease takes no further events once it has so many bytes.
 _LARGEST = 8 << 20
 
-# The record of leases. `UNTIL` and `BATCHES` are the names of its two keys.
-_RECORD = """
-local function at(time) return string.format('%.17g', time) end
-local function status_of(ticket)
-    local found = redis.call('HGET', BATCHES, ticket .. ':')
-    if found then return string.match(found, '^(%d+) ([-sb]) ([01m]+)$') end
-end
-local function events_of(ticket)
-    local found = redis.call('HGET', BATCHES, ticket)
-    if not found then return end
-    local is_whole, batch = pcall(cmsgpack.unpack, found)
-    if is_whole and type(batch) == 'table' and type(batch[1]) == 'table' then return batch[1], batch[2] end
-end
-local function event_of(events, attempts, number)
-    return {events[2 * number + 1], events[2 * number + 2], attempts ~= 0 and attempts[number + 1] or 1}
-end
-local function write_status(ticket, crashes, state, marks)
-    redis.call('HSET', BATCHES, ticket .. ':', crashes .. ' ' .. state .. ' ' .. marks)
-end
-local function write(ticket, ends, events, attempts, crashes, state)
-    redis.call('ZADD', UNTIL, at(ends), ticket)
-    redis.call('HSET', BATCHES, ticket, cmsgpack.pack({events, attempts}),
-        ticket .. ':', crashes .. ' ' .. state .. ' ' .. string.rep('1', #events / 2))
-end
-local function write_one(ticket, ends, event, crashes, state)
-    write(ticket, ends, {event[1], event[2]}, {event[3]}, crashes, state)
-end
-local function drop(ticket)
-    redis.call('HDEL', BATCHES, ticket, ticket .. ':')
-    return redis.call('ZREM', UNTIL, ticket)
-end
-"""
-# Reads the parts of leases from ARGV, beginning at `first`: the ticket, how many of its events are meant, and their
-# numbers. Minus the number of all its events stands for all that are left; then no numbers follow.
-_PARTS = """
-local function each_part(first, all, some)
-    local i = first
-    while i <= #ARGV do
-        local ticket, count = ARGV[i], tonumber(ARGV[i + 1])
-        i = i + 2
-        if count < 0 then
-            all(ticket, -count)
-        else
-            local numbers = {}
-            for j = 1, count do numbers[j] = tonumber(ARGV[i + j - 1]) end
-            i = i + count
-            some(ticket, numbers)
-        end
-    end
-end
-"""
-# Ends leases. What `end_some` returns is the events that were still under theirs.
-_END = """
-local function end_all(ticket, count)
-    local _, _, marks = status_of(ticket)
-    if not marks or string.find(marks, 'm', 1, true) then
-        for number = 0, count - 1 do drop(ticket .. '.' .. number) end
-    end
-    drop(ticket)
-end
-local function end_some(ticket, numbers)
-    local crashes, state, marks = status_of(ticket)
-    local events, attempts = nil, nil
-    if marks then events, attempts = events_of(ticket) end
-    local ended = {}
-    for _, number in ipairs(numbers) do
-        if events and string.sub(marks, number + 1, number + 1) == '1' then
-            ended[#ended + 1] = event_of(events, attempts, number)
-        else
-            local moved = ticket .. '.' .. number
-            local its_events, its_attempts = events_of(moved)
-            if its_events then
-                ended[#ended + 1] = event_of(its_events, its_attempts, 0)
-                drop(moved)
-            end
-        end
-        if marks then marks = string.sub(marks, 1, number) .. '0' .. string.sub(marks, number + 2) end
-    end
-    if marks and string.find(marks, '[1m]') then
-        write_status(ticket, crashes, state, marks)
-    elseif marks then
-        drop(ticket)
-    end
-    return ended
-end
-"""
-# Moves some events of a lease to leases of their own, whose names it returns; a lease of one event is one.
-_MOVE = """
-local function move(ticket, numbers, ends)
-    local crashes, state, marks = status_of(ticket)
-    if marks and #marks == 1 then return {ticket} end
-    local names, events, attempts = {}, nil, nil
-    if marks then events, attempts = events_of(ticket) end
-    for _, number in ipairs(numbers) do
-        local name = ticket .. '.' .. number
-        names[#names + 1] = name
-        if events and string.sub(marks, number + 1, number + 1) == '1' then
-            write_one(name, ends, event_of(events, attempts, number), 0, '-')
-            marks = string.sub(marks, 1, number) .. 'm' .. string.sub(marks, number + 2)
-        end
-    end
-    if events then write_status(ticket, crashes, state, marks) end
-    return names
-end
-"""
-
-
-#: K, K$until, K$batches, K$scheduled, K$paused, K$leases, K$leased; seconds after which events expire or '', limit,
-#: seconds of the lease or '' for good, ticket, seconds to live of K or ''. Under a lease a suspect is taken alone. The
-#: reply has:
+#: Takes events, with a lease or for good. With a lease, a suspect is taken alone.
+#:
+#: Keys: K, K$until, K$batches, K$scheduled, K$paused, K$leases, K$leased. Arguments: seconds after which events expire
+#: or '', limit, seconds of the lease or '' for good, ticket, seconds to live of K or ''. The reply has:
 #:
 #: - the events, member and time of sending of each, and their attempts, or 0;
 #: - the crashes of a suspect, or -1;
-#: - in how many seconds the next lease ends or the next event is due, or '';
-#: - how many faults of the record of leases were repaired, and how many leases had lost their events: such faults are
-#:   made by others, with DEL or EXPIRE, or by an eviction.
+#: - the seconds until the next lease ends or the next event is due, or '';
+#: - the number of repaired faults in the record of leases, and the number of leases that had lost their events. Other
+#:   clients cause such faults with DEL or EXPIRE, or the server by an eviction.
 TAKE = Script(
     f"""#!lua flags=allow-oom
 local UNTIL, BATCHES = KEYS[2], KEYS[3]
-{NOW}{_RECORD}
+{NOW}{RECORD}
 local function expire() {EXPIRE} end
 local largest = {_LARGEST}
 """
@@ -155,7 +40,7 @@ local function repair(lease)
     if events then
         local _, _, marks = status_of(lease)
         if not marks or 2 * #marks ~= #events then write_status(lease, 0, '-', string.rep('1', #events / 2)) end
-        -- Its holder, if it lives, has the time of a lease to renew or settle it.
+        -- If its holder is alive, it has the time of a lease to renew or settle it.
         redis.call('ZADD', UNTIL, 'NX', at(now + (tonumber(secs) or 0)), lease)
         repaired = repaired + 1
     else
@@ -172,7 +57,7 @@ local function repair_all()
     end
 end
 if 2 * redis.call('ZCARD', UNTIL) ~= redis.call('HLEN', BATCHES) then repair_all() end
--- Leases of version 0.1 that have run out.
+-- Take over leases of version 0.1 that have run out.
 if redis.call('EXISTS', KEYS[6]) == 1 then
     local old = redis.call('ZRANGE', KEYS[6], '-inf', at(now), 'BYSCORE', 'WITHSCORES')
     for i = 1, #old, 2 do
@@ -204,7 +89,7 @@ local function first_suspect()
         else
             for number = 0, #marks - 1 do
                 if string.sub(marks, number + 1, number + 1) == '1' then
-                    -- A little later each, so that they come again in their order.
+                    -- Slightly later each, so that they are redelivered in order.
                     write_one(new_name(), ends + number * 1e-6, event_of(events, attempts, number), 0, '-')
                 end
             end
@@ -226,7 +111,7 @@ if secs == '' then
         suspect = first_suspect()
     end
 end
--- A retry that was due before the lease of the suspect ended comes before it.
+-- A retry that was due before the suspect's lease ended is taken first.
 local before = at(suspect and math.min(now, suspect.ends) or now)
 local due = redis.call('ZRANGE', KEYS[4], '-inf', before, 'BYSCORE', 'LIMIT', 0, limit - #attempts)
 for _, entry in ipairs(due) do
@@ -270,13 +155,14 @@ return {events, attempts, crashes, next and string.format('%.6f', next - now) or
 """
 )
 
-#: K, K$until, K$scheduled, K$paused and K$leases of each of several channels. For each 1 if a `TAKE` is worth while.
+#: Finds channels from which `TAKE` would take something. Keys: K, K$until, K$scheduled, K$paused and K$leases of each
+#: channel. Returns 1 or 0 for each.
 FIND = Script("""#!lua flags=no-writes
 local time = redis.call('TIME')
 local now = string.format('%.17g', time[1] + time[2] / 1e6)
 local found = {}
 for i = 1, #KEYS, 5 do
-    -- If a key cannot be read, `TAKE` says why.
+    -- If a key cannot be read, `TAKE` reports the reason.
     local nothing = redis.pcall('EXISTS', KEYS[i]) == 0
     for _, j in ipairs({i + 1, i + 2, i + 4}) do
         nothing = nothing and redis.pcall('ZCOUNT', KEYS[j], '-inf', now) == 0
@@ -287,11 +173,11 @@ end
 return found
 """)
 
-#: K, K$scheduled, K$until, K$batches, K$dead and K$leases of each of several channels. For each how many events wait,
-#: are scheduled, and are under a lease, and how many dead letters there are.
+#: Counts events. Keys: K, K$scheduled, K$until, K$batches, K$dead and K$leases of each channel. Returns for each the
+#: numbers of waiting, scheduled and leased events and of dead letters.
 COUNT = Script(f"""#!lua flags=no-writes
 local UNTIL, BATCHES
-{_RECORD}
+{RECORD}
 local found = {{}}
 for i = 1, #KEYS, 6 do
     BATCHES = KEYS[i + 3]
@@ -308,17 +194,17 @@ end
 return found
 """)
 
-#: K$until, K$batches; then parts.
+#: Settles events. Keys: K$until, K$batches. Arguments: parts.
 SETTLE = Script(f"""#!lua flags=allow-oom
 local UNTIL, BATCHES = KEYS[1], KEYS[2]
-{_RECORD}{_PARTS}{_END}
+{RECORD}{PARTS}{END}
 each_part(1, end_all, end_some)
 """)
 
-#: K$until, K$batches; seconds from now at which the leases end, then parts.
+#: Renews leases. Keys: K$until, K$batches. Arguments: seconds until the leases end, then parts.
 RENEW = Script(f"""#!lua flags=allow-oom
 local UNTIL, BATCHES = KEYS[1], KEYS[2]
-{NOW}{_RECORD}{_PARTS}{_MOVE}
+{NOW}{RECORD}{PARTS}{MOVE}
 local ends = now + ARGV[1]
 local function renew(names)
     for _, name in ipairs(names) do redis.call('ZADD', UNTIL, 'XX', at(ends), name) end
@@ -333,10 +219,11 @@ each_part(2, function(ticket, count)
 end, function(ticket, numbers) renew(move(ticket, numbers, ends)) end)
 """)
 
-#: K$until, K$batches; ticket and number: whether its lease is there; the handler of its event starts.
+#: Records that the handler of a suspect starts. Keys: K$until, K$batches. Arguments: ticket and number of the event.
+#: Returns whether the event is still leased.
 BEGIN = Script(f"""#!lua flags=allow-oom
 local UNTIL, BATCHES = KEYS[1], KEYS[2]
-{NOW}{_RECORD}{_MOVE}
+{NOW}{RECORD}{MOVE}
 local ends = redis.call('ZSCORE', UNTIL, ARGV[1]) or now
 local name = move(ARGV[1], {{tonumber(ARGV[2])}}, ends)[1]
 local crashes, _, marks = status_of(name)
@@ -345,22 +232,24 @@ write_status(name, crashes, 'b', marks)
 return 1
 """)
 
-#: K$until, K$batches, K$scheduled; seconds from now at which the event is delivered again, ticket and number.
+#: Ends a lease and schedules the event's redelivery. Keys: K$until, K$batches, K$scheduled. Arguments: seconds until
+#: the redelivery, ticket and number of the event.
 RETRY = Script(f"""#!lua flags=allow-oom
 local UNTIL, BATCHES = KEYS[1], KEYS[2]
-{NOW}{_RECORD}{_END}
+{NOW}{RECORD}{END}
 for _, event in ipairs(end_some(ARGV[2], {{tonumber(ARGV[3])}})) do
     redis.call('ZADD', KEYS[3], at(now + ARGV[1]), event[3] + 1 .. ' ' .. event[2] .. ' ' .. event[1])
 end
 """)
 
-#: K, K$until, K$batches, K$scheduled; seconds to live or '', then parts.
+#: Returns leased events to the front. Keys: K, K$until, K$batches, K$scheduled. Arguments: seconds to live of K or '',
+#: then parts.
 RETURN = Script(f"""#!lua flags=allow-oom
 local UNTIL, BATCHES = KEYS[2], KEYS[3]
-{_RECORD}{_PARTS}{_END}
+{RECORD}{PARTS}{END}
 local function put_back(event)
     if event[3] > 1 then
-        -- Due since it was sent: at once, in the order of sending.
+        -- It is due since it was sent, so it is taken at once, in the order of sending.
         redis.call('ZADD', KEYS[4], event[2], event[3] .. ' ' .. event[2] .. ' ' .. event[1])
     else
         redis.call('ZADD', KEYS[1], event[2], event[1])
@@ -371,7 +260,7 @@ each_part(2, function() end, function(ticket, numbers)
     local crashes, state = status_of(ticket)
     for _, event in ipairs(end_some(ticket, numbers)) do
         if state and state ~= '-' then
-            -- Its lease has run out since it was sent; a suspect stays one.
+            -- A lease that ended when the event was sent: it is taken at once, and the suspect stays one.
             write_one(ticket .. '~', tonumber(event[2]), event, crashes, 's')
         else
             put_back(event)
@@ -380,12 +269,15 @@ each_part(2, function() end, function(ticket, numbers)
 end)
 """)
 
-#: K$dead, K$until, K$batches; letters to keep, seconds to keep them, how many there are, each with the id of its event,
-#: the ticket of its lease or '', and its number there; then the parts of the leases that end. A letter whose lease is
-#: gone is not kept: it was kept by an earlier call whose reply was lost, or the event belongs to another worker.
+#: Keeps dead letters and ends the leases of their events. A letter whose lease is gone is not kept: an earlier call,
+#: whose reply was lost, has kept it, or the event belongs to another worker.
+#:
+#: Keys: K$dead, K$until, K$batches. Arguments: how many letters the channel keeps, for how many seconds, the number of
+#: new letters, each new letter with its event's id, the ticket of its lease or '' and its number there; then the parts
+#: of the leases that end. Returns how many letters were dropped.
 BURY = Script(f"""#!lua flags=allow-oom
 local UNTIL, BATCHES = KEYS[2], KEYS[3]
-{_RECORD}{_PARTS}{_END}
+{RECORD}{PARTS}{END}
 local function is_held(ticket, number)
     local _, _, marks = status_of(ticket)
     return marks and string.sub(marks, number + 1, number + 1) == '1'

@@ -1,4 +1,4 @@
-"""Private channels: all those of a process share one queue, and what comes there is sorted here by its address."""
+"""Private channels: those of one process share a queue, and its events are sorted here by their addresses."""
 
 import asyncio
 import logging
@@ -11,13 +11,13 @@ from contextlib import suppress
 
 from channelmap.layer import Delivery
 from channelmap.layers.redis.codec import ADDRESS, Codec
-from channelmap.layers.redis.loops import InLoop
-from channelmap.layers.redis.ring import Ring, queue_of
+from channelmap.layers.redis.loop_state import LoopState
+from channelmap.layers.redis.queues import Queues, queue_of
 from channelmap.terms import Limits
 
 log = logging.getLogger("channelmap.layers.redis")
 
-#: Events that the shared queue is asked for at once.
+#: The maximum number of events in one take from the shared queue.
 _BATCH = 100
 
 _Waiter = asyncio.Future[None]
@@ -27,62 +27,63 @@ class PrivateChannels:
     """The private channels of a layer object.
 
     Args:
-        ring: where everything is.
-        codec: how events are written.
-        client_prefix: what the names of these channels have in common.
-        limits_of: how much of a channel is kept.
+        queues: where the queues are.
+        codec: unpacks the events.
+        client_prefix: the common part of these channels' names.
+        limits_of: returns a channel's limits.
 
     """
 
-    def __init__(self, ring: Ring, codec: Codec, client_prefix: str, limits_of: Callable[[str], Limits]) -> None:
-        self._ring = ring
+    def __init__(self, queues: Queues, codec: Codec, client_prefix: str, limits_of: Callable[[str], Limits]) -> None:
+        self._queues = queues
         self._codec = codec
         self._mine = f"{client_prefix}!"
         self._limits_of = limits_of
-        self.mailroom = Mailroom(
+        self.local = LocalQueues(
             lambda name: limits_of(name).capacity, limits_of(f"specific.{self._mine}").expiry or math.inf
         )
 
-    async def take(self, here: InLoop, channel: str, limit: int, *, wait: bool) -> list[Delivery]:
-        """Take up to `limit` events of one of them; raises as `InLoop.pop`."""
+    async def take(self, state: LoopState, channel: str, limit: int, *, wait: bool) -> list[Delivery]:
+        """Take up to `limit` events of one channel; raises as `LoopState.pop`."""
         queue = queue_of(channel)
         assert queue.endswith(self._mine), "Wrong client prefix"
-        while not (taken := self.mailroom.take(channel, limit)):
+        while not (taken := self.local.take(channel, limit)):
             if not wait:
-                await self._fetch(here, queue, wait=False)
-                return self.mailroom.take(channel, limit)
-            waiter = self.mailroom.wait(channel)
+                await self._fetch(state, queue, wait=False)
+                return self.local.take(channel, limit)
+            waiter = self.local.wait(channel)
             try:
-                await here.pumped(queue, waiter, lambda: self._fetch(here, queue, wait=True))
+                await state.pumped(queue, waiter, lambda: self._fetch(state, queue, wait=True))
             finally:
-                self.mailroom.leave(channel, waiter)
+                self.local.leave(channel, waiter)
         return taken
 
-    async def _fetch(self, here: InLoop, queue: str, *, wait: bool) -> None:
-        """Sort what has come to a queue."""
-        batch = await here.pop(self._ring.spots(queue), _BATCH, self._limits_of(queue), wait=wait)
+    async def _fetch(self, state: LoopState, queue: str, *, wait: bool) -> None:
+        """Take events from the shared queue and sort them by channel."""
+        batch = await state.pop(self._queues.shards(queue), _BATCH, self._limits_of(queue), wait=wait)
         for member, sent in batch.rows:
             body, event, problem, _ = self._codec.open(member)
             if event is None:
-                log.error("dropped what came for a private channel: %s", problem)
+                log.error("dropped an event of a private channel: %s", problem)
                 continue
             names = (self._codec.read_addressed(body)[0] or {}).get(ADDRESS, queue)
-            # Each gets an event of its own.
-            self.mailroom.deliver(
+            # Each channel gets an event object of its own.
+            self.local.deliver(
                 [
                     Delivery(name, self._codec.read(body)[0], body, sent)
                     for name in (names if isinstance(names, list) else [names])
                 ],
-                age=here.time_of(batch.place) - sent,
+                age=state.time_of(batch.topology) - sent,
             )
 
 
-class Mailroom:
-    """The boxes of a process's private channels.
+class LocalQueues:
+    """The queues of a process's private channels, in its memory.
 
     Args:
-        capacity_of: how many events a box holds; beyond that the oldest goes, for whoever reads it has stopped.
-        secs: after so long an event is dropped, and with its newest a box that nobody empties.
+        capacity_of: returns how many events a channel's queue holds; beyond that the oldest event is dropped, because
+            its reader has stopped.
+        secs: seconds after which an event is dropped; a queue without a reader is dropped with its newest event.
 
     """
 
@@ -90,77 +91,77 @@ class Mailroom:
         self._capacity_of = capacity_of
         self._secs = secs
         self._lock = threading.RLock()
-        #: With each delivery the time, of the monotonic clock, at which it expires.
-        self._boxes: dict[str, deque[tuple[float, Delivery]]] = {}
+        #: Each delivery with the time of the monotonic clock at which it expires.
+        self._queues: dict[str, deque[tuple[float, Delivery]]] = {}
         self._waiters: dict[str, set[_Waiter]] = defaultdict(set)
         self._sweep_at = 0.0
 
     def deliver(self, deliveries: list[Delivery], *, age: float = 0.0, front: bool = False) -> None:
-        """Put deliveries into the boxes of their channels, and wake who waits for them.
+        """Put deliveries into the queues of their channels, and wake the takes that wait for them.
 
         Args:
             deliveries: deliveries of one or several channels.
-            age: for how many seconds it has waited.
-            front: whether it comes back.
+            age: seconds since they were sent.
+            front: whether they are returned to the front.
 
         """
         until = time.monotonic() + self._secs - max(0.0, age)
         with self._lock:
             for delivery in deliveries:
-                box = self._boxes.setdefault(delivery.channel, deque())
+                queue = self._queues.setdefault(delivery.channel, deque())
                 if front:
-                    # However full: what comes back to the front must not cost the newest.
-                    box.appendleft((until, delivery))
+                    # Regardless of the capacity: a returned event must not displace the newest.
+                    queue.appendleft((until, delivery))
                 else:
-                    box.append((until, delivery))
-                    while len(box) > self._capacity_of(delivery.channel):
-                        box.popleft()
+                    queue.append((until, delivery))
+                    while len(queue) > self._capacity_of(delivery.channel):
+                        queue.popleft()
                 for waiter in self._waiters.get(delivery.channel, ()):
-                    with suppress(RuntimeError):  # whoever closed a loop under a waiter has nothing left to wake
+                    with suppress(RuntimeError):  # the waiter's loop is closed
                         waiter.get_loop().call_soon_threadsafe(_finish, waiter)
             self._sweep()
 
     def take(self, channel: str, limit: int) -> list[Delivery]:
-        """Take up to `limit` deliveries out of a box."""
+        """Take up to `limit` deliveries from a channel's queue."""
         with self._lock:
-            box = self._boxes.get(channel, deque())
+            queue = self._queues.get(channel, deque())
             now = time.monotonic()
             taken: list[Delivery] = []
-            while box and len(taken) < limit:
-                until, delivery = box.popleft()
+            while queue and len(taken) < limit:
+                until, delivery = queue.popleft()
                 if until >= now:
                     taken.append(delivery)
-            if not box:
-                self._boxes.pop(channel, None)
+            if not queue:
+                self._queues.pop(channel, None)
             return taken
 
     def wait(self, channel: str) -> _Waiter:
-        """Return a future that is done when there is something in the box."""
+        """Return a future that is done when the channel's queue has deliveries."""
         waiter: _Waiter = asyncio.get_running_loop().create_future()
         with self._lock:
             self._waiters[channel].add(waiter)
-            if channel in self._boxes:
+            if channel in self._queues:
                 waiter.set_result(None)
         return waiter
 
     def leave(self, channel: str, waiter: _Waiter) -> None:
-        """Wait no longer."""
+        """Remove the future of `wait`."""
         with self._lock:
             self._waiters[channel].discard(waiter)
             if not self._waiters[channel]:
                 del self._waiters[channel]
 
     def clear(self) -> None:
-        """Throw everything away."""
+        """Drop all deliveries."""
         with self._lock:
-            self._boxes.clear()
+            self._queues.clear()
 
     def _sweep(self) -> None:
         now = time.monotonic()
         if now >= self._sweep_at:
             self._sweep_at = now + self._secs
-            for channel in [name for name, box in self._boxes.items() if box[-1][0] < now]:
-                del self._boxes[channel]
+            for channel in [name for name, queue in self._queues.items() if queue[-1][0] < now]:
+                del self._queues[channel]
 
 
 def _finish(waiter: _Waiter) -> None:

@@ -9,7 +9,7 @@ import pytest
 from msgpack import packb  # type: ignore[import-untyped]  # msgpack ships no types
 
 from channelmap.errors import LayerUnavailable
-from channelmap.layers.redis import RedisChannelLayer, rounds
+from channelmap.layers.redis import RedisChannelLayer, polling
 
 from .conformance import event, numbers
 from .redis_drill import run
@@ -21,9 +21,9 @@ COUNT = 600
 
 
 @pytest.fixture
-def fast_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def fast_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks follow each other so fast that a test need not wait for them."""
-    monkeypatch.setattr(rounds, "WATCH_SECS", 0.2)
+    monkeypatch.setattr(polling, "POLL_SECS", 0.2)
 
 
 @asynccontextmanager
@@ -33,8 +33,8 @@ async def idle(server: Server, until: Until, count: int) -> AsyncIterator[list["
     taking: list[asyncio.Task[object]] = [
         asyncio.create_task(layer.take(f"channel-{number}", 1, lease=30.0)) for number in range(count)
     ]
-    here = await layer._here()
-    await until(lambda: len(here._rounds._waiters) == count)
+    state = await layer._loop_state()
+    await until(lambda: len(state._poller._waiters) == count)
     yield taking
     await layer.close()
     results = await asyncio.gather(*taking, return_exceptions=True)
@@ -43,17 +43,17 @@ async def idle(server: Server, until: Until, count: int) -> AsyncIterator[list["
 
 async def forget_watches(layer: RedisChannelLayer) -> None:
     """Let word of changes be lost."""
-    for (_, _, purpose), wire in (await layer._here()).links._wires.items():
+    for (_, _, purpose), connection in (await layer._loop_state()).pool._connections.items():
         if purpose == "watch":
-            await wire.call("CLIENT", "TRACKING", "OFF")
+            await connection.call("CLIENT", "TRACKING", "OFF")
 
 
 async def waits(layer: RedisChannelLayer, until: Until) -> None:
-    here = await layer._here()
-    await until(lambda: here._rounds._waiters)
+    state = await layer._loop_state()
+    await until(lambda: state._poller._waiters)
 
 
-@pytest.mark.usefixtures("fast_rounds")
+@pytest.mark.usefixtures("fast_polls")
 def test_idle_channels_are_looked_at_together(server: Server, until: Until) -> None:
     async def main() -> dict[str, int]:
         async with idle(server, until, COUNT):
@@ -77,7 +77,7 @@ def test_takers_of_different_channels_wait_for_nothing_in_common(server: Server,
     assert run(main()) < 10
 
 
-@pytest.mark.usefixtures("fast_rounds")
+@pytest.mark.usefixtures("fast_polls")
 def test_an_event_of_which_no_word_comes_is_found(server: Server, until: Until) -> None:
     async def main() -> None:
         layer = RedisChannelLayer([server.url])
@@ -96,7 +96,7 @@ def test_an_event_of_which_no_word_comes_is_found(server: Server, until: Until) 
     run(main())
 
 
-@pytest.mark.usefixtures("fast_rounds")
+@pytest.mark.usefixtures("fast_polls")
 def test_a_lease_that_runs_out_without_a_word_is_found(server: Server, until: Until) -> None:
     async def main() -> None:
         layer = RedisChannelLayer([server.url])
@@ -114,14 +114,14 @@ def test_a_lease_that_runs_out_without_a_word_is_found(server: Server, until: Un
     run(main())
 
 
-@pytest.mark.usefixtures("fast_rounds")
+@pytest.mark.usefixtures("fast_polls")
 def test_a_key_that_holds_something_else_fails_its_own_taker(server: Server, until: Until) -> None:
     async def main() -> None:
         layer = RedisChannelLayer([server.url])
         bad = asyncio.create_task(layer.take("bad", 1, lease=30.0))
         good = asyncio.create_task(layer.take("good", 1, lease=30.0))
-        here = await layer._here()
-        await until(lambda: len(here._rounds._waiters) == 2)
+        state = await layer._loop_state()
+        await until(lambda: len(state._poller._waiters) == 2)
         await forget_watches(layer)
         server.client.set("asgibad$until", "no queue")
         with pytest.raises(LayerUnavailable, match="holds something else"):
@@ -133,13 +133,13 @@ def test_a_key_that_holds_something_else_fails_its_own_taker(server: Server, unt
     run(main())
 
 
-@pytest.mark.usefixtures("fast_rounds")
+@pytest.mark.usefixtures("fast_polls")
 def test_channels_of_a_cluster_are_looked_at_by_slots(cluster: Cluster, until: Until) -> None:
     async def main() -> None:
         layer = RedisChannelLayer([cluster.url])
         taking = [asyncio.create_task(layer.take(f"channel-{number}", 1, lease=30.0)) for number in range(20)]
-        here = await layer._here()
-        await until(lambda: len(here._rounds._waiters) == len(taking))
+        state = await layer._loop_state()
+        await until(lambda: len(state._poller._waiters) == len(taking))
         await forget_watches(layer)
         for number in range(20):
             await layer.send(f"channel-{number}", event(number))

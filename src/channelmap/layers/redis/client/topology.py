@@ -1,6 +1,6 @@
-"""Where the servers are: one server, whoever Sentinel says, or the nodes of a Cluster.
+"""Where keys are: on one server, on the master of a Sentinel service, or on the nodes of a Cluster.
 
-Looking them up is rare and blocks; who runs in an event loop does it in a thread.
+Look-ups are rare, and they block; code in an event loop runs them in a thread.
 """
 
 import ssl
@@ -9,21 +9,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from channelmap.layers.redis.tls import make_context
+from channelmap.layers.redis.client.tls import make_context
 
-#: Asks one server one thing and returns its answer; raises OSError, Lost or hiredis.ReplyError.
-Ask = Callable[["Place", "Address", Sequence[Any]], Any]
+#: Sends one command to a server and returns the reply; raises OSError, Lost or hiredis.ReplyError.
+Ask = Callable[["Topology", "Address", Sequence[Any]], Any]
 
-#: Seconds in which a connection must be there, and in which a command must be answered.
+#: Default time limits in seconds: to open a connection, and to answer a command.
 CONNECT_SECS, ANSWER_SECS = 3.0, 5.0
 
-#: How many hash tags the channels of a layer in a Cluster have between them. A worker's blocked connections are
-#: one for each at the most, and so many are enough to spread channels over a dozen nodes.
+#: How many hash tags the names with one prefix share in a Cluster. A blocking command names keys of one tag only, so a
+#: client blocks on at most this many connections; they suffice to spread names over a dozen nodes.
 TAGS = 64
 
 
 class Address(NamedTuple):
-    """Where a server listens: host and port, or the path of a Unix socket."""
+    """The address of a server: host and port, or the path of a Unix socket."""
 
     host: str
     port: int = 6379
@@ -33,17 +33,17 @@ class Address(NamedTuple):
         return self.path or (f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}")
 
 
-class Place(ABC):
-    """One entry of `hosts`: keeps a part of the keys, and knows which server has them just now.
+class Topology(ABC):
+    """One entry of `hosts`, and which server has which of its keys at present.
 
     Args:
         url: its name in messages, without user name and password.
-        options: what redis-py's connections are made with.
+        options: arguments of redis-py's connections.
 
     """
 
-    #: Whether another server may have a key tomorrow.
-    moves = True
+    #: Whether a key may move to another server.
+    can_move = True
 
     def __init__(self, url: str, options: dict[str, Any]) -> None:
         self.url = url
@@ -51,49 +51,49 @@ class Place(ABC):
         self._tls: ssl.SSLContext | None = None
 
     def key(self, prefix: str, name: str) -> str:
-        """Name the key of a channel."""
+        """Return the key for a name; in a Cluster, it has one of `TAGS` hash tags."""
         return prefix + name
 
-    def beginnings(self, prefix: str) -> list[str]:
-        """Say what all keys of a layer begin with, those of its channels first."""
-        return [prefix]
+    def key_prefix(self, prefix: str) -> str:
+        """Return the text with which all keys that `key` makes begin."""
+        return prefix
 
-    def together(self, key: str) -> str:  # noqa: ARG002
-        """Name the set of keys to which a key belongs and whose members one command may name together."""
+    def hash_tag(self, key: str) -> str:  # noqa: ARG002
+        """Return the hash tag of a key with its braces: one command may name several keys with the same tag."""
         return ""
 
     @abstractmethod
     def known(self, key: str) -> Address | None:
-        """Return which server has the key, as far as is known."""
+        """Return the last known address of the server that has the key."""
 
     @abstractmethod
     def find(self, key: str, ask: Ask) -> Address:
-        """Look up which server has the key; blocks. As `ask` raises."""
+        """Look up which server has the key; blocks, and raises as `ask`."""
 
     @abstractmethod
     def forget(self) -> None:
-        """Look it up again next time: a server was lost, or refused."""
+        """Forget the known addresses: a server was lost, or refused."""
 
     def has_left(self, address: Address) -> bool:  # noqa: ARG002
-        """Whether it is known where the keys are, and none of them is at this address."""
+        """Return whether the addresses are known, and this one is not among them."""
         return False
 
     def moved(self, slot: int, host: str, port: int) -> None:  # noqa: ARG002
-        """Note which node of a Cluster has a slot now, as another node says."""
+        """Record the new owner of a slot of a Cluster, which the old owner named."""
         self.forget()
 
     @abstractmethod
-    def everywhere(self, ask: Ask) -> list[Address]:
-        """Look up all servers that have keys; blocks."""
+    def nodes(self, ask: Ask) -> list[Address]:
+        """Look up all servers that have keys; blocks, and raises as `ask`."""
 
     @property
-    def patience(self) -> tuple[float, float]:
-        """Seconds in which a connection must be there, and a command be answered: as redis-py's options say."""
+    def timeouts(self) -> tuple[float, float]:
+        """Return the time limits in seconds to open a connection and to answer a command, from redis-py's options."""
         connect, answer = (self.options.get(name) for name in ("socket_connect_timeout", "socket_timeout"))
         return float(connect or CONNECT_SECS), float(answer or ANSWER_SECS)
 
-    def greeting(self) -> list[tuple[Any, ...]]:
-        """Make the commands with which a connection begins."""
+    def handshake(self) -> list[tuple[Any, ...]]:
+        """Return the commands with which a connection begins."""
         user, password = self.options.get("username"), self.options.get("password")
         if provider := self.options.get("credential_provider"):
             *users, password = provider.get_credentials()
@@ -105,26 +105,26 @@ class Place(ABC):
         return [hello, ("SELECT", database)] if database else [hello]
 
     @property
-    def secure(self) -> bool:
-        """Whether connections are encrypted: by a ``rediss://`` URL, or as redis-py's own options say it."""
+    def uses_tls(self) -> bool:
+        """Return whether connections use TLS: by a ``rediss://`` URL, or by redis-py's own options."""
         return bool(self.options.get("ssl") or "SSL" in getattr(self.options.get("connection_class"), "__name__", ""))
 
-    def tls(self) -> ssl.SSLContext | None:
-        """Make the TLS context that redis-py's options describe; None for a plain connection.
+    def tls_context(self) -> ssl.SSLContext | None:
+        """Return the TLS context that redis-py's options describe; `None` for an unencrypted connection.
 
         Raises:
-            TLSUnusable: an option, or the file that it names, cannot be used.
+            TLSUnusable: an option, or a file that an option names, cannot be used.
 
         """
-        if self._tls is None and self.secure:
+        if self._tls is None and self.uses_tls:
             self._tls = make_context(self.options)
         return self._tls
 
 
-class Server(Place):
-    """One server that stays where it is."""
+class SingleServer(Topology):
+    """One server with a fixed address."""
 
-    moves = False
+    can_move = False
 
     def __init__(self, url: str, options: dict[str, Any], address: Address) -> None:
         super().__init__(url, options)
@@ -139,22 +139,22 @@ class Server(Place):
     def forget(self) -> None:  # noqa: D102
         pass
 
-    def everywhere(self, ask: Ask) -> list[Address]:  # noqa: ARG002, D102
+    def nodes(self, ask: Ask) -> list[Address]:  # noqa: ARG002, D102
         return [self._address]
 
 
-class Watched(Place):
-    """The master of a service, as Sentinel names it.
+class SentinelService(Topology):
+    """The master of a Sentinel service.
 
     Args:
         url: its name in messages.
-        options: for the connections to the master.
-        service: the name under which the sentinels know it.
-        sentinels: the sentinels, each as a place of its own.
+        options: as in `Topology`, for the master.
+        service: the service's name.
+        sentinels: the Sentinels to ask for the master's address.
 
     """
 
-    def __init__(self, url: str, options: dict[str, Any], service: str, sentinels: Sequence[Server]) -> None:
+    def __init__(self, url: str, options: dict[str, Any], service: str, sentinels: Sequence[SingleServer]) -> None:
         super().__init__(url, options)
         self._service = service
         self._sentinels = list(sentinels)
@@ -168,12 +168,12 @@ class Watched(Place):
         for sentinel in list(self._sentinels):
             try:
                 found = ask(sentinel, sentinel.known(key), ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service))
-            except Exception as error:  # noqa: BLE001  (whatever ails this one, the next may know)
+            except Exception as error:  # noqa: BLE001  (the next one may answer)
                 problem = error
                 continue
             if found:
                 self._master = Address(_text(found[0]), int(found[1]))
-                # The one that answered is asked first next time.
+                # The Sentinel that answered is asked first next time.
                 self._sentinels = [sentinel, *(one for one in self._sentinels if one is not sentinel)]
                 return self._master
         raise problem
@@ -184,15 +184,21 @@ class Watched(Place):
     def has_left(self, address: Address) -> bool:  # noqa: D102
         return self._master not in {None, address}
 
-    def everywhere(self, ask: Ask) -> list[Address]:  # noqa: D102
+    def nodes(self, ask: Ask) -> list[Address]:  # noqa: D102
         return [self.known("") or self.find("", ask)]
 
 
-class Cluster(Place):
-    """The nodes of a Cluster, each of which has some of the 16,384 slots.
+class Cluster(Topology):
+    """The nodes of a Cluster, each with some of the 16,384 slots.
 
-    Channels share `TAGS` hash tags: all keys of a channel are in one slot, as a script needs it, and channels of
-    one tag can be waited for together. channels_redis has no Cluster, so there are no peers whose keys to share.
+    Names share `TAGS` hash tags. So all keys that begin with the key of one name are in one slot, as a script needs
+    them, and one blocking command can wait for several names.
+
+    Args:
+        url: its name in messages.
+        options: as in `Topology`, for all nodes.
+        seeds: the nodes to ask first.
+
     """
 
     def __init__(self, url: str, options: dict[str, Any], seeds: Sequence[Address]) -> None:
@@ -203,10 +209,10 @@ class Cluster(Place):
     def key(self, prefix: str, name: str) -> str:  # noqa: D102
         return f"{{{prefix}:{zlib.crc32(name.encode()) % TAGS}}}{name}"
 
-    def beginnings(self, prefix: str) -> list[str]:  # noqa: D102
-        return [f"{{{prefix}:", f"{prefix}:group:"]
+    def key_prefix(self, prefix: str) -> str:  # noqa: D102
+        return f"{{{prefix}:"
 
-    def together(self, key: str) -> str:  # noqa: D102
+    def hash_tag(self, key: str) -> str:  # noqa: D102
         return key[: key.index("}") + 1]
 
     def known(self, key: str) -> Address | None:  # noqa: D102
@@ -220,7 +226,7 @@ class Cluster(Place):
         return next((address for first, last, address in self._ranges if first <= slot <= last), None)
 
     def find(self, key: str, ask: Ask) -> Address:  # noqa: D102
-        return self._look_around(ask, key)
+        return self._read_slots(ask, key)
 
     def forget(self) -> None:  # noqa: D102
         self._ranges = []
@@ -230,25 +236,25 @@ class Cluster(Place):
         return bool(ranges) and all(node != address for _, _, node in ranges)
 
     def moved(self, slot: int, host: str, port: int) -> None:  # noqa: D102
-        # Other nodes may hear of it only later, so they are not asked.
+        # Other nodes may learn of the move later, so they are not asked.
         if owner := self._owner(slot):
             others = [one for one in self._ranges if one[:2] != (slot, slot)]
             self._ranges = [(slot, slot, Address(host or owner.host, port)), *others]
 
-    def everywhere(self, ask: Ask) -> list[Address]:  # noqa: D102
-        self._look_around(ask, None)
+    def nodes(self, ask: Ask) -> list[Address]:  # noqa: D102
+        self._read_slots(ask, None)
         return list({address: None for _, _, address in self._ranges})
 
-    def _look_around(self, ask: Ask, key: str | None) -> Address:
-        """Ask one node after the other until one knows who has the key, or any: one that was removed knows nothing."""
+    def _read_slots(self, ask: Ask, key: str | None) -> Address:
+        """Ask one node after the other for the owner of the key, or of any slot; a removed node knows no slots."""
         problem: Exception = ConnectionError("no node of the Cluster answers")
         for seed in list(self._seeds):
             try:
                 slots = ask(self, seed, ("CLUSTER", "SLOTS"))
-            except Exception as error:  # noqa: BLE001  (whatever ails this one, the next may know)
+            except Exception as error:  # noqa: BLE001  (the next one may answer)
                 problem = error
                 continue
-            # A node that knows no name for itself means the one under which it was asked.
+            # An empty host stands for the host of the node that answered.
             ranges = [
                 (first, last, Address(_text(master[0]) or seed.host, master[1])) for first, last, master, *_ in slots
             ]

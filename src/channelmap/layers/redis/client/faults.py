@@ -1,18 +1,18 @@
-"""Puts into words what can go wrong between us and a server."""
+"""Say in words why a server cannot be used, and whether another attempt may help."""
 
 import ssl
 
 import hiredis
 
 from channelmap.errors import LayerUnavailable, quoted
-from channelmap.layers.redis.places import Address, Place
-from channelmap.layers.redis.tls import handshake_failed
+from channelmap.layers.redis.client.tls import handshake_failed
+from channelmap.layers.redis.client.topology import Address, Topology
 
-#: Why nothing works any more when we ourselves have ended it.
+#: The reason in errors after this process has closed its connections.
 CLOSED = "the layer was closed"
 
-#: What a server's refusal begins with, and what it means to the user. What it says besides may hold names of
-#: keys and users: only its first word is told on.
+#: The first word of a server's error, and what it means to the user. The rest of the error may hold names of keys and
+#: users, so it is not repeated.
 _REFUSALS = {
     "WRONGPASS": "the server refused user name and password; check them in the URL",
     "NOAUTH": "the server asks for a password; put it into the URL: redis://:PASSWORD@host",
@@ -34,12 +34,12 @@ _REFUSALS = {
 }
 _UNKNOWN_COMMAND = "the server does not know a command; Redis 7 or later, or Valkey, is needed"
 
-#: Refusals after which a place that moves is looked up again: nothing was done.
-_ASK_AGAIN = ("MOVED", "ASK", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED")
+#: Errors after which another server may have the key; the command was not executed.
+_MOVED = ("MOVED", "ASK", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED")
 
 
 class Lost(Exception):
-    """The connection ended, or is taken for dead; what was under way may have been done or not."""
+    """The connection ended, or counts as lost; pending commands may have been executed or not."""
 
 
 class Silent(Lost):
@@ -47,29 +47,34 @@ class Silent(Lost):
 
 
 class Unreached(Exception):
-    """There is no connection to be had, for the reason in `__cause__`; nothing was sent."""
+    """No connection can be opened, for the reason in `__cause__`; nothing was sent."""
 
 
-def worth_another_try(place: Place, error: BaseException) -> bool:
-    """Note that a server failed; whether nothing was done there, and another one may have the key by now."""
+def note_failure(topology: Topology, error: BaseException) -> bool:
+    """Record that a server failed.
+
+    Returns:
+        Whether to try once more: the command was not executed, and another server may have the key now.
+
+    """
     refused = isinstance(error, hiredis.ReplyError)
-    elsewhere = refused and str(error).startswith(_ASK_AGAIN)
+    elsewhere = refused and str(error).startswith(_MOVED)
     if refused and str(error).startswith("MOVED "):
         _, slot, node = str(error).split(" ")
-        place.moved(int(slot), *_host_and_port(node))
-    # Until a slot has moved as a whole, it is where it was.
+        topology.moved(int(slot), *_host_and_port(node))
+    # While a slot moves (ASK), its node is still the owner.
     elif (elsewhere or not refused) and not str(error).startswith("ASK "):
-        place.forget()
-    return place.moves and (elsewhere or isinstance(error, Unreached))
+        topology.forget()
+    return topology.can_move and (elsewhere or isinstance(error, Unreached))
 
 
-def asked_instead(place: Place, key: str, error: BaseException) -> Address | None:
-    """Return the node that is to be asked this once, ASKING first, where a Cluster is just moving the key to it."""
+def redirection(topology: Topology, key: str, error: BaseException) -> Address | None:
+    """Return the node to which a Cluster is moving the key, for one attempt with ASKING; `None` for other errors."""
     if not (isinstance(error, hiredis.ReplyError) and str(error).startswith("ASK ")):
         return None
     host, port = _host_and_port(str(error).rpartition(" ")[2])
-    known = place.known(key)
-    # A node without a name is where the one is that names it.
+    known = topology.known(key)
+    # An empty host stands for the host of the node that answered.
     return Address(host or (known.host if known else ""), port)
 
 
@@ -78,28 +83,37 @@ def _host_and_port(node: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def discreet(error: hiredis.ReplyError) -> hiredis.ReplyError:
-    """Leave out of a refusal what it repeats of the command: in a greeting that is the password."""
+def without_arguments(error: hiredis.ReplyError) -> hiredis.ReplyError:
+    """Return the error without the arguments that it repeats: at login, they include the password."""
     return hiredis.ReplyError(str(error).partition(", with args")[0])
 
 
-def fit_to_show(error: BaseException) -> BaseException | None:
-    """Return the error where it may stand in a traceback: a refusal may quote keys, users and values."""
+def shown_cause(error: BaseException) -> BaseException | None:
+    """Return the error if a traceback may show it; a server's error may quote keys, users and values."""
     return None if isinstance(error, hiredis.ReplyError) else error
 
 
-def of_one_key(error: BaseException) -> bool:
-    """Whether a server refused for one key what it may well do for another."""
+def is_about_one_key(error: BaseException) -> bool:
+    """Return whether the server refused this key only, and may accept others."""
     return isinstance(error, hiredis.ReplyError) and str(error).startswith(("WRONGTYPE", "NOPERM"))
 
 
-def unavailable(place: Place, error: BaseException, key: str = "") -> LayerUnavailable:
-    """Say what an error means to the user; `key` for which key it was, if for one."""
-    reason = _reason(place, error)
-    return LayerUnavailable(place.url, f"{reason} (key {quoted(key, 200)})" if key and of_one_key(error) else reason)
+def unavailable(topology: Topology, error: BaseException, key: str = "") -> LayerUnavailable:
+    """Return the error to raise.
+
+    Args:
+        topology: its name is part of the message.
+        error: the problem.
+        key: the key of the command, if it had one.
+
+    """
+    reason = _reason(topology, error)
+    return LayerUnavailable(
+        topology.url, f"{reason} (key {quoted(key, 200)})" if key and is_about_one_key(error) else reason
+    )
 
 
-def _reason(place: Place, error: BaseException) -> str:
+def _reason(topology: Topology, error: BaseException) -> str:
     if isinstance(error, Unreached) or isinstance(error.__cause__, ssl.SSLError):
         error = error.__cause__ or error
     if isinstance(error, hiredis.ReplyError):
@@ -107,7 +121,7 @@ def _reason(place: Place, error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "the server cannot be reached: no answer"
     if isinstance(error, ssl.SSLError):
-        return handshake_failed(error, place.options)
+        return handshake_failed(error, topology.options)
     if isinstance(error, FileNotFoundError):
         return "there is no such socket; is the server running?"
     if isinstance(error, ConnectionRefusedError) or (isinstance(error, OSError) and "refused" in str(error)):

@@ -1,7 +1,7 @@
-"""Follows the transfer of a large command, so that a slow connection is not taken for a server that does not answer.
+"""Follow the transfer of a large command, so that a slow network is not mistaken for a server that does not answer.
 
-On Linux the kernel says how many bytes the other machine has acknowledged. Elsewhere, and on Unix sockets, only what
-an event loop has not yet given to the kernel is known.
+On Linux the kernel tells how many bytes the other machine has acknowledged. Elsewhere, and on Unix sockets, only the
+bytes that an event loop has not yet passed to the kernel are known.
 """
 
 import socket
@@ -9,19 +9,19 @@ import struct
 import sys
 from collections.abc import Callable
 
-#: Bytes above which the transfer of a command is followed: less takes seconds on no connection worth using.
+#: Commands of more bytes than this are followed; smaller ones take seconds only on unusable networks.
 LARGE = 65_536
 
 #: The parts of Linux's `struct tcp_info` that are read: tcpi_unacked, tcpi_bytes_acked, tcpi_notsent_bytes.
 _TCP_INFO = struct.Struct("=24xI92xQ16xI")
 
 
-class Delivery:
-    """The transfer of what was written to a connection.
+class Transfer:
+    """The transfer of the bytes that were written to a connection.
 
     Args:
         connection: its socket.
-        buffered: counts the bytes that were written and that the kernel does not have yet.
+        buffered: returns how many written bytes the kernel does not have yet.
 
     """
 
@@ -29,24 +29,24 @@ class Delivery:
         self._connection = connection
         self._buffered = buffered
         self._idle = False
-        #: Whether nothing is under way any more, as the last two calls of `advanced` saw it. With TLS once is not
-        #: enough: what waits to be encrypted is not seen here.
+        #: Whether no bytes were under way in the last two calls of `advanced`. One call is not enough with TLS: bytes
+        #: that wait for encryption are not counted.
         self.complete = False
-        self._received = self._look()
+        self._received = self._measure()
 
     def advanced(self) -> bool:
-        """Whether the other machine has received anything since the last call."""
-        before, self._received = self._received, self._look()
+        """Return whether the other machine has received anything since the last call."""
+        before, self._received = self._received, self._measure()
         return self._received > before
 
-    def _look(self) -> int:
+    def _measure(self) -> int:
         buffered, outstanding, received = self._buffered(), 0, None
         if sys.platform == "linux":
             try:
                 info = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
             except OSError:  # a Unix socket
                 info = b""
-            # Kernels before 4.6 say less.
+            # Kernels before 4.6 return fewer bytes.
             if len(info) == _TCP_INFO.size:
                 unacknowledged, received, unsent = _TCP_INFO.unpack(info)
                 outstanding = unacknowledged + unsent
