@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from channelmap.errors import LayerUnavailable
-from channelmap.layers.redis import RedisChannelLayer, blocking
+from channelmap.layers.redis import RedisChannelLayer, blocking, rows
 from channelmap.layers.redis.blocking import Taker
 
 from .conformance import event, numbers
@@ -194,7 +194,7 @@ def test_giving_back_again_after_a_lost_answer_doubles_nothing(server: Server) -
             await layer.give_back(got)
         await layer.give_back(got)
         assert numbers(await layer.take("c", 99, wait=False)) == [0, 1, 2]
-        assert not layer._returning
+        assert not layer._returns._pending
         await layer.close()
 
     with Relay(server).running() as relay:
@@ -323,7 +323,7 @@ class Backs:
     def __init__(self, layer: RedisChannelLayer, first: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun = 0
         self._first: Callable[[], Any] | None = first
-        self._really = blocking.put_back
+        self._really = rows.put_back
         self._url = layer.url
         monkeypatch.setattr(blocking, "put_back", self)
 

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from channelmap.layers.redis import RedisChannelLayer
-
-from .conformance import event, numbers
-from .redis_drill import run
-from .redis_servers import Server, running, wait_for
+from tests.layers.conformance import event, numbers
+from tests.layers.redis_drill import run
+from tests.layers.redis_servers import Server, running, wait_for
 
 StartServer = Callable[..., Server]
 Until = Callable[..., Awaitable[None]]

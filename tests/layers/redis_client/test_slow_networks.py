@@ -9,10 +9,9 @@ import pytest
 
 from channelmap.errors import LayerUnavailable
 from channelmap.layers import open_layer
-
-from .conformance import event
-from .redis_drill import run
-from .redis_servers import TLS, Relay, Server
+from tests.layers.conformance import event
+from tests.layers.redis_drill import run
+from tests.layers.redis_servers import TLS, Relay, Server
 
 #: Seconds that a command may go without an answer: of a server that is slow, and of one that is dead.
 SLOW, DEAD = 1.0, 0.4

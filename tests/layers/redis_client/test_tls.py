@@ -17,10 +17,9 @@ from channelmap.environment import Filled
 from channelmap.errors import LayerUnavailable
 from channelmap.layers import open_layer
 from channelmap.layers.redis import RedisChannelLayer
-
-from .conformance import event, numbers
-from .redis_drill import run
-from .redis_servers import TLS, Server, certify
+from tests.layers.conformance import event, numbers
+from tests.layers.redis_drill import run
+from tests.layers.redis_servers import TLS, Server, certify
 
 
 def refusals(layer: Any) -> str:
