@@ -22,7 +22,10 @@ NAMES = {
     "rope": "listener",
     "doorbell": "listener",
     "hurdle": "counterexample",
-    "spot": "topology",
+    "spot": "shard",
+    "wire": "connection",
+    "blocker": "blocking pop",
+    "mailroom": "local queues",
 }
 #: Phrases in text, with those in their place.
 PHRASES = {

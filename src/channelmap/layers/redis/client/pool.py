@@ -113,8 +113,8 @@ class ConnectionPool:
         """Return the connection for a purpose to the server that has the key; open it if necessary.
 
         Args:
-            topology: what has the key.
-            key: the key.
+            topology: the server, service or Cluster.
+            key: a key that the server has.
             purpose: '' for commands, else any text.
             options: as `connect` takes them.
 
