@@ -9,7 +9,7 @@ import pytest
 
 from channelmap.contract import Channel, EventType
 from channelmap.errors import EventRejected, Violation
-from channelmap.terms import Limits, Service
+from channelmap.limits import Limits, Service
 from channelmap.validation import Validator, with_type
 
 SCHEMA = {"properties": {"id": {"type": "integer"}}, "required": ["id"], "additionalProperties": False}

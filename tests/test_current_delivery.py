@@ -14,7 +14,7 @@ from channelmap.asgi import Application, Event, Receive, Scope, Send
 from channelmap.layer import current_layer
 from channelmap.layers.memory import MemoryChannelLayer
 from channelmap.layers.sqlite import SQLiteChannelLayer
-from channelmap.terms import RetryPolicy, Service
+from channelmap.limits import RetryPolicy, Service
 from channelmap.worker import Timing
 from tests.turned_clock import TurnedClock
 from tests.worker.scripted import Stage, play

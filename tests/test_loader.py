@@ -19,8 +19,8 @@ from channelmap.codes import Code
 from channelmap.contract import Contract, Example, LayerSetting
 from channelmap.diagnostics import Diagnostic, Location
 from channelmap.errors import ContractError, UnknownChannel
+from channelmap.limits import Limits, RetryPolicy, Service
 from channelmap.loader import load
-from channelmap.terms import Limits, RetryPolicy, Service
 
 EVERY_KEY = Path(__file__).parent / "check" / "golden" / "ok" / "every-key"
 TYPES = "'array', 'boolean', 'integer', 'null', 'number', 'object', 'string', or array"

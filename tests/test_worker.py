@@ -17,7 +17,7 @@ from channelmap import AsyncConsumer, ChannelNameRouter, StopConsumer, SyncConsu
 from channelmap.asgi import Application, Event
 from channelmap.layer import current_layer
 from channelmap.layers.memory import MemoryChannelLayer
-from channelmap.terms import RetryPolicy, Service
+from channelmap.limits import RetryPolicy, Service
 
 Until = Callable[..., Awaitable[None]]
 Services = Mapping[str, Service] | Sequence[str]

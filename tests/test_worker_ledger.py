@@ -17,8 +17,8 @@ from channelmap.contract import Channel, EventType
 from channelmap.errors import LayerUnavailable
 from channelmap.layer import DeadLetter, Delivery
 from channelmap.layers.memory import MemoryChannelLayer
+from channelmap.limits import RetryPolicy, Service
 from channelmap.routing import Gate
-from channelmap.terms import RetryPolicy, Service
 from channelmap.worker import Timing
 
 Until = Callable[..., Awaitable[None]]
@@ -141,7 +141,7 @@ STALLED = """
 import asyncio, threading
 from channelmap import AsyncConsumer, Worker
 from channelmap.layers.memory import MemoryChannelLayer
-from channelmap.terms import RetryPolicy, Service
+from channelmap.limits import RetryPolicy, Service
 from channelmap.worker import Timing
 
 class Consumer(AsyncConsumer):

@@ -10,7 +10,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from channelmap import AsyncConsumer, DeadLetter, Reject, Retry, SyncConsumer, Worker
 from channelmap.asgi import Application, Event, Receive, Scope, Send
 from channelmap.layers.sqlite import SQLiteChannelLayer
-from channelmap.terms import RetryPolicy, Service
+from channelmap.limits import RetryPolicy, Service
 
 
 def handle(event: Event) -> None:

@@ -12,7 +12,7 @@ from channelmap.asgi import Event
 from channelmap.errors import LayerUnavailable
 from channelmap.layer import DeadLetter, Delivery, current_layer
 from channelmap.layers.memory import MemoryChannelLayer
-from channelmap.terms import RetryPolicy, Service
+from channelmap.limits import RetryPolicy, Service
 
 Until = Callable[..., Awaitable[None]]
 

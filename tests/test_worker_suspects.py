@@ -12,8 +12,8 @@ from channelmap.contract import Channel, EventType
 from channelmap.errors import LayerError
 from channelmap.layer import DeadLetter, Delivery
 from channelmap.layers.memory import MemoryChannelLayer
+from channelmap.limits import RetryPolicy, Service
 from channelmap.routing import Gate
-from channelmap.terms import RetryPolicy, Service
 from channelmap.worker import Timing
 
 Until = Callable[..., Awaitable[None]]

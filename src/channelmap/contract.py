@@ -13,9 +13,9 @@ from typing import Any, Literal
 from channelmap.asgi import Event
 from channelmap.diagnostics import Location
 from channelmap.errors import EventRejected, UnknownChannel, Violation, did_you_mean
+from channelmap.limits import Limits, Service
 from channelmap.pointers import Pointer
 from channelmap.source import Document
-from channelmap.terms import Limits, Service
 from channelmap.validation import Schema, Validator, is_engine_failure, is_plain, plain_copy, unsupported
 
 Validate = Literal["enforce", "warn", "off"]

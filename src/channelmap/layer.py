@@ -29,7 +29,7 @@ from typing import Any, ClassVar, Literal
 
 from channelmap.asgi import Event
 from channelmap.errors import LONGEST_TRACEBACK, quoted, shortened
-from channelmap.terms import Limits, letters_kept
+from channelmap.limits import Limits, letters_kept
 
 #: The layer that the consumers of this context send with (a `ChannelLayer`, or one around it that judges first);
 #: the worker's process sets it before it serves.

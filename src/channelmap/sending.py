@@ -15,9 +15,9 @@ from channelmap.contract import Contract
 from channelmap.errors import ContractError
 from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, current_layer
 from channelmap.layers import open_backend, open_layer
+from channelmap.limits import Limits
 from channelmap.loader import load
 from channelmap.loader.files import absolute
-from channelmap.terms import Limits
 from channelmap.validation import plain
 
 log = logging.getLogger("channelmap.gate")

@@ -22,8 +22,8 @@ from channelmap.check.rules import check
 from channelmap.consumers import handlers_of
 from channelmap.layers import open_backend
 from channelmap.layers.memory import MemoryChannelLayer
+from channelmap.limits import RetryPolicy, Service
 from channelmap.loader import load
-from channelmap.terms import RetryPolicy, Service
 
 Until = Callable[..., Awaitable[None]]
 

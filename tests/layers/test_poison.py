@@ -21,7 +21,7 @@ WORKERS = """\
 import asyncio, json, os, signal, sys
 from channelmap import AsyncConsumer, Worker
 from channelmap.layers import open_layer
-from channelmap.terms import RetryPolicy, Service
+from channelmap.limits import RetryPolicy, Service
 
 url, concurrency, retry = sys.argv[1], int(sys.argv[2]), RetryPolicy(**json.loads(sys.argv[3]))
 file = os.open("handled.txt", os.O_APPEND | os.O_CREAT | os.O_WRONLY)

@@ -12,7 +12,7 @@ from channelmap.asgi import Event
 from channelmap.errors import LayerError
 from channelmap.layer import DeadLetter, Delivery, letter_for
 from channelmap.layers.redis import RedisChannelLayer
-from channelmap.terms import RetryPolicy, Service
+from channelmap.limits import RetryPolicy, Service
 from channelmap.worker import inbox
 
 from .conformance import event

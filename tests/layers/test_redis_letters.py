@@ -7,7 +7,7 @@ import pytest
 from channelmap.errors import LayerError
 from channelmap.layer import letter_for
 from channelmap.layers.redis import RedisChannelLayer
-from channelmap.terms import Limits
+from channelmap.limits import Limits
 
 from .conformance import event
 from .redis_drill import run

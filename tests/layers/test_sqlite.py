@@ -18,9 +18,9 @@ from channelmap.layer import ChannelLayer, Delivery
 from channelmap.layers import open_layer
 from channelmap.layers.packing import pack, pack_rows
 from channelmap.layers.sqlite import SQLiteChannelLayer, doorbell, leases
+from channelmap.limits import Limits
 from channelmap.loader import load
 from channelmap.sending import ContractLayer
-from channelmap.terms import Limits
 
 from .conformance import Everything, Suite, event, letter, numbers, until_blocked
 from .conformance.limits import INVALID_NAMES

@@ -16,7 +16,7 @@ from channelmap.errors import ChannelFull, LayerUnavailable
 from channelmap.layer import ChannelLayer
 from channelmap.layers.sqlite import SQLiteChannelLayer
 from channelmap.layers.sqlite.connections import Connections
-from channelmap.terms import Limits
+from channelmap.limits import Limits
 
 from .conformance import Everything, event, letter, numbers
 from .test_sqlite import OnAFile
@@ -28,7 +28,7 @@ FULL, NORMAL = 2, 1
 FORK = """
 import asyncio, os, sys
 from channelmap.layers import open_layer
-from channelmap.terms import Limits
+from channelmap.limits import Limits
 layer = open_layer(sys.argv[1], limits={"safe": Limits(durable=True)})
 async def send():
     await asyncio.gather(*(layer.send("safe", {"type": "job", "id": number}) for number in range(3)))

@@ -12,7 +12,7 @@ import pytest
 from channelmap.asgi import Event, Receive, Scope, Send
 from channelmap.errors import LayerUnavailable
 from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery
-from channelmap.terms import RetryPolicy, Service
+from channelmap.limits import RetryPolicy, Service
 from channelmap.worker import Timing, Worker
 from tests.turned_clock import TurnedClock
 

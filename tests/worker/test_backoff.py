@@ -6,7 +6,7 @@ import random
 import pytest
 
 from channelmap.errors import ChannelUnsupported
-from channelmap.terms import RetryPolicy, Service
+from channelmap.limits import RetryPolicy, Service
 from tests.worker.scripted import Stage, away, job, jobs, lines, play
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from channelmap.terms import RetryPolicy, Service
+from channelmap.limits import RetryPolicy, Service
 from tests.worker.scripted import LEASED, Stage, away, job, jobs, lines, number_of, play
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from channelmap.errors import Violation
-from channelmap.terms import RetryPolicy, Service
+from channelmap.limits import RetryPolicy, Service
 from tests.worker.scripted import LEASED, ScriptedLayer, Stage, job, jobs, lines, number_of, play
 
 #: What the gate's codes are in a dead letter.

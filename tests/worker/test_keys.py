@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from channelmap.errors import LayerUnavailable
-from channelmap.terms import Service
+from channelmap.limits import Service
 from tests.worker.scripted import LEASED, Stage, job, jobs, lines, play
 
 UNREAD = "channel 'a': no key of the layer fits any of the {} waiting events; they stay where they are, {}; {}"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from channelmap import Reject, Retry
-from channelmap.terms import RetryPolicy, Service
+from channelmap.limits import RetryPolicy, Service
 from tests.worker.scripted import LEASED, ScriptedLayer, Stage, job, jobs, lines, number_of, play
 
 AT_MOST_ONCE = "but the channel is at-most-once: no event is delivered again; set 'delivery: at-least-once'"

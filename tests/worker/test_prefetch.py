@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from channelmap.terms import Service
+from channelmap.limits import Service
 from channelmap.worker.inbox import Pace
 from tests.worker.scripted import LEASED, Stage, job, jobs, lines, play
 

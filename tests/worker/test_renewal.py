@@ -10,7 +10,7 @@ import pytest
 
 from channelmap.asgi import Event
 from channelmap.layer import Delivery
-from channelmap.terms import RetryPolicy, Service
+from channelmap.limits import RetryPolicy, Service
 from channelmap.worker import Timing
 from channelmap.worker.ledger import Ledger
 from channelmap.worker.renewal import Renewal

@@ -2,7 +2,7 @@
 
 import pytest
 
-from channelmap.terms import RetryPolicy, Service
+from channelmap.limits import RetryPolicy, Service
 from tests.worker.scripted import Stage, away, job, jobs, lines, play
 
 

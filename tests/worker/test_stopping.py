@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from channelmap.terms import RetryPolicy, Service
+from channelmap.limits import RetryPolicy, Service
 from tests.worker.scripted import LEASED, Stage, away, job, jobs, lines, number_of, play
 
 BOTH = pytest.mark.parametrize("service", [LEASED, Service()])

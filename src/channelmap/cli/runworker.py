@@ -33,13 +33,13 @@ from channelmap.environment import shown
 from channelmap.errors import ContractError, LayerError, LayerUnavailable, quoted
 from channelmap.imports import in_words
 from channelmap.layer import ChannelLayer, current_layer
+from channelmap.limits import Service
 from channelmap.loader import load
 from channelmap.preflight import preflight
 from channelmap.routing import ChannelNameRouter, load_router
 from channelmap.sending import ContractLayer, open_contract_layer
 from channelmap.startup import leave_on_signals
 from channelmap.supervisor import STOP_SIGNALS, Link, Supervisor, WorkerProcess, command_line, heeded, loaded_modules
-from channelmap.terms import Service
 from channelmap.worker import DRAIN_TIMEOUT, Worker
 from channelmap.worker.insistence import FIRST_DELAY, LONGEST_DELAY
 

@@ -8,11 +8,11 @@ from typing import Any
 from channelmap.contract import Channel, Contract, EventType, Example, LayerSetting, Suppression
 from channelmap.diagnostics import Location
 from channelmap.environment import derived
+from channelmap.limits import Limits, RetryPolicy, Service, letters_kept
 from channelmap.loader.files import Files
 from channelmap.loader.schemas import Schemas
 from channelmap.pointers import Pointer
 from channelmap.source import Document
-from channelmap.terms import Limits, RetryPolicy, Service, letters_kept
 
 DEFAULT_LAYER = "sqlite:///channels.db"
 

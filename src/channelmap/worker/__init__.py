@@ -10,7 +10,7 @@ from functools import partial
 from channelmap.asgi import Application
 from channelmap.errors import ChannelUnsupported, LayerError, quoted, text_of
 from channelmap.layer import ChannelLayer
-from channelmap.terms import Service
+from channelmap.limits import Service
 from channelmap.worker.inbox import LARGEST_REFILL, Inbox
 from channelmap.worker.renewal import Renewal
 from channelmap.worker.slot import Slot

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from channelmap.environment import shown
 from channelmap.errors import ChannelUnsupported, quoted, shortened
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery, letter_for
-from channelmap.terms import Service
+from channelmap.limits import Service
 from channelmap.worker.decryption import Decryption
 from channelmap.worker.insistence import LONGEST_DELAY, ended, insist
 from channelmap.worker.ledger import Ledger, Place

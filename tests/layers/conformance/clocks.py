@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from channelmap.layer import ChannelLayer
-from channelmap.terms import Limits
+from channelmap.limits import Limits
 
 from .suite import Suite, event, numbers
 

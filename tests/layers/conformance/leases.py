@@ -7,7 +7,7 @@ import pytest
 
 from channelmap.errors import LayerError
 from channelmap.layer import ChannelLayer, Delivery
-from channelmap.terms import Limits
+from channelmap.limits import Limits
 
 from .suite import Suite, event, letter, numbers, until_blocked
 

@@ -8,7 +8,7 @@ import pytest
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull
 from channelmap.layer import ChannelLayer, DeadLetter, Delivery, letter_for
-from channelmap.terms import Limits
+from channelmap.limits import Limits
 
 from .suite import Suite, event, letter, numbers, until_blocked
 

@@ -3,7 +3,7 @@
 import pytest
 
 from channelmap.layer import ChannelLayer, Counts, Delivery
-from channelmap.terms import Limits
+from channelmap.limits import Limits
 
 from .suite import Suite, event, letter, numbers
 

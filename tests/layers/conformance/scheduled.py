@@ -9,7 +9,7 @@ import pytest
 
 from channelmap.errors import ChannelFull
 from channelmap.layer import ChannelLayer, Delivery
-from channelmap.terms import Limits
+from channelmap.limits import Limits
 
 from .suite import Suite, event, numbers, until_blocked
 

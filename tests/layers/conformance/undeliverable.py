@@ -10,8 +10,8 @@ from channelmap import AsyncConsumer, Worker
 from channelmap.asgi import Event
 from channelmap.contract import Channel, EventType
 from channelmap.layer import ChannelLayer, DeadLetter
+from channelmap.limits import RetryPolicy, Service
 from channelmap.routing import Gate
-from channelmap.terms import RetryPolicy, Service
 
 from .suite import Suite, event
 

@@ -10,7 +10,7 @@ from channelmap.layers.redis.loop_state import LoopState
 from channelmap.layers.redis.queues import Queues, queue_of
 from channelmap.layers.redis.scripts import JOIN, MEMBERS, SEND
 from channelmap.layers.redis.sender import limit_arguments
-from channelmap.terms import Limits
+from channelmap.limits import Limits
 
 log = logging.getLogger("channelmap.layers.redis")
 

@@ -31,7 +31,7 @@ from channelmap.layers.redis.rows import Rows
 from channelmap.layers.redis.scripts import ADOPT, SCHEDULE, SEND
 from channelmap.layers.redis.sender import CHUNK, limit_arguments
 from channelmap.layers.redis.upkeep import Paused
-from channelmap.terms import Limits
+from channelmap.limits import Limits
 
 _UNLIMITED = 2**53
 

@@ -17,7 +17,7 @@ from channelmap.layers.redis.leases import arguments_of
 from channelmap.layers.redis.queues import Queues
 from channelmap.layers.redis.scripts import DROP, REPLAY
 from channelmap.layers.redis.sender import limit_arguments
-from channelmap.terms import Limits
+from channelmap.limits import Limits
 
 KEPT_SECS = 30 * 86_400
 _DEAD = "$dead"

@@ -24,7 +24,7 @@ from channelmap.layers.redis.queues import Shards
 from channelmap.layers.redis.rows import Rows, put_back
 from channelmap.layers.redis.sender import Sender, limit_arguments
 from channelmap.layers.redis.upkeep import Paused, Upkeep
-from channelmap.terms import Limits
+from channelmap.limits import Limits
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from channelmap.layer import Delivery
 from channelmap.layers.redis.codec import ADDRESS, Codec
 from channelmap.layers.redis.loop_state import LoopState
 from channelmap.layers.redis.queues import Queues, queue_of
-from channelmap.terms import Limits
+from channelmap.limits import Limits
 
 log = logging.getLogger("channelmap.layers.redis")
 

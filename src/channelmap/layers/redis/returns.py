@@ -12,7 +12,7 @@ from channelmap.layers.redis.private import LocalQueues
 from channelmap.layers.redis.queues import Queues, Shard
 from channelmap.layers.redis.rows import put_back
 from channelmap.layers.redis.sender import limit_arguments
-from channelmap.terms import Limits
+from channelmap.limits import Limits
 
 #: Upper bound for remembered deliveries whose return failed.
 _REMEMBERED = 10_000

@@ -10,7 +10,7 @@ from channelmap.errors import LayerUnavailable
 from channelmap.layers.redis.client import ConnectionPool, Topology
 from channelmap.layers.redis.codec import Codec
 from channelmap.layers.redis.scripts import SEND
-from channelmap.terms import Limits
+from channelmap.limits import Limits
 
 #: The maximum number of events in one command.
 CHUNK = 500

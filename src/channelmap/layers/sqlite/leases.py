@@ -23,7 +23,7 @@ from channelmap.layers.batches import Batch, Part, parts_of
 from channelmap.layers.packing import pack_rows, unpack_rows
 from channelmap.layers.sqlite.clock import Database
 from channelmap.layers.sqlite.queue import Row, Shown, count, is_paused, move_due, prepend, remove_front, transaction
-from channelmap.terms import Limits
+from channelmap.limits import Limits
 
 #: Bytes that the events of one lease have at most, except for a single event.
 _LARGEST = 64 << 20

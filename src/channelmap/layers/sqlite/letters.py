@@ -11,7 +11,7 @@ from channelmap.layers.packing import unpack
 from channelmap.layers.sqlite.clock import Database
 from channelmap.layers.sqlite.leases import end, is_held
 from channelmap.layers.sqlite.queue import append, transaction
-from channelmap.terms import Limits
+from channelmap.limits import Limits
 
 _COUNT = "SELECT letters FROM dead_letter_counts WHERE channel = ?"
 _FORGET_OLDEST = """

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from channelmap.layers.ids import new_id
 from channelmap.layers.sqlite.clock import Database
-from channelmap.terms import Limits
+from channelmap.limits import Limits
 
 # On a full channel the subquery yields the last position once more, or none at all when all events are scheduled. A row
 # that exists, or has no position, is ignored: rowcount 0. Scheduled events take room.
