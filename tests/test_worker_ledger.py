@@ -39,7 +39,7 @@ class Watched(MemoryChannelLayer):
         self.is_burying = False
 
     def look_at_the_ledger(self) -> None:
-        held = [delivery for inbox in self.worker._inboxes for delivery in inbox.ledger.held()]
+        held = [delivery for inbox in self.worker._inboxes for delivery in inbox.ledger.unsettled()]
         self.problems += [f"{delivery} twice" for delivery, count in Counter(held).items() if count > 1]
         self.problems += [f"{delivery} forgotten" for delivery in self.out.difference(held)]
         self.problems += [f"{delivery} not struck out" for delivery in set(held) - self.out]
@@ -161,7 +161,7 @@ asyncio.run(main())
 def test_a_process_whose_event_loop_does_not_turn_any_more_ends_with_its_stacks() -> None:
     process = subprocess.run([sys.executable, "-c", STALLED], capture_output=True, text=True, check=False, timeout=30)
     assert process.returncode == 71
-    assert "the event loop has not turned for 0 s: leaving, its leases run out" in process.stderr
+    assert "the event loop has been blocked for 0 s: exiting; its leases will expire" in process.stderr
     assert "in job" in process.stderr
 
 
@@ -197,7 +197,7 @@ def test_a_worker_stops_when_it_has_handled_as_many_events_as_it_may(
         services = dict.fromkeys(names, Service(concurrency=concurrency))
         worker = Worker(Counted.as_asgi(), services, layer, max_events=limit)
         await asyncio.wait_for(worker.serve(), 30)
-        assert worker.is_spent
+        assert worker.reached_max_events
         return sum([await layer.waiting(name) for name in names])
 
     left = asyncio.run(main())

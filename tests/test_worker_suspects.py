@@ -186,7 +186,7 @@ def test_suspects_that_wait_for_their_turn_when_the_worker_stops_come_again_as_t
         await layer.send_suspects("a", [event(n, "hold") for n in range(1, 5)])
         worker = Worker(consumer.as_asgi(), {"a": service(concurrency=3)}, layer)
         serving = asyncio.ensure_future(worker.serve())
-        await until(lambda: consumer.begun and len(worker._inboxes[0].ledger.beginning) == 2)
+        await until(lambda: consumer.begun and len(worker._inboxes[0].ledger.starting) == 2)
         worker.quiet()
         consumer.release.set()
         await end(worker, serving)
@@ -255,7 +255,7 @@ def test_an_application_that_no_longer_waits_for_an_event_loses_no_suspect(until
         await layer.send_suspects("a", [event(1), event(2)])
         worker = Worker(impatient, {"a": service(concurrency=2)}, layer)
         serving = asyncio.ensure_future(worker.serve())
-        await until(lambda: any(one.done() for one in instances) and worker._inboxes[0].ledger.beginning)
+        await until(lambda: any(one.done() for one in instances) and worker._inboxes[0].ledger.starting)
         next(one for one in instances if not one.done()).cancel()
         await until(lambda: worker._inboxes[0].ledger.suspects)
         await end(worker, serving, 0)
@@ -281,7 +281,7 @@ def test_a_suspect_whose_lease_has_ended_is_left_to_another_worker(
 def test_a_layer_that_cannot_note_that_a_suspect_begins_blocks_no_channel(
     consumer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("channelmap.worker.insistence.FIRST_DELAY", 0.001)
+    monkeypatch.setattr("channelmap.worker.backoff.FIRST_DELAY", 0.001)
 
     async def main() -> None:
         layer = Telling()
@@ -328,5 +328,5 @@ def test_an_event_beyond_the_attempts_that_killed_nobody_becomes_a_dead_letter_w
         return await layer.dead_letters()
 
     (letter,) = asyncio.run(main())
-    assert (letter.attempts, letter.reason) == (2, "it was delivered for attempt 2, beyond its last one")
+    assert (letter.attempts, letter.reason) == (2, "it was delivered as attempt 2, after its last one")
     assert consumer.begun == []

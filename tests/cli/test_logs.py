@@ -113,7 +113,7 @@ def test_a_stopping_worker_logs_in_the_format_asked_for(
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     messages = [json.loads(line)["message"] for line in worker.errors.splitlines()]
-    assert messages[-2:] == ["SIGTERM: finishing what was begun", "stopped"]
+    assert messages[-2:] == ["SIGTERM: finishing the events in flight", "stopped"]
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
@@ -141,7 +141,7 @@ def test_a_worker_whose_log_nobody_reads_goes_on_and_says_later_how_many_lines_i
     if log_format == "json":
         assert json.loads(lines[index])["level"] == "WARNING"
         assert json.loads(lines[index + 1])["channel"] == "jobs"
-    assert "SIGTERM: finishing what was begun" in log
+    assert "SIGTERM: finishing the events in flight" in log
     assert lines[-1].rstrip('"}').endswith("stopped")
 
 

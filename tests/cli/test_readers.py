@@ -128,7 +128,7 @@ def test_a_worker_stops_when_its_output_has_no_reader_and_returns_what_it_has_no
     errors = lose_reader(process)
 
     assert process.returncode == READER_GONE, errors
-    assert "stdout no longer has a reader: finishing what was begun" in errors
+    assert "stdout no longer has a reader: finishing the events in flight" in errors
     waiting, dead = left(project)
     handled = EVENTS - waiting - dead
     # Of each process one event fails at most, and a few were printed before.

@@ -100,7 +100,7 @@ def test_a_handler_may_finish_when_several_processes_stop(served: Path, start: S
     wait_until((served / "begun").exists, "the slow handler")
 
     supervisor.signal(signal.SIGINT)
-    wait_until(lambda: "finishing what was begun" in supervisor.errors, "the workers to notice")
+    wait_until(lambda: "finishing the events in flight" in supervisor.errors, "the workers to notice")
     (served / "release").touch()
 
     assert supervisor.wait() == 0, supervisor.errors
@@ -117,7 +117,7 @@ def test_a_signal_to_the_whole_group_of_processes_lets_handlers_finish_too(
 
     for pid in [*pids(supervisor), supervisor.popen.pid]:
         os.kill(pid, signal.SIGTERM)
-    wait_until(lambda: supervisor.errors.count("finishing what was begun") == 2, "the workers to notice")
+    wait_until(lambda: supervisor.errors.count("finishing the events in flight") == 2, "the workers to notice")
     (served / "release").touch()
 
     assert supervisor.wait() == 0, supervisor.errors
@@ -132,7 +132,7 @@ def test_a_second_signal_to_the_supervisor_ends_all_processes_at_once(
     wait_until((served / "begun").exists, "the slow handler")
 
     supervisor.signal(signal.SIGTERM)
-    wait_until(lambda: "finishing what was begun" in supervisor.errors, "the workers to notice")
+    wait_until(lambda: "finishing the events in flight" in supervisor.errors, "the workers to notice")
     supervisor.signal(signal.SIGTERM)
 
     assert supervisor.wait() == 128 + signal.SIGKILL, supervisor.errors
@@ -194,7 +194,7 @@ def test_a_terminal_that_closes_lets_handlers_finish(
     wait_until((served / "begun").exists, "the slow handler")
 
     process.signal(signal.SIGHUP)
-    wait_until(lambda: "finishing what was begun" in process.errors, "the worker to notice")
+    wait_until(lambda: "finishing the events in flight" in process.errors, "the worker to notice")
     (served / "release").touch()
 
     assert process.wait() == 0, process.errors
@@ -350,7 +350,7 @@ def test_with_reload_saves_while_a_handler_runs_lose_nothing(served: Path, reloa
     wait_until((served / "begun").exists, "the slow handler")
 
     (served / "work.py").write_text(WORK + "\n")
-    wait_until(lambda: "finishing what was begun" in reloading.errors, "the worker to notice")
+    wait_until(lambda: "finishing the events in flight" in reloading.errors, "the worker to notice")
     (served / "work.py").write_text(WORK + "\n\n")
     (served / "channels.yaml").write_text(CHANNELS + "\n")
     (served / "release").touch()
@@ -397,7 +397,7 @@ def test_a_worker_ends_with_0_when_it_has_handled_max_events(served: Path, run: 
     process = run("runworker", "--max-events", "100")
     assert process.popen.returncode == 0
     assert 100 <= len(handled(served)) <= 110
-    assert "events handled, as many as it may: finishing what was begun" in process.errors
+    assert "events handled, max_events reached: finishing the events in flight" in process.errors
 
 
 def test_workers_that_have_handled_max_events_are_replaced_and_every_event_is_handled_once(

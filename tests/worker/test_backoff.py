@@ -185,7 +185,7 @@ def test_a_delay_that_the_layer_cannot_set_is_tried_three_times(caplog: pytest.L
         "channel 'a': cannot retry an event, next try in 0.1 s: cannot delay",
         "channel 'a': cannot retry an event, next try in 0.2 s: cannot delay",
         "channel 'a': cannot retry an event, giving up: cannot delay",
-        "channel 'a': the delay of a retry cannot be set; the event comes again when its lease ends",
+        "channel 'a': the delay of a retry cannot be set; the event is redelivered when its lease ends",
     ]
 
 

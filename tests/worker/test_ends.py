@@ -173,7 +173,7 @@ def test_a_burst_whose_layer_cannot_say_what_is_paused_says_so_once_and_ends(cap
         assert on.application.done == [0]
 
     play(scene)
-    assert lines(caplog) == ["channel 'a': cannot say whether it is paused: scripted://: away"]
+    assert lines(caplog) == ["channel 'a': cannot determine whether it is paused: scripted://: away"]
 
 
 def test_a_burst_that_is_stopped_does_not_ask_what_is_paused() -> None:

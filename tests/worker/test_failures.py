@@ -65,7 +65,7 @@ def test_without_a_further_attempt_a_failed_event_is_a_dead_letter_at_once(servi
         (2, 1, RetryPolicy(attempts=2), None),
         (3, 2, RetryPolicy(attempts=2), "its worker ended while it was handled, 2 times in a row"),
         (2, 1, RetryPolicy(attempts=1), "its worker ended while it was handled"),
-        (3, 0, RetryPolicy(attempts=2), "it was delivered for attempt 3, beyond its last one"),
+        (3, 0, RetryPolicy(attempts=2), "it was delivered as attempt 3, after its last one"),
         (9, 0, None, None),
     ],
 )
@@ -180,7 +180,7 @@ def test_of_a_letter_that_cannot_be_written_the_bare_bytes_are_tried_once_and_th
         assert [call.numbers for call in on.layer.of("bury")] == [[7], [7], [8], [8]]
         (bare,) = on.layer.letters
         assert (bare.code, bare.event, bare.body, bare.violations, bare.traceback) == ("invalid", None, b"7", (), "")
-        assert bare.reason == "its letter could not be written in full; the worker's log has the reason"
+        assert bare.reason == "its dead letter could not be written in full; the worker's log has the reason"
         assert on.application.done == [*range(10)]
         assert not on.layer.out
 

@@ -137,4 +137,4 @@ def test_a_layer_that_is_away_is_said_to_be_unable_to_look_and_to_take_back(capl
 
     play(scene)
     told = [line.partition(":")[2].partition(",")[0] for line in lines(caplog) if "cannot" in line]
-    assert told == [" cannot look for events that a key fits", " cannot give events back"]
+    assert told == [" cannot look for events that a key fits", " cannot return events"]

@@ -32,8 +32,8 @@ def test_a_retry_comes_after_exactly_the_time_that_its_handler_names_and_counts_
 
     play(scene)
     assert lines(caplog) == [
-        "channel 'a': 'job' is to be tried again: the server is busy; attempt 1 of 3, next in 30.0 s",
-        "channel 'a': 'job' is to be tried again: the server is busy; attempt 2 of 3, next in 30.0 s",
+        "channel 'a': 'job' will be retried: the server is busy; attempt 1 of 3, next in 30.0 s",
+        "channel 'a': 'job' will be retried: the server is busy; attempt 2 of 3, next in 30.0 s",
         "channel 'a': 'job' failed: the server is busy; kept as a dead letter",
     ]
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.WARNING, logging.ERROR]
@@ -62,7 +62,7 @@ def test_a_retry_that_names_no_time_comes_after_the_back_off_of_the_channel(capl
 
     play(scene)
     assert lines(caplog)[0] == (
-        "channel 'a': 'job' is to be tried again: its handler raised Retry; attempt 1 of 3, next in 1.0 s"
+        "channel 'a': 'job' will be retried: its handler raised Retry; attempt 1 of 3, next in 1.0 s"
     )
 
 
@@ -103,7 +103,7 @@ def test_an_event_that_its_handler_rejects_is_a_dead_letter_at_once_with_one_lin
     play(scene)
     (record,) = caplog.records
     assert record.getMessage() == (
-        "channel 'a': 'job' was rejected by its handler: the customer is gone; kept as a dead letter"
+        "channel 'a': 'job' was given up by its handler: the customer is gone; kept as a dead letter"
     )
     assert (record.levelno, record.exc_info) == (logging.ERROR, None)
 

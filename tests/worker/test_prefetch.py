@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from channelmap.limits import Service
-from channelmap.worker.inbox import Pace
+from channelmap.worker.inbox import PrefetchSize
 from tests.worker.scripted import LEASED, Stage, job, jobs, lines, play
 
 BOTH = pytest.mark.parametrize("service", [LEASED, Service()])
@@ -94,10 +94,10 @@ def test_after_one_slow_handler_the_next_refill_is_small_and_grows_again() -> No
     ],
 )
 def test_a_refill_takes_so_many(concurrency: int, work: float, notes: list[tuple[float, int]], limit: int) -> None:
-    pace = Pace(concurrency, work, 1_000)
+    size = PrefetchSize(concurrency, work, 1_000)
     for seconds, events in notes:
-        pace.note(seconds, events)
-    assert pace.limit == limit
+        size.record(seconds, events)
+    assert size.limit == limit
 
 
 @BOTH
@@ -148,7 +148,7 @@ def test_events_that_cannot_go_back_keep_their_order_and_are_tried_again(
         assert on.application.seen == [*range(20)]
 
     play(scene)
-    assert lines(caplog) == ["channel 'a': cannot give events back: cut off"] * 2
+    assert lines(caplog) == ["channel 'a': cannot return events: cut off"] * 2
 
 
 def test_a_refill_waits_for_what_is_on_its_way_back() -> None:

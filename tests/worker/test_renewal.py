@@ -162,16 +162,16 @@ def test_leases_are_renewed_while_a_handler_blocks_the_event_loop() -> None:
 
 
 class Watching:
-    """A renewal whose `leave` only notes when it was called."""
+    """A renewal whose `exit_stalled` only notes when it was called."""
 
     def __init__(self, *, stall_after: float) -> None:
         self.clock = TurnedClock()
         self.layer = ScriptedLayer(self.clock)
         self.left: list[float] = []
         ledger = Ledger()
-        ledger.open_place().current = Delivery("a", job(0), b"", 0.0)
+        ledger.new_holder().current = Delivery("a", job(0), b"", 0.0)
         timing = Timing(lease=30, stall_after=stall_after, clock=self.clock)
-        renewal = Renewal(self.layer, {"a": ledger}, timing, leave=lambda: self.left.append(self.clock.time()))
+        renewal = Renewal(self.layer, {"a": ledger}, timing, exit_stalled=lambda: self.left.append(self.clock.time()))
         self.running = asyncio.ensure_future(renewal.run())
 
     @property
@@ -193,7 +193,7 @@ def test_a_process_whose_event_loop_does_not_turn_leaves_after_that_time_and_ren
         await on.running
 
     asyncio.run(main())
-    assert lines(caplog) == ["the event loop has not turned for 50 s: leaving, its leases run out"]
+    assert lines(caplog) == ["the event loop has been blocked for 50 s: exiting; its leases will expire"]
 
 
 def test_an_event_loop_that_turns_again_in_time_is_not_taken_for_stalled() -> None:
@@ -271,7 +271,7 @@ def test_a_renewal_whose_thread_fails_stops_the_worker_aloud(caplog: pytest.LogC
 def test_a_worker_that_leaves_prints_the_stacks_of_all_its_threads_and_ends_with_71() -> None:
     script = """
 import threading
-from channelmap.worker.renewal import leave
+from channelmap.worker.renewal import exit_stalled
 
 begun = threading.Event()
 
@@ -281,7 +281,7 @@ def handler():
 
 threading.Thread(target=handler, daemon=True).start()
 begun.wait()
-leave()
+exit_stalled()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 71

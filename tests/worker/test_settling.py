@@ -92,7 +92,7 @@ def test_what_cannot_be_settled_is_tried_three_times_and_the_channel_goes_on(cap
         "channel 'a': cannot settle events, next try in 0.1 s: cannot settle",
         "channel 'a': cannot settle events, next try in 0.2 s: cannot settle",
         "channel 'a': cannot settle events, giving up: cannot settle",
-        "channel 'a': 1 handled events cannot be settled; the layer delivers them again",
+        "channel 'a': 1 handled events cannot be settled; the layer will redeliver them",
     ]
 
 

@@ -133,7 +133,7 @@ def test_a_handler_that_ignores_its_cancellation_has_one_more_second(deaf: float
 @pytest.mark.parametrize(
     ("service", "lost", "outcome"),
     [
-        (LEASED, 32, "they come again when their leases end"),
+        (LEASED, 32, "they are redelivered when their leases end"),
         (Service(), 31, "they are lost"),
     ],
 )
@@ -149,7 +149,7 @@ def test_with_a_layer_that_does_not_answer_the_worker_ends_a_grace_behind_its_de
                 on.layer.fail(verb, away())
         else:
             on.layer.hang("settle", "give_back", "bury_many", "retry")
-        held = len(on.worker._inboxes[0].ledger.held())
+        held = len(on.worker._inboxes[0].ledger.unsettled())
         assert held == lost
         assert await on.end() == 29
         assert on.worker.cut_off
@@ -192,7 +192,7 @@ def test_one_channel_whose_layer_hangs_takes_no_time_from_another(caplog: pytest
 
     play(scene)
     assert lines(caplog)[1:] == [
-        "channel 'a': the layer does not answer for 1 events: they come again when their leases end"
+        "channel 'a': the layer does not answer for 1 events: they are redelivered when their leases end"
     ]
 
 

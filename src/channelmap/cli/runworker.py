@@ -41,7 +41,7 @@ from channelmap.sending import ContractLayer, open_contract_layer
 from channelmap.startup import leave_on_signals
 from channelmap.supervisor import STOP_SIGNALS, Link, Supervisor, WorkerProcess, command_line, heeded, loaded_modules
 from channelmap.worker import DRAIN_TIMEOUT, Worker
-from channelmap.worker.insistence import FIRST_DELAY, LONGEST_DELAY
+from channelmap.worker.backoff import FIRST_DELAY, MAX_DELAY
 
 log = logging.getLogger("channelmap.worker")
 
@@ -217,10 +217,10 @@ async def _serve(
             log.info("serving %s from %s%s; ready", ", ".join(map(quoted, services)), shown(layer.url), waiting)
             link.report("ready")
             await worker.serve()
-            if burst and not worker.is_spent:
+            if burst and not worker.reached_max_events:
                 await _tell_retries(layer, services)
     finally:
-        if worker.is_spent:
+        if worker.reached_max_events:
             link.report("spent")
         elif burst and not (stopper.stopped.is_set() or worker.broken):
             link.report("finished")
@@ -244,7 +244,7 @@ async def _reach(layer: ChannelLayer, channels: Iterable[str], *, patience: floa
             delay = min(delay, left)
             log.error("cannot start yet, next try in %.1f s: %s", delay, error)  # noqa: TRY400
         await asyncio.sleep(delay)
-        delay = min(2 * delay, LONGEST_DELAY)
+        delay = min(2 * delay, MAX_DELAY)
 
 
 async def _tell_retries(layer: ChannelLayer, services: Mapping[str, Service]) -> None:
@@ -313,7 +313,7 @@ class _Stopper:
     def _stop(self, why: str, level: int = logging.INFO) -> None:
         if not self.stopped.is_set():
             self.stopped.set()
-            log.log(level, "%s: finishing what was begun", why)
+            log.log(level, "%s: finishing the events in flight", why)
             self._worker.stop()
 
 

@@ -1,4 +1,4 @@
-"""Moves events from a layer into an application: knows ASGI and the layer's promise, and no contract."""
+"""Move events from a layer into an ASGI application. The worker depends on both interfaces, and on no contract."""
 
 import asyncio
 import logging
@@ -11,47 +11,47 @@ from channelmap.asgi import Application
 from channelmap.errors import ChannelUnsupported, LayerError, quoted, text_of
 from channelmap.layer import ChannelLayer
 from channelmap.limits import Service
-from channelmap.worker.inbox import LARGEST_REFILL, Inbox
+from channelmap.worker.inbox import MAX_PREFETCH, Inbox
 from channelmap.worker.renewal import Renewal
 from channelmap.worker.slot import Slot
-from channelmap.worker.suspects import SuspectTurn
+from channelmap.worker.suspects import SuspectLock
 from channelmap.worker.timing import Timing
 
 __all__ = ["DRAIN_TIMEOUT", "Timing", "Worker"]
 
 log = logging.getLogger("channelmap.worker")
 
-#: Seconds for running handlers when a worker stops: Kubernetes kills 30 s after its signal to stop.
+#: Default drain timeout in seconds: Kubernetes kills a container 30 s after SIGTERM.
 DRAIN_TIMEOUT = 25.0
-#: Seconds until the next retry of this worker for which a burst still waits.
-BURST_PATIENCE = 10.0
-#: Instances of an application that may fail in a row, before they take an event, until a burst ends.
-_MOST_STARTS = 3
+#: A worker in burst mode waits for its next retry if it is due within this many seconds.
+MAX_BURST_WAIT = 10.0
+#: In burst mode the worker stops after this many consecutive instances failed before they took an event.
+_MAX_FAILED_STARTS = 3
 
 
 class Worker:
-    """Serves channels: for each an inbox that refills itself, and `concurrency` slots that handle its events.
+    """Serve channels: each has an inbox that prefetches events, and `concurrency` slots that handle them.
 
-    Stopping has two steps: `quiet` (take no more, give back what was not begun), and then the end of `serve`,
-    when every handler has finished, or at the deadline that `stop` sets.
+    Stopping has two steps. `quiet` stops taking events and returns unstarted ones. `serve` then ends when every
+    handler has finished, or at the deadline that `stop` sets.
 
     Args:
-        application: any ASGI application, such as a `ChannelNameRouter`; it is called for each slot with
+        application: any ASGI application, such as a `ChannelNameRouter`; each slot calls it with
             ``{"type": "channel", "channel": name, "extensions": {"channel.reject": {}}}``.
-        channels: names, or names with how each is served.
-        channel_layer: an open layer; it stays open.
-        burst: end when everything that waits is handled.
-        drain_timeout: seconds for running handlers when the worker stops.
-        timing: how long to wait for what else.
-        max_events: stop when about so many events were handled, 10 % more at most; `None` for any number.
+        channels: channel names, optionally mapped to their service settings.
+        channel_layer: an open layer; the worker does not close it.
+        burst: stop when no event is left to handle.
+        drain_timeout: seconds that running handlers may take after `stop`.
+        timing: the other durations, and the clock.
+        max_events: stop after about this many handled events, at most 10 % more; `None` for no limit.
 
     Raises:
-        ValueError: there is no layer.
-        LayerError: a channel is to be served at-least-once, which the layer cannot.
+        ValueError: `channel_layer` is `None`.
+        LayerError: a channel is at-least-once, and the layer has no leases.
 
     """
 
-    def __init__(  # noqa: PLR0913  (what it serves, and how)
+    def __init__(  # noqa: PLR0913  (each argument is an independent setting)
         self,
         application: Application,
         channels: Iterable[str] | Mapping[str, Service],
@@ -81,25 +81,25 @@ class Worker:
         self._handled = 0
         self._inboxes: list[Inbox] = []
         self._slots: list[Slot] = []
-        self._turn = SuspectTurn()
+        self._suspect_lock = SuspectLock()
         self._quiet = asyncio.Event()
         self._changed = asyncio.Event()
         self._deadline: float | None = None
         self._failure: ChannelUnsupported | None = None
-        #: A handler was cut off, at its timeout or at the deadline: its thread may still run.
+        #: A handler was cut off at its timeout or at the deadline; its thread may still run.
         self.cut_off = False
-        #: A burst ended before its time: the application fails before it takes an event, or no key fits the events.
+        #: The burst ended early: the application fails before it takes an event, or no key fits the events.
         self.gave_up = False
-        #: It stopped because it had handled `max_events`.
-        self.is_spent = False
-        #: A task of the worker itself ended although nobody asked for it: a fault of channelmap's own.
+        #: The worker stopped because it had handled `max_events`.
+        self.reached_max_events = False
+        #: An internal task of the worker ended unexpectedly, which is a bug in channelmap.
         self.broken = False
 
     async def serve(self) -> None:
-        """Serve until stopped, or, in burst mode, until nothing waits.
+        """Serve until stopped or, in burst mode, until no event is left.
 
         Raises:
-            ChannelUnsupported: the layer cannot serve one of the channels; events in flight were finished before.
+            ChannelUnsupported: the layer cannot serve one of the channels; raised after events in flight have finished.
 
         """
         self._open()
@@ -109,37 +109,37 @@ class Worker:
         renewing = self._start_renewal()
         try:
             if self._burst:
-                await self._until_nothing_waits()
-                await self._tell_pauses()
+                await self._wait_until_burst_ends()
+                await self._log_paused_channels()
                 self.quiet()
             await self._quiet.wait()
-            self._dismiss_idle(running)
-            await self._until_finished(running)
+            self._cancel_idle_slots(running)
+            await self._wait_until_finished(running)
         finally:
             self.quiet()
-            await self._end([*running, *renewing])
+            await self._shut_down([*running, *renewing])
         if self._failure is not None:
             raise self._failure
 
     def quiet(self) -> None:
-        """Take no more. What was not begun goes back, what was begun goes on."""
+        """Stop taking events and return unstarted ones; events in flight continue."""
         for inbox in self._inboxes:
             inbox.close()
         self._quiet.set()
 
     def stop(self, deadline: float | None = None) -> None:
-        """Be quiet, and cut off the handlers that still run `deadline` seconds from now, or after the drain timeout."""
+        """Stop, and cut off handlers that still run after `deadline` seconds; the default is the drain timeout."""
         seconds = self._drain_timeout if deadline is None else deadline
         self._deadline = self._clock.time() + seconds
         self.quiet()
         self._changed.set()
 
-    def _end_for(self, failure: ChannelUnsupported) -> None:
+    def _stop_unsupported(self, failure: ChannelUnsupported) -> None:
         self._failure = failure
         self.stop()
 
     def _watch(self, what: str, task: "asyncio.Task[None]", *, endless: bool = False) -> None:
-        """Stop the worker, as a signal does, when a task of its own fails, or ends although it is endless."""
+        """Stop the worker if the task fails, or if it ends although it is `endless`."""
         task.add_done_callback(partial(self._task_ended, what, endless))
 
     def _task_ended(self, what: str, endless: bool, task: "asyncio.Task[None]") -> None:  # noqa: FBT001
@@ -155,28 +155,30 @@ class Worker:
         if not self._quiet.is_set():
             self.stop()
 
-    def _count(self, events: int) -> None:
-        """Take in that so many events were handled."""
+    def _count_handled(self, events: int) -> None:
+        """Add handled events to the total, and stop the worker at `max_events`."""
         self._handled += events
         if self._max_events is not None and self._handled >= self._max_events and not self._quiet.is_set():
-            log.info("%d events handled, as many as it may: finishing what was begun", self._handled)
-            self.is_spent = True
+            log.info("%d events handled, max_events reached: finishing the events in flight", self._handled)
+            self.reached_max_events = True
             self.stop()
 
     def _open(self) -> None:
-        most = LARGEST_REFILL
+        max_prefetch = MAX_PREFETCH
         if self._max_events is not None:
-            # What all slots together take in hand at once is a tenth of the events, if there are so many.
-            most = max(1, min(most, self._max_events // (10 * max(1, len(self._services)))))
+            # All inboxes together prefetch at most a tenth of the events, so the overshoot stays below 10 %.
+            max_prefetch = max(1, min(max_prefetch, self._max_events // (10 * max(1, len(self._services)))))
         for name, service in self._services.items():
             inbox = Inbox(
                 self.channel_layer, name, service, self._timing,
-                most=most, burst=self._burst, unsupported=self._end_for, watch=self._watch, turn=self._turn,
+                max_prefetch=max_prefetch, burst=self._burst, unsupported=self._stop_unsupported,
+                watch=self._watch, suspect_lock=self._suspect_lock,
             )  # fmt: skip
             inbox.ledger.closed = self._quiet.is_set()
             self._inboxes.append(inbox)
             self._slots += [
-                Slot(inbox, self.application, self._changed.set, self._count) for _ in range(service.concurrency)
+                Slot(inbox, self.application, self._changed.set, self._count_handled)
+                for _ in range(service.concurrency)
             ]
 
     def _start_renewal(self) -> list["asyncio.Task[None]"]:
@@ -187,26 +189,26 @@ class Worker:
         self._watch("the renewal of leases", task, endless=True)
         return [task]
 
-    async def _until_nothing_waits(self) -> None:
-        """Wait until every slot rests and a last look finds nothing: a handler may have sent more."""
+    async def _wait_until_burst_ends(self) -> None:
+        """Wait until no slot has an event and a final refill finds none; a handler may have sent more."""
         while not self._quiet.is_set():
-            await self._change()
-            if any(slot.failed_starts >= _MOST_STARTS for slot in self._slots):
+            await self._wait_for_change()
+            if any(slot.failed_starts >= _MAX_FAILED_STARTS for slot in self._slots):
                 self.gave_up = True
                 return
-            if all(slot.resting for slot in self._slots):
+            if all(slot.found_nothing for slot in self._slots):
                 found = [await inbox.refill() for inbox in self._inboxes]
-                if not any(found) and not await self._retry_is_due():
+                if not any(found) and not await self._wait_for_retry():
                     self.gave_up = any(inbox.has_wrong_key for inbox in self._inboxes)
                     return
                 for slot in self._slots:
                     slot.wake()
 
-    async def _retry_is_due(self) -> bool:
-        """Wait for the next event that this worker has put back for a retry; False when none is due soon."""
+    async def _wait_for_retry(self) -> bool:
+        """Wait until the next retry scheduled by this worker is due; return False if none is due soon."""
         due = min((due for inbox in self._inboxes for due in inbox.retries), default=math.inf)
         left = due - self._clock.time()
-        if left > BURST_PATIENCE:
+        if left > MAX_BURST_WAIT:
             return False
         with suppress(TimeoutError):
             async with self._clock.timeout(left):
@@ -215,34 +217,34 @@ class Worker:
             inbox.retries = [later for later in inbox.retries if later > due]
         return True
 
-    async def _tell_pauses(self) -> None:
-        """Log each paused channel on which events wait: a burst does not handle them. Return when the worker stops."""
+    async def _log_paused_channels(self) -> None:
+        """Log paused channels with waiting events, which burst mode does not handle; stop when the worker stops."""
         for name in self._services:
             if self._quiet.is_set():
                 return
             try:
                 waiting = await self.channel_layer.waiting(name) if await self.channel_layer.is_paused(name) else 0
             except LayerError as error:
-                log.warning("channel %s: cannot say whether it is paused: %s", quoted(name), error)
-                # The layer would not answer for the other channels either.
+                log.warning("channel %s: cannot determine whether it is paused: %s", quoted(name), error)
+                # The layer is unreachable for the other channels as well.
                 return
             if waiting:
                 log.warning("channel %s: paused; %d events wait", quoted(name), waiting)
 
-    def _dismiss_idle(self, running: list["asyncio.Task[None]"]) -> None:
+    def _cancel_idle_slots(self, running: list["asyncio.Task[None]"]) -> None:
         for slot, task in zip(self._slots, running, strict=True):
             if slot.idle:
                 task.cancel()
 
-    async def _until_finished(self, running: list["asyncio.Task[None]"]) -> None:
-        """Wait until every slot has dealt with the event it had in hand, or until the deadline."""
+    async def _wait_until_finished(self, running: list["asyncio.Task[None]"]) -> None:
+        """Wait until no slot has a current event, or until the deadline."""
         while not all(slot.idle or task.done() for slot, task in zip(self._slots, running, strict=True)):
             if self._deadline is not None and self._clock.time() >= self._deadline:
                 return
-            await self._change()
+            await self._wait_for_change()
 
-    async def _change(self) -> None:
-        """Wait until a slot comes to rest or the deadline has passed."""
+    async def _wait_for_change(self) -> None:
+        """Wait until a slot reports a change, or until the deadline."""
         left = None if self._deadline is None else self._deadline - self._clock.time()
         try:
             async with self._clock.timeout(left):
@@ -251,31 +253,31 @@ class Worker:
             return
         self._changed.clear()
 
-    async def _end(self, tasks: list["asyncio.Task[None]"]) -> None:
-        """End all tasks, and let the layer hear what it has not heard, while there is time."""
+    async def _shut_down(self, tasks: list["asyncio.Task[None]"]) -> None:
+        """Cancel all tasks, then write outstanding results to the layer within the shutdown grace."""
         for task in tasks:
             task.cancel()
         end = max(self._deadline or 0.0, self._clock.time()) + self._timing.grace
         await asyncio.gather(*tasks, return_exceptions=True)
         for whose in (self._slots, self._inboxes):
-            await asyncio.gather(*[self._stop_until(end, one) for one in whose])
+            await asyncio.gather(*[self._stop_by(end, one) for one in whose])
         self.cut_off = any(slot.cut_off for slot in self._slots)
         for inbox in self._inboxes:
             inbox.abandon()
-            if lost := len(inbox.ledger.held()):
-                outcome = "they come again when their leases end" if inbox.service.retry else "they are lost"
+            if lost := len(inbox.ledger.unsettled()):
+                outcome = "they are redelivered when their leases end" if inbox.service.retry else "they are lost"
                 log.error("channel %s: the layer does not answer for %d events: %s",
                           quoted(inbox.channel), lost, outcome)  # fmt: skip
 
-    async def _stop_until(self, end: float, whose: Slot | Inbox) -> None:
+    async def _stop_by(self, end: float, whose: Slot | Inbox) -> None:
         try:
             async with self._clock.timeout(end - self._clock.time()):
                 await whose.stop()
         except TimeoutError:
-            pass  # the ledger knows what is left
+            pass  # the caller counts what is still unsettled
         except Exception:
-            # Whatever a layer's client raises, the others have their turn.
+            # An error of one slot or inbox must not keep the others from stopping.
             log.exception(
-                "channel %s: cannot end in good order",
+                "channel %s: cannot shut down cleanly",
                 quoted((whose.inbox if isinstance(whose, Slot) else whose).channel),
             )

@@ -1,4 +1,4 @@
-"""Lets one suspect at a time be handled in a process: if the process ends, the layer counts it for that one only."""
+"""Handle one suspect at a time per process, so that a crash of the process counts for that suspect only."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,8 +7,8 @@ from contextlib import suppress
 from channelmap.layer import Delivery
 
 
-class SuspectTurn:
-    """What a suspect needs before its handler starts; all channels of a worker share it."""
+class SuspectLock:
+    """A lock that a suspect needs before its handler starts; all channels of a worker share it."""
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
@@ -17,11 +17,11 @@ class SuspectTurn:
         self._flush: Callable[[], Awaitable[None]] | None = None
 
     async def acquire(self, suspect: Delivery, flush: Callable[[], Awaitable[None]]) -> None:
-        """Wait until no other suspect is handled, and until the layer knows what became of the last one.
+        """Wait until no other suspect is in flight and the layer has the outcome of the previous one.
 
         Args:
-            suspect: the delivery; `release` ends its turn, also when this call is cancelled.
-            flush: tells the layer what became of the suspect, when it was handled.
+            suspect: the delivery; call `release` for it, even if this call is cancelled.
+            flush: writes the outcome of this suspect to the layer.
 
         """
         await self._lock.acquire()
@@ -31,8 +31,8 @@ class SuspectTurn:
         self._flush = flush
 
     def release(self, suspect: Delivery) -> None:
-        """End the turn of this suspect, if it has the turn; any thread may call this."""
-        # A handler that was cut off may end after the event loop.
+        """Release the lock if this suspect holds it; may be called from any thread."""
+        # A handler that was cut off may outlive the event loop.
         if self._loop is not None:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._release, suspect)

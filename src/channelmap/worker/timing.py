@@ -1,4 +1,4 @@
-"""How long a worker waits for what."""
+"""Durations that a worker uses."""
 
 from dataclasses import dataclass, field
 
@@ -7,15 +7,15 @@ from channelmap.clock import Clock
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """The times of a worker, in seconds, and the clock that tells them.
+    """Durations of a worker, in seconds, and its clock.
 
     Attributes:
-        lease: how long the layer leaves a leased event to this worker; renewed three times as often.
-        prefetch_work: work that a refill takes from the layer; a crash may lose it, and others wait for it.
-        return_after: after which what a refill took and nobody has begun goes back.
-        stall_after: after which an event loop that does not turn is taken for dead.
-        grace: for the last calls of the layer when the worker stops, behind the drain timeout.
-        clock: tells the time.
+        lease: duration of a lease; the worker renews it at a third of that time.
+        prefetch_work: estimated handling time of the events that one refill prefetches.
+        return_after: time after which unstarted prefetched events are returned.
+        stall_after: time after which a blocked event loop counts as dead.
+        grace: time for the shutdown flush, after the drain timeout.
+        clock: the source of time.
 
     """
 

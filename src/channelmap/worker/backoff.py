@@ -1,4 +1,4 @@
-"""Calls of a layer that may be away: the worker outlives that."""
+"""Calls to a layer that may be unreachable, retried with backoff."""
 
 import asyncio
 import logging
@@ -11,27 +11,27 @@ from channelmap.errors import ChannelUnsupported, LayerError, LayerUnavailable, 
 
 log = logging.getLogger("channelmap.worker")
 
-#: Seconds between two tries to reach a lost layer: the first, and what they grow to.
-FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
+#: Seconds between two attempts to reach the layer: the first delay, and the upper bound.
+FIRST_DELAY, MAX_DELAY = 0.1, 5.0
 
 T = TypeVar("T")
 
 
-async def insist(
+async def call_with_backoff(
     channel: str, what: str, call: Callable[[], Awaitable[T]], clock: Clock, *, tries: int | None = None
 ) -> T:
-    """Call the layer until it answers.
+    """Call the layer, and retry with backoff until it answers.
 
     Args:
-        channel: which is served, for the log.
-        what: the call, for the log.
-        call: makes the call.
-        clock: tells the time between two tries.
-        tries: how often it may fail although the layer is there; `None` for any number.
+        channel: the channel's name, for the log.
+        what: the call in words, for the log.
+        call: the call.
+        clock: the clock that measures the delays.
+        tries: maximum number of failures while the layer is reachable; `None` for no limit.
 
     Raises:
-        ChannelUnsupported: no call can succeed.
-        Exception: the call failed so often.
+        ChannelUnsupported: the layer does not support the channel, so retrying is useless.
+        Exception: the last of `tries` failures.
 
     """
     delay = FIRST_DELAY
@@ -41,15 +41,15 @@ async def insist(
             result = await call()
         except ChannelUnsupported:
             raise
-        except Exception as error:  # whatever a layer's client raises, the worker goes on
+        except Exception as error:  # a layer's client may raise anything, and the worker continues
             if clock.time() - begun > delay:
-                # The layer was there, and was lost anew: a take that waits has no other way to show it.
+                # The call had reached the layer and lost it again: a waiting take has no other way to show that.
                 delay = FIRST_DELAY
             known = isinstance(error, LayerError)
             if tries is not None and not isinstance(error, LayerUnavailable):
                 tries -= 1
             last = tries == 0
-            log.error(  # noqa: TRY400  (a traceback only for what is not understood)
+            log.error(  # noqa: TRY400  (only unknown errors get a traceback)
                 "channel %s: cannot %s, %s: %s",
                 quoted(channel), what, "giving up" if last else f"next try in {delay:.1f} s",
                 one_line(shortened(str(error))), exc_info=None if known else error,
@@ -61,10 +61,10 @@ async def insist(
                 log.warning("channel %s: the layer is back", quoted(channel))
             return result
         await clock.sleep(delay * random.uniform(0.5, 1))  # noqa: S311
-        delay = min(2 * delay, LONGEST_DELAY)
+        delay = min(2 * delay, MAX_DELAY)
 
 
-async def ended(task: "asyncio.Task[None] | None") -> None:
-    """Wait for the end of a task, whatever it is; if we are cancelled, the task goes on."""
+async def wait_until_done(task: "asyncio.Task[None] | None") -> None:
+    """Wait until a task has ended in any way; cancelling the caller does not cancel the task."""
     if task is not None:
         await asyncio.wait({task})
