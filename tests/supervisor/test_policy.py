@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from channelmap.supervisor import STOP_SIGNALS, Supervisor, heeded
+from channelmap.supervisor import STOP_SIGNALS, Supervisor, not_ignored
 from tests.turned_clock import TurnedClock, settled
 
 Until = Callable[..., Awaitable[None]]
@@ -28,7 +28,7 @@ class ScriptedChild:
         self.started = self.listed = time.time()
         self.ready = False
         self.finished = False
-        self.is_spent = False
+        self.reached_max_events = False
         self.draining = asyncio.Event()
         self.files: frozenset[Path] = frozenset()
         self.killed = False
@@ -128,7 +128,7 @@ def test_a_worker_that_has_handled_as_many_events_as_it_may_is_replaced_at_once(
         async with workers() as them:
             for count in range(2, 9):
                 spent = them.last
-                spent.ready = spent.is_spent = True
+                spent.ready = spent.reached_max_events = True
                 await spent.end(0)
                 assert len(them.children) == count
             them.supervisor.stop()
@@ -136,13 +136,13 @@ def test_a_worker_that_has_handled_as_many_events_as_it_may_is_replaced_at_once(
 
     caplog.set_level(logging.INFO)
     asyncio.run(main())
-    assert caplog.text.count("has handled as many events as it may: starting a new one") == 7
+    assert caplog.text.count("has reached max_events: starting a new one") == 7
 
 
 def test_a_spent_worker_that_crashes_all_the_same_is_a_crash(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         async with workers() as them:
-            them.last.is_spent = True
+            them.last.reached_max_events = True
             await them.last.end(-signal.SIGSEGV)
             assert len(them.children) == 1
             them.supervisor.stop()
@@ -203,10 +203,10 @@ def test_workers_that_have_ended_are_not_among_those_that_are_stopped(caplog: py
 
 def test_a_process_that_ignores_sighup_is_not_stopped_by_it() -> None:
     """As under `nohup`."""
-    assert heeded(STOP_SIGNALS) == list(STOP_SIGNALS)
+    assert not_ignored(STOP_SIGNALS) == list(STOP_SIGNALS)
     before = {signum: signal.signal(signum, signal.SIG_IGN) for signum in STOP_SIGNALS}
     try:
-        assert heeded(STOP_SIGNALS) == [signal.SIGTERM, signal.SIGINT]
+        assert not_ignored(STOP_SIGNALS) == [signal.SIGTERM, signal.SIGINT]
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
@@ -222,7 +222,10 @@ def test_a_wrong_file_ends_all_before_any_worker_was_ready(code: int, caplog: py
             await other.end(-signal.SIGTERM)
             assert await them.end() == code
             assert len(them.children) == 2
-        assert f"ended with exit code {code} before it was ready, and so would the next one: stopping" in caplog.text
+        assert (
+            f"ended with exit code {code} before it was ready, and a new one would fail as well: stopping"
+            in caplog.text
+        )
 
     asyncio.run(main())
 
@@ -552,8 +555,8 @@ def test_a_file_that_is_mended_starts_the_worker_that_could_not_start_and_from_t
 
     caplog.set_level(logging.INFO)
     asyncio.run(main())
-    assert f"{other.name if change != 'made' else 'another.py'} changed: starting anew" in caplog.text
-    assert "work.py changed: starting anew" in caplog.text
+    assert f"{other.name if change != 'made' else 'another.py'} changed: restarting the workers" in caplog.text
+    assert "work.py changed: restarting the workers" in caplog.text
 
 
 def test_a_worker_that_does_not_become_ready_is_replaced_when_any_source_file_changes(
@@ -600,11 +603,11 @@ def test_several_changes_at_once_are_one_and_are_counted(
 
     caplog.set_level(logging.INFO)
     asyncio.run(main())
-    told = [record.getMessage() for record in caplog.records if "starting anew" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "restarting the workers" in record.getMessage()]
     assert told == [
-        "work.py changed: starting anew",
-        "another.py and 1 more changed: starting anew",
-        "another.py and 2 more changed: starting anew",
+        "work.py changed: restarting the workers",
+        "another.py and 1 more changed: restarting the workers",
+        "another.py and 2 more changed: restarting the workers",
     ]
 
 

@@ -52,7 +52,7 @@ UNTIL_DRAINED = "while read -N 1 word <&$S; do :; done"
 def test_what_a_worker_has_said_before_its_end_is_known_when_it_has_ended() -> None:
     async def said(words: str) -> tuple[int, bool, bool, bool]:
         process = await WorkerProcess.start(shell(f"echo '{words}' >&$S"))
-        return await process.wait(), process.ready, process.finished, process.is_spent
+        return await process.wait(), process.ready, process.finished, process.reached_max_events
 
     async def main() -> None:
         assert await said('{"state": "ready"}') == (0, True, False, False)

@@ -39,7 +39,15 @@ from channelmap.preflight import preflight
 from channelmap.routing import ChannelNameRouter, load_router
 from channelmap.sending import ContractLayer, open_contract_layer
 from channelmap.startup import leave_on_signals
-from channelmap.supervisor import STOP_SIGNALS, Link, Supervisor, WorkerProcess, command_line, heeded, loaded_modules
+from channelmap.supervisor import (
+    STOP_SIGNALS,
+    Link,
+    Supervisor,
+    WorkerProcess,
+    command_line,
+    loaded_modules,
+    not_ignored,
+)
 from channelmap.worker import DRAIN_TIMEOUT, Worker
 from channelmap.worker.backoff import FIRST_DELAY, MAX_DELAY
 
@@ -278,7 +286,7 @@ class _Stopper:
 
     def listen(self, link: Link, files: Callable[[], Iterable[str]]) -> None:
         """Listen to signals, and to a supervisor and its end."""
-        for signum in heeded(STOP_SIGNALS):
+        for signum in not_ignored(STOP_SIGNALS):
             # Not the event loop's own way: a second signal must be heard while a handler blocks the loop.
             signal.signal(signum, self._signalled)
         _ForkedHandlers().install()

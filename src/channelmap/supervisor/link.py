@@ -1,4 +1,4 @@
-"""A worker's end of the socket between it and its supervisor."""
+"""The worker's end of the socket to its supervisor."""
 
 import asyncio
 import json
@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Literal
 
-#: The environment variable with the number of the socket.
+#: The environment variable with the file descriptor of the socket.
 VARIABLE = "CHANNELMAP_SUPERVISOR"
-#: What a supervisor sends to learn which files are loaded.
+#: The message with which a supervisor asks for the loaded files.
 ASK_FILES = b"f"
-#: Seconds that a report may take: a supervisor that does not read holds up no worker.
-_PATIENCE = 1.0
+#: Timeout of a report in seconds: a supervisor that does not read must not block the worker.
+_SEND_TIMEOUT_SECS = 1.0
 
 
 class Link:
-    """Reports to a supervisor, and listens to it; without one, reports go nowhere and nothing is heard.
+    """A worker's connection to its supervisor; without a supervisor, all methods do nothing.
 
     Args:
         connection: the socket; `None` for a worker without a supervisor.
@@ -30,28 +30,28 @@ class Link:
 
     @classmethod
     def from_environment(cls) -> "Link":
-        """Return this process's own end, and forget it: what a handler starts is not the supervisor's child."""
+        """Return the link of this process, and remove it from the environment of child processes."""
         number = int(os.environ.pop(VARIABLE, "-1"))
         if number < 0:
             return cls(None)
         connection = socket.socket(fileno=number)
         connection.set_inheritable(False)
-        connection.settimeout(_PATIENCE)
+        connection.settimeout(_SEND_TIMEOUT_SECS)
         return cls(connection)
 
     def listen(self, stop: Callable[[], None], files: Callable[[], Iterable[str]]) -> None:
         """Listen in the running event loop.
 
         Args:
-            stop: called when the supervisor wants the worker to stop, or has gone.
-            files: the source files that are loaded.
+            stop: called when the supervisor asks the worker to stop, or has ended.
+            files: function that returns the loaded source files.
 
         """
         if self._connection is not None:
-            asyncio.get_running_loop().add_reader(self._connection, self._hear, self._connection, stop, files)
+            asyncio.get_running_loop().add_reader(self._connection, self._handle_input, self._connection, stop, files)
 
     def report(self, state: Literal["ready", "finished", "spent"]) -> None:
-        """Say that the worker serves, that it ends for good, or that it ends and another is to take its place."""
+        """Report that the worker serves, ends for good, or ends and should be replaced."""
         self._send({"state": state})
 
     def close(self) -> None:
@@ -59,7 +59,9 @@ class Link:
         if self._connection is not None:
             self._connection.close()
 
-    def _hear(self, connection: socket.socket, stop: Callable[[], None], files: Callable[[], Iterable[str]]) -> None:
+    def _handle_input(
+        self, connection: socket.socket, stop: Callable[[], None], files: Callable[[], Iterable[str]]
+    ) -> None:
         try:
             data = connection.recv(1 << 10)
         except ConnectionError:

@@ -1,4 +1,4 @@
-"""One worker process, as its supervisor sees it: started, asked to stop, killed, and what it reports."""
+"""One worker process of a supervisor: start, drain, kill and reports."""
 
 import asyncio
 import json
@@ -16,10 +16,10 @@ from channelmap.supervisor.link import ASK_FILES, VARIABLE
 
 
 class WorkerProcess:
-    """A real process at the other end of a socket, by which it reports and is asked to stop.
+    """A process that is connected by a socket, through which it reports and is asked to stop.
 
-    The socket's end means "stop": so the worker also stops when the supervisor has gone, and being asked twice is
-    being asked once.
+    Closing the socket asks the worker to stop. So the worker also stops when the supervisor dies, and a second request
+    has no effect.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, connection: socket.socket) -> None:
@@ -27,22 +27,22 @@ class WorkerProcess:
         self.started = self.listed = time.time()
         self.ready = False
         self.finished = False
-        self.is_spent = False
+        self.reached_max_events = False
         self.draining = asyncio.Event()
         self.files: frozenset[Path] = frozenset()
         self._process = process
         self._connection = connection
-        self._rest = b""
+        self._partial_line = b""
         asyncio.get_running_loop().add_reader(connection, self._receive)
 
     @classmethod
     async def start(cls, command: Sequence[str]) -> "WorkerProcess":
-        """Start a process that runs `command`; OSError when the system cannot."""
+        """Start a process that runs `command`; raise OSError if the system cannot."""
         ours, theirs = socket.socketpair()
         ours.settimeout(0)
         with theirs:
             try:
-                # A session of its own: Ctrl-C reaches all processes of a terminal, and a second signal means "at once".
+                # A session of its own: Ctrl-C reaches all processes of a terminal, and would be a second signal.
                 process = await asyncio.create_subprocess_exec(
                     *command,
                     pass_fds=(theirs.fileno(),),
@@ -65,7 +65,7 @@ class WorkerProcess:
         return code
 
     def drain(self) -> None:
-        """Ask the process to finish its current events and end; one that is not ready ends at once."""
+        """Ask the process to finish its events in flight and end; a process that is not ready ends at once."""
         if self.draining.is_set():
             return
         self.draining.set()
@@ -74,32 +74,32 @@ class WorkerProcess:
             self._connection.shutdown(socket.SHUT_WR)
         if not self.ready:
             self._signal(signal.SIGTERM)
-        # One that was halted cannot stop.
+        # Resume a suspended process, so that it can stop.
         self._signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """End the process at once."""
+        """Kill the process."""
         self._signal(signal.SIGKILL)
 
     def ask_files(self) -> None:
-        """Ask a worker that is ready which source files it has loaded."""
+        """Ask for the loaded source files; a worker that is not ready is not asked."""
         if self.ready:
             with suppress(OSError):
                 self._connection.send(ASK_FILES)
 
     def _signal(self, signum: int) -> None:
-        # Not by `send_signal`: it asks whether the process has ended, and so takes the exit code that `wait` waits for.
+        # Not `send_signal`: it polls the process, and would consume the exit code that `wait` needs.
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signum)
 
     def _receive(self) -> None:
-        """Read what the worker reports, as far as it is there."""
+        """Read the reports that have arrived."""
         with suppress(BlockingIOError):
             while data := self._read():
-                *lines, self._rest = (self._rest + data).split(b"\n")
+                *lines, self._partial_line = (self._partial_line + data).split(b"\n")
                 for line in lines:
-                    self._hear(json.loads(line))
+                    self._handle_report(json.loads(line))
 
     def _read(self) -> bytes:
         try:
@@ -110,10 +110,10 @@ class WorkerProcess:
             asyncio.get_running_loop().remove_reader(self._connection)
         return data
 
-    def _hear(self, report: dict[str, Any]) -> None:
+    def _handle_report(self, report: dict[str, Any]) -> None:
         self.ready = self.ready or report.get("state") == "ready"
         self.finished = self.finished or report.get("state") == "finished"
-        self.is_spent = self.is_spent or report.get("state") == "spent"
+        self.reached_max_events = self.reached_max_events or report.get("state") == "spent"
         if "files" in report:
             self.files, self.listed = frozenset(map(Path, report["files"])), report["listed"]
 
@@ -121,6 +121,6 @@ class WorkerProcess:
 def command_line(arguments: Sequence[str]) -> list[str]:
     """Return the command that runs `channelmap` with these arguments in this interpreter.
 
-    With `-P` the working directory is not on the path of imports before channelmap puts it there.
+    `-P` keeps the working directory off the import path until channelmap adds it.
     """
     return [sys.executable, "-P", "-m", "channelmap", *arguments]

@@ -1,7 +1,7 @@
-"""Source files: which are loaded, which lie in a directory, and which have changed.
+"""Source files: the loaded ones, those below a directory, and the changed ones.
 
-They are looked at by `stat` again and again, which follows symbolic links, notices a file that was replaced, works on
-network mounts, and needs none of the system's limited watches.
+Changes are found by polling with `stat`. Polling follows symbolic links, notices replaced files, works on network
+mounts, and needs none of the system's limited watches.
 """
 
 import os
@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 _SUFFIXES = (".py", ".yaml", ".yml", ".json")
-#: Directories of other people's code; hidden ones are passed over too.
-_FOREIGN = frozenset({"node_modules", "site-packages", "dist-packages", "__pycache__"})
+#: Directories of installed code; hidden directories are skipped as well.
+_SKIPPED_DIRECTORIES = frozenset({"node_modules", "site-packages", "dist-packages", "__pycache__"})
 
-#: Seconds that the time of a file may lie before that of `time.time()`: file systems use the tick of the kernel.
-_COARSE = 0.01
-#: Starts in a row that a file which changes during each of them is worth.
-_MOST_REWRITES = 3
+#: Seconds by which a file's time may lag behind `time.time()`: file systems use the tick of the kernel.
+_MTIME_RESOLUTION_SECS = 0.01
+#: Maximum number of consecutive restarts for a file that changes during each of them.
+_MAX_REWRITES = 3
 
 
 class _Version(NamedTuple):
-    """What differs between two versions of a file."""
+    """A fingerprint of a file, which differs between two versions."""
 
     inode: int
     modified: int
@@ -31,13 +31,13 @@ class _Version(NamedTuple):
 
 
 class Watch:
-    """Finds the files that have changed between two looks.
+    """Find the files that have changed between two checks.
 
     Args:
-        since: when the watched processes started, in seconds since the epoch: a file that changed later may have been
-            loaded before.
-        rewritten: how often, in a row, each file changed before the first look; it is kept up to date. A process that
-            writes a source file at each start would be replaced forever, so this counts only a few times.
+        since: start time of the watched processes, in seconds since the epoch. A file that changed later may have
+            been loaded before.
+        rewritten: number of consecutive starts during which each file changed; updated here. Only the first few
+            count: a process that writes a source file at each start would be restarted forever.
 
     """
 
@@ -46,14 +46,14 @@ class Watch:
         self._rewritten = rewritten
         self._known: dict[Path, _Version | None] | None = None
 
-    def look(self, files: Iterable[Path], listed: float, *, complete: bool = False) -> list[Path]:
+    def changed_files(self, files: Iterable[Path], listed: float, *, complete: bool = False) -> list[Path]:
         """Return the changed files.
 
         Args:
-            files: what is watched now; it may have grown.
-            listed: when `files` were listed, in seconds since the epoch. A file that is new at the next look was
-                loaded later than this, and counts as changed if it was written later: another version may be loaded.
-            complete: `files` is all that there is, so a new one has just been made.
+            files: the files to check; new ones may have been added.
+            listed: time at which `files` were listed, in seconds since the epoch. A file that is new at the next
+                check was loaded after this time. It counts as changed if it was written after this time as well.
+            complete: `files` lists all files, so a new one was just created.
 
         """
         found = {file: _stat(file) for file in files}
@@ -61,11 +61,13 @@ class Watch:
             file: status and _Version(status.st_ino, status.st_mtime_ns, status.st_size)
             for file, status in found.items()
         }
-        later = {file for file, status in found.items() if status and status.st_ctime > self._since - _COARSE}
+        later = {
+            file for file, status in found.items() if status and status.st_ctime > self._since - _MTIME_RESOLUTION_SECS
+        }
         if self._known is None:
             for file in versions:
                 self._rewritten[file] = self._rewritten[file] + 1 if file in later else 0
-            changed = {file for file in later if self._rewritten[file] <= _MOST_REWRITES}
+            changed = {file for file in later if self._rewritten[file] <= _MAX_REWRITES}
         else:
             new = versions.keys() - self._known.keys()
             gone = self._known.keys() - versions.keys() if complete else set()
@@ -76,17 +78,17 @@ class Watch:
 
 
 def loaded_modules() -> Iterator[Path]:
-    """Yield the files of the imported modules, without those of Python and of installed packages."""
+    """Yield the files of imported modules, except those of Python and of installed packages."""
     installed = tuple({f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib")})
     for module in [*sys.modules.values()]:
-        # Not by attribute: those of a module that is imported lazily may be anything, and may raise.
+        # Not `module.__file__`: attributes of a lazily imported module may have any value, and may raise.
         file = getattr(module, "__dict__", {}).get("__file__")
         if isinstance(file, str) and not file.startswith(installed):
             yield Path(file).absolute()
 
 
 def source_files(directories: Sequence[Path]) -> frozenset[Path]:
-    """Return the Python, YAML and JSON files below the directories, without hidden and installed ones."""
+    """Return the Python, YAML and JSON files below the directories, except hidden and installed ones."""
     return frozenset(file for directory in directories for file in _walk(directory))
 
 
@@ -95,7 +97,9 @@ def _walk(directory: Path) -> Iterator[Path]:
         directories[:] = [
             name
             for name in directories
-            if not name.startswith(".") and name not in _FOREIGN and not Path(parent, name, "pyvenv.cfg").exists()
+            if not name.startswith(".")
+            and name not in _SKIPPED_DIRECTORIES
+            and not Path(parent, name, "pyvenv.cfg").exists()
         ]
         yield from (Path(parent, name) for name in files if name.endswith(_SUFFIXES))
 

@@ -45,10 +45,10 @@ Watch = Callable[[str, "asyncio.Task[None]"], None]
 class PrefetchSize:
     """The number of events to prefetch, computed from how long the handler takes."""
 
-    def __init__(self, concurrency: int, work: float, max_events: int) -> None:
+    def __init__(self, concurrency: int, work: float, max_prefetch: int) -> None:
         self._concurrency = concurrency
         self._work = work
-        self._most = max_events
+        self._max_prefetch = max_prefetch
         self._mean = work
 
     def record(self, seconds: float, events: int) -> None:
@@ -59,7 +59,7 @@ class PrefetchSize:
     @property
     def limit(self) -> int:
         """Maximum number of events for the next refill."""
-        return max(1, min(int(self._work * self._concurrency / (self._mean or 1e-9)), self._most))
+        return max(1, min(int(self._work * self._concurrency / (self._mean or 1e-9)), self._max_prefetch))
 
 
 class Inbox:
@@ -70,7 +70,7 @@ class Inbox:
         channel: the channel's name.
         service: how the channel is served.
         timing: durations, and the clock.
-        max_events: maximum number of events per refill.
+        max_prefetch: maximum number of events per refill.
         burst: do not wait for further events.
         unsupported: called when the layer does not support the channel; the inbox then takes no more events.
         watch: called with each background task of the inbox.
@@ -85,7 +85,7 @@ class Inbox:
         service: Service,
         timing: Timing,
         *,
-        max_events: int,
+        max_prefetch: int,
         burst: bool,
         unsupported: Callable[[ChannelUnsupported], None],
         watch: Watch,
@@ -100,7 +100,7 @@ class Inbox:
         self.retries: list[float] = []
         #: No key of the layer fits any waiting event.
         self.has_wrong_key = False
-        self.prefetch_size = PrefetchSize(service.concurrency, timing.prefetch_work, max_events)
+        self.prefetch_size = PrefetchSize(service.concurrency, timing.prefetch_work, max_prefetch)
         self._timing = timing
         self._decryption = Decryption(layer, channel)
         self._lease = timing.lease if service.retry else None
@@ -235,8 +235,8 @@ class Inbox:
         try:
             if self.service.retry is None:
                 return not [one for one in deliveries if not one.event["type"]]  # type: ignore[index]  # see below
-            max_events = self.service.retry.attempts
-            return not [one for one in deliveries if not one.event["type"] or one.attempt > max_events]  # type: ignore[index]
+            max_attempts = self.service.retry.attempts
+            return not [one for one in deliveries if not one.event["type"] or one.attempt > max_attempts]  # type: ignore[index]
         except (KeyError, TypeError):
             return False  # no type, or no event
 
