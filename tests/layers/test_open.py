@@ -78,7 +78,7 @@ def test_a_directory_is_no_file(tmp_path: Path) -> None:
 
 def test_garbage_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "events.db").write_text("garbage " * 1_000)
-    assert complaint(f"sqlite:///{tmp_path}/events.db").startswith("the file is no SQLite database; ")
+    assert complaint(f"sqlite:///{tmp_path}/events.db").startswith("the file is not a SQLite database; ")
 
 
 def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The layer in a file keeps the whole promise, and is rung for, not polled."""
+"""The layer in a file keeps the whole promise, and notifies, without polling."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from channelmap.errors import LayerUnavailable
 from channelmap.layer import ChannelLayer, Delivery
 from channelmap.layers import open_layer
 from channelmap.layers.packing import pack, pack_rows
-from channelmap.layers.sqlite import SQLiteChannelLayer, doorbell, leases
+from channelmap.layers.sqlite import SQLiteChannelLayer, leases, notify
 from channelmap.limits import Limits
 from channelmap.loader import load
 from channelmap.sending import ContractLayer
@@ -30,13 +30,13 @@ class OnAFile(Suite):
     @pytest.fixture(autouse=True)
     def _file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.file = tmp_path / "events.db"
-        # So that a lost ring is a test that fails, and not one that takes 5 s.
-        monkeypatch.setattr(doorbell, "HEARTBEAT_SECS", 1_000.0)
+        # So that a lost notification is a test that fails, and not one that takes 5 s.
+        monkeypatch.setattr(notify, "HEARTBEAT_SECS", 1_000.0)
 
     def open(self, **options: Any) -> ChannelLayer:
         return open_layer(f"sqlite:///{self.file}", **options)
 
-    def bells(self) -> list[Path]:
+    def sockets(self) -> list[Path]:
         return list(Path(f"{self.file}-wake").iterdir())
 
     async def take_after(self, layer: ChannelLayer, change: Any) -> list[int]:
@@ -47,7 +47,7 @@ class OnAFile(Suite):
         change()
         return numbers(await taking)
 
-    def commit_without_a_ring(self) -> None:
+    def commit_without_notification(self) -> None:
         db = sqlite3.connect(self.file)
         db.execute("INSERT INTO waiting VALUES ('jobs', 1, 0.0, 7, ?)", (pack("jobs", event(1)),))
         db.commit()
@@ -89,7 +89,7 @@ class TestPolling(Everything, OnAFile):
     """Where there can be no sockets, all the same is promised."""
 
     @pytest.fixture(autouse=True)
-    def _no_place_for_bells(self, _file: None) -> None:
+    def _no_place_for_sockets(self, _file: None) -> None:
         Path(f"{self.file}-wake").write_text("in the way")
 
 
@@ -114,7 +114,7 @@ class TestFile(OnAFile):
             await layer.send("jobs", event(1))
             for path in self.file.parent.glob("events.db*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-            layer._connections._follow_at = 0
+            layer._connections._check_at = 0
             await layer.send("jobs", event(2))
             return numbers(await layer.take("jobs", 9))
 
@@ -377,8 +377,8 @@ class TestBusyFile(OnAFile):
         assert numbers(self.run(scenario)) == [0]
 
 
-class TestDoorbell(OnAFile):
-    def test_who_waits_at_a_link_to_the_file_is_rung_too(self, tmp_path: Path) -> None:
+class TestNotify(OnAFile):
+    def test_who_waits_at_a_link_to_the_file_is_notified_too(self, tmp_path: Path) -> None:
         (tmp_path / "elsewhere").mkdir()
         link = tmp_path / "elsewhere" / "link.db"
         link.symlink_to(self.file)
@@ -395,8 +395,8 @@ class TestDoorbell(OnAFile):
 
         assert self.run(scenario) == [1]
 
-    def test_a_long_path_is_rung_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(doorbell, "POLL_SECS", 1_000.0)
+    def test_a_long_path_is_notified_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(notify, "POLL_SECS", 1_000.0)
         self.file = tmp_path / ("long" * 20) / ("longer" * 20) / "events.db"
         self.file.parent.mkdir(parents=True)
         ring = self.open()
@@ -404,12 +404,12 @@ class TestDoorbell(OnAFile):
         assert self.run(lambda layer: self.take_after(layer, lambda: ring.send_sync("jobs", event(1)))) == [1]
         asyncio.run(ring.close())
 
-    def test_of_more_rings_than_the_kernel_keeps_none_is_lost(self) -> None:
+    def test_of_more_notifications_than_the_kernel_keeps_none_is_lost(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             names = [f"jobs-{number}" for number in range(40)]
             taking = [asyncio.create_task(layer.take(name, 1)) for name in names]
             await until_blocked()
-            # The loop does not run meanwhile, so nobody reads the rings.
+            # The loop does not run meanwhile, so nobody reads the notifications.
             for number, name in enumerate(names):
                 layer.send_sync(name, event(number))
             return [number for deliveries in await asyncio.gather(*taking) for number in numbers(deliveries)]
@@ -417,11 +417,11 @@ class TestDoorbell(OnAFile):
         assert self.run(scenario) == list(range(40))
 
     def test_what_a_killed_sender_did_not_ring_for_is_found(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(doorbell, "HEARTBEAT_SECS", 0.02)
-        assert self.run(lambda layer: self.take_after(layer, self.commit_without_a_ring)) == [1]
+        monkeypatch.setattr(notify, "HEARTBEAT_SECS", 0.02)
+        assert self.run(lambda layer: self.take_after(layer, self.commit_without_notification)) == [1]
 
     @pytest.mark.parametrize("lease", [None, 60])
-    @pytest.mark.parametrize("cause", ["a heartbeat", "many rings"])
+    @pytest.mark.parametrize("cause", ["a heartbeat", "many notifications"])
     def test_those_for_whom_there_is_nothing_are_not_woken(
         self, cause: str, lease: float | None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -429,16 +429,16 @@ class TestDoorbell(OnAFile):
 
         async def scenario(layer: Any) -> list[int]:
             if cause == "a heartbeat":
-                monkeypatch.setattr(doorbell, "HEARTBEAT_SECS", 0.02)
+                monkeypatch.setattr(notify, "HEARTBEAT_SECS", 0.02)
             taking = [asyncio.create_task(layer.take(f"idle-{number}", 1, lease=lease)) for number in range(200)]
             taking.append(asyncio.create_task(layer.take("jobs", 1, lease=lease)))
             await until_blocked()
             layer._connections._idle[0].set_trace_callback(statements.append)
-            if cause == "many rings":
+            if cause == "many notifications":
                 for number in range(20):
                     layer.send_sync(f"elsewhere-{number}", event(number))
-            self.commit_without_a_ring()
-            if cause == "many rings":
+            self.commit_without_notification()
+            if cause == "many notifications":
                 # The last ones that the kernel keeps are read.
                 layer.send_sync("elsewhere", event(0))
             taken = await taking.pop()
@@ -452,7 +452,7 @@ class TestDoorbell(OnAFile):
         assert len([statement for statement in statements if "'jobs'" in statement]) > 0
 
     def test_who_waits_learns_of_a_lease_that_nobody_rang_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def lease_without_a_ring() -> None:
+        def lease_without_notification() -> None:
             db = sqlite3.connect(self.file)
             (now,) = db.execute("SELECT sent FROM waiting").fetchone()
             lease = "INSERT INTO leased (channel, until, count, events, crashes) VALUES ('jobs', ?, 1, ?, 0)"
@@ -461,13 +461,13 @@ class TestDoorbell(OnAFile):
             db.close()
 
         async def scenario(layer: ChannelLayer) -> list[int]:
-            monkeypatch.setattr(doorbell, "HEARTBEAT_SECS", 0.02)
+            monkeypatch.setattr(notify, "HEARTBEAT_SECS", 0.02)
             await layer.send("other", event(0))
-            return await self.take_after(layer, lease_without_a_ring)
+            return await self.take_after(layer, lease_without_notification)
 
         assert self.run(scenario) == [1]
 
-    def test_who_is_rung_for_takes_without_a_look(self) -> None:
+    def test_a_notified_take_takes_without_a_look(self) -> None:
         statements: list[str] = []
 
         async def scenario(layer: Any) -> None:
@@ -483,8 +483,8 @@ class TestDoorbell(OnAFile):
         assert statements[0] == "BEGIN IMMEDIATE"
         assert not [statement for statement in statements if "SELECT EXISTS" in statement]
 
-    def test_who_was_not_rung_for_looks_without_a_lock(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(doorbell, "HEARTBEAT_SECS", 0.02)
+    def test_a_take_that_was_not_notified_looks_without_a_lock(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(notify, "HEARTBEAT_SECS", 0.02)
         statements: list[str] = []
 
         async def scenario(layer: Any) -> None:
@@ -506,7 +506,7 @@ class TestDoorbell(OnAFile):
         self.run(scenario)
         assert not [statement for statement in statements if "BEGIN" in statement]
 
-    def test_the_file_is_asked_only_when_all_rings_are_read(self) -> None:
+    def test_the_file_is_asked_only_when_all_notifications_are_read(self) -> None:
         """The kernel may have dropped others while they were read; their events are committed by now."""
         self.file.touch()
         asked: list[int] = []
@@ -515,44 +515,44 @@ class TestDoorbell(OnAFile):
             loop = asyncio.get_running_loop()
 
             def occupied() -> list[str]:
-                assert bell._socket is not None
+                assert listener._socket is not None
                 with contextlib.suppress(BlockingIOError):
-                    asked.append(len(bell._socket.recv(256, socket.MSG_PEEK)))
+                    asked.append(len(listener._socket.recv(256, socket.MSG_PEEK)))
                 return ["jobs"]
 
-            bell = doorbell.Doorbell(str(self.file), "the file", occupied)
-            waiting = asyncio.ensure_future(bell.wait("jobs", None))
+            listener = notify.Listener(str(self.file), "the file", occupied)
+            waiting = asyncio.ensure_future(listener.wait("jobs", None))
             await until_blocked()
-            ring = doorbell.Ringer(str(self.file))
+            notifier = notify.Notifier(str(self.file))
             for _ in range(20):
-                ring.ring("other")
-            rung = await asyncio.wait_for(waiting, 20)
-            bell.end(loop, LayerUnavailable("the file", "closed"))
-            return rung
+                notifier.notify("other")
+            notified = await asyncio.wait_for(waiting, 20)
+            listener.close(loop, LayerUnavailable("the file", "closed"))
+            return notified
 
         assert asyncio.run(main()) is False
         assert asked == []
 
     def test_where_the_file_cannot_be_asked_all_are_woken(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(doorbell, "HEARTBEAT_SECS", 0.02)
+        monkeypatch.setattr(notify, "HEARTBEAT_SECS", 0.02)
         self.file.touch()
 
         async def main() -> list[bool]:
-            bell = doorbell.Doorbell(str(self.file), "the file", lambda: None)
-            rung = await asyncio.wait_for(asyncio.gather(bell.wait("a", None), bell.wait("b", None)), 20)
-            bell.end(asyncio.get_running_loop(), LayerUnavailable("the file", "closed"))
-            return [*rung]
+            listener = notify.Listener(str(self.file), "the file", lambda: None)
+            notified = await asyncio.wait_for(asyncio.gather(listener.wait("a", None), listener.wait("b", None)), 20)
+            listener.close(asyncio.get_running_loop(), LayerUnavailable("the file", "closed"))
+            return [*notified]
 
         assert asyncio.run(main()) == [False, False]
 
-    def test_a_bell_that_was_deleted_is_hung_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_socket_that_was_deleted_is_made_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
-            monkeypatch.setattr(doorbell, "HEARTBEAT_SECS", 0.02)
+            monkeypatch.setattr(notify, "HEARTBEAT_SECS", 0.02)
             taking = asyncio.create_task(layer.take("jobs", 1))
             await until_blocked()
-            self.bells()[0].unlink()
-            monkeypatch.setattr(doorbell, "HEARTBEAT_SECS", 1_000.0)
-            while not self.bells():
+            self.sockets()[0].unlink()
+            monkeypatch.setattr(notify, "HEARTBEAT_SECS", 1_000.0)
+            while not self.sockets():
                 await asyncio.sleep(0)
             await until_blocked()
             await layer.send("jobs", event(1))
@@ -560,17 +560,17 @@ class TestDoorbell(OnAFile):
 
         assert self.run(scenario) == [1]
 
-    def test_closing_takes_the_bell_down_even_from_under_those_who_wait(self) -> None:
+    def test_closing_removes_the_socket_even_while_a_take_waits(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Path]:
             taking = asyncio.create_task(layer.take("jobs", 1))
             await until_blocked()
             await layer.close()
             await asyncio.wait([taking])
             assert isinstance(taking.exception(), LayerUnavailable)
-            return self.bells()
+            return self.sockets()
 
         assert self.run(scenario) == []
 
-    def test_no_bell_is_left_behind(self) -> None:
+    def test_no_socket_is_left_behind(self) -> None:
         self.run(lambda layer: self.take_after(layer, lambda: layer.send_sync("jobs", event(1))))
-        assert self.bells() == []
+        assert self.sockets() == []

@@ -192,7 +192,7 @@ def test_a_clock_that_was_put_right_while_a_process_ran_is_right_after_the_next_
     async def run_for_a_while(layer: ChannelLayer) -> None:
         await layer.send("others", event(1))
         turn(0)
-        layer._connections._follow_at = 0  # type: ignore[attr-defined]
+        layer._connections._check_at = 0  # type: ignore[attr-defined]
         await layer.send("jobs", event(1))
         await layer.close()
 

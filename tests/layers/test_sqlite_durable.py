@@ -236,7 +236,7 @@ class TestAnswers(OnAFile):
             for path in self.file.parent.glob("events.db*"):
                 if path.is_file():
                     path.unlink()
-            layer._durable._follow_at = layer._connections._follow_at = 0
+            layer._durable._check_at = layer._connections._check_at = 0
             await layer.send("safe", event(2))
             return numbers(await layer.take("safe", 9))
 

@@ -75,7 +75,7 @@ OPENS_MEANWHILE = """
 import os
 def use():
     try:
-        layer._connections._once(lambda db: None)
+        layer._connections._run_once(lambda db: None)
     except connections._BusyError as error:
         print(error)
 os.register_at_fork(before=use)
@@ -142,13 +142,13 @@ def test_a_fork_waits_until_the_operations_of_other_threads_have_ended(tmp_path:
 
 def test_a_child_that_is_forked_inside_an_operation_fails_loudly_and_its_parent_goes_on(tmp_path: Path) -> None:
     assert run(INSIDE, tmp_path) == (
-        "this process was forked in the middle of an operation on the file; start it anew\n0 [0]\n"
+        "this process was forked in the middle of an operation on the file; restart it\n0 [0]\n"
     )
 
 
 def test_a_child_that_comes_back_from_an_operation_of_its_parent_fails_loudly_too(tmp_path: Path) -> None:
     assert run(COMES_BACK, tmp_path) == (
-        "this process was forked in the middle of an operation on the file; start it anew\n0 [0]\n"
+        "this process was forked in the middle of an operation on the file; restart it\n0 [0]\n"
     )
 
 

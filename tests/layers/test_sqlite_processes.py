@@ -58,15 +58,15 @@ async def main():
     await layer.send("jobs", {"type": "job", "id": 0})
     taking = asyncio.create_task(layer.take("mine", 1))
     await until_blocked()
-    bells = os.listdir(sys.argv[1].removeprefix("sqlite:///") + "-wake")
-    bell = layer._bells.here()
+    sockets = os.listdir(sys.argv[1].removeprefix("sqlite:///") + "-wake")
+    listener = layer._listeners.current()
     if os.fork() == 0:
         inherited = len(layer._connections._idle)
         layer.send_sync("jobs", {"type": "job", "id": 1})
-        bell._take_down()
+        listener._remove_socket()
         os._exit(inherited)
     assert os.wait()[1] == 0
-    assert os.listdir(sys.argv[1].removeprefix("sqlite:///") + "-wake") == bells
+    assert os.listdir(sys.argv[1].removeprefix("sqlite:///") + "-wake") == sockets
     await layer.send("mine", {"type": "job", "id": 2})
     print(len(await taking), len(await layer.take("jobs", 9)))
 asyncio.run(main())
@@ -147,7 +147,7 @@ def test_four_senders_and_two_takers_lose_and_double_nothing(url: str, start: An
         assert all(ids == sorted(ids) for ids in by_sender.values())
 
 
-def test_a_killed_taker_costs_what_it_had_in_hand_and_its_bell_is_cleared_away(
+def test_a_killed_taker_costs_what_it_had_in_hand_and_its_socket_is_cleared_away(
     url: str, start: Any, tmp_path: Path
 ) -> None:
     layer = open_layer(url)
@@ -180,7 +180,7 @@ def test_what_a_killed_taker_had_leased_comes_again_to_one_who_waits(url: str, s
     assert asyncio.run(take()) == [(1, True), (1, True)]
 
 
-def test_a_forked_child_opens_its_own_connections_and_leaves_the_bells_alone(url: str, start: Any) -> None:
+def test_a_forked_child_opens_its_own_connections_and_leaves_the_sockets_alone(url: str, start: Any) -> None:
     assert output(start(FORK, url)) == "1 2\n"
 
 

@@ -127,7 +127,7 @@ def test_what_a_running_process_has_just_committed_is_read(file: Path) -> None:
 def test_what_cannot_be_read_is_told_in_words(file: Path) -> None:
 
     file.write_text("not a database, and long enough to be looked at by SQLite" * 10)
-    with pytest.raises(LayerUnavailable, match="the file is no SQLite database"):
+    with pytest.raises(LayerUnavailable, match="the file is not a SQLite database"):
         asyncio.run(read(f"sqlite:///{file}"))
     with pytest.raises(LayerUnavailable, match="does not exist; create it"):
         asyncio.run(read(f"sqlite:///{file.parent}/none/{file.name}"))

@@ -285,7 +285,7 @@ class MemoryChannelLayer(ChannelLayer):
 
     def _ticket(self, delivery: Delivery) -> int:
         if not isinstance(delivery.ticket, int):
-            raise LayerError(self.url, "only what was taken with a lease can come again by itself")
+            raise LayerError(self.url, "only an event that was taken with a lease can be redelivered")
         return delivery.ticket
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:

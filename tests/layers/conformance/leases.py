@@ -318,7 +318,7 @@ class Leases(Suite):
             await layer.send("jobs", event(1))
             await layer.begin(*await layer.take("jobs", 1))
 
-        with pytest.raises(LayerError, match="only what was taken with a lease"):
+        with pytest.raises(LayerError, match="only an event that was taken with a lease"):
             self.run(scenario)
 
     def test_what_was_taken_for_good_cannot_be_retried(self) -> None:
@@ -328,7 +328,7 @@ class Leases(Suite):
             await layer.settle([delivery])
             await layer.retry(delivery, 1)
 
-        with pytest.raises(LayerError, match="only what was taken with a lease"):
+        with pytest.raises(LayerError, match="only an event that was taken with a lease"):
             self.run(scenario)
 
     def test_what_was_delivered_before_does_not_expire(self) -> None:

@@ -183,7 +183,7 @@ async def retry(pool: ConnectionPool, url: str, delivery: Delivery, delay: float
 
 def _require_leases(url: str, deliveries: Sequence[Delivery]) -> None:
     if not all(isinstance(delivery.ticket, Batch) for delivery in deliveries):
-        raise LayerError(url, "only what was taken with a lease can come again by itself")
+        raise LayerError(url, "only an event that was taken with a lease can be redelivered")
 
 
 async def give_back(pool: ConnectionPool, deliveries: Sequence[Delivery], ttl: int | str) -> None:

@@ -1,7 +1,6 @@
 """Events in one SQLite file, shared by any number of processes of one machine: the embedded default.
 
-`queue`, `leases` and `letters` say what can be done with the file, `connections` who does it and when, `doorbell` how
-those who wait learn of it.
+`queue`, `leases` and `letters` are operations on the file, `connections` runs them, and `notify` wakes idle workers.
 """
 # ruff: noqa: D102  (`ChannelLayer` says what each method promises)
 
@@ -25,24 +24,24 @@ from channelmap.layers.naming import layer_name
 from channelmap.layers.packing import pack, unpack, unpack_all
 from channelmap.layers.sqlite import leases, letters, queue
 from channelmap.layers.sqlite.connections import Connections, Readers
-from channelmap.layers.sqlite.doorbell import Doorbells, Ringer
+from channelmap.layers.sqlite.notify import Listeners, Notifier
 from channelmap.layers.sqlite.outbox import Outbox
 
 _PREFIX = "sqlite:///"
 
-#: How many events a look reads in one step.
-_LOOK_BATCH = 100
+#: Events that `peek` reads at once.
+_PEEK_BATCH = 100
 
 
 class SQLiteChannelLayer(ChannelLayer):
     """A layer in a file: events survive a restart, and an idle worker is woken at once.
 
-    What was delivered before, under a lease, never expires. A file that is deleted while it is in use is made
-    anew; what is sent within the next second may be lost with the old one.
+    An event that was delivered under a lease does not expire. A file that is deleted while in use is created again;
+    events sent within the following second may be lost with the old file.
 
     Args:
-        url: ``sqlite:///relative.db`` (to the working directory of now) or ``sqlite:////absolute.db``.
-        options: what `ChannelLayer` takes.
+        url: ``sqlite:///relative.db`` (to the current working directory) or ``sqlite:////absolute.db``.
+        options: arguments of `ChannelLayer`.
 
     Raises:
         LayerUnavailable: the URL names no file.
@@ -55,12 +54,12 @@ class SQLiteChannelLayer(ChannelLayer):
         path = _path_in(url)
         private, group_expiry = self.limits_of("specific.!"), self.group_expiry
         self._connections = Connections(path, url, lambda db: queue.clean(db, private, group_expiry))
-        #: For sends to durable channels alone: everything else may be done again after a power cut.
+        #: Only for sends to durable channels: other operations may be repeated after a power failure.
         self._durable = Connections(path, url, lambda _: None, durable=True)
         self._outboxes: WeakKeyDictionary[asyncio.AbstractEventLoop, Outbox] = WeakKeyDictionary()
         self._readers = Readers(path, url, self._connections)
-        self._ringer = Ringer(path)
-        self._bells = Doorbells(path, layer_name(url), partial(self._connections.run_now, queue.occupied))
+        self._notifier = Notifier(path)
+        self._listeners = Listeners(path, layer_name(url), partial(self._connections.run_now, queue.occupied))
 
     async def send(self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None) -> str:
         if delay is not None or at is not None:
@@ -74,7 +73,7 @@ class SQLiteChannelLayer(ChannelLayer):
             fits = await self._connections.run(queue.append, channel, event_id, body, limits)
         if not fits:
             raise ChannelFull(self.url, channel, limits.capacity)
-        self._ringer.ring(channel)
+        self._notifier.notify(channel)
         return shown_id(event_id)
 
     def send_sync(self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None) -> str:
@@ -88,7 +87,7 @@ class SQLiteChannelLayer(ChannelLayer):
             fits = connections.run_sync(queue.schedule, channel, [(event_id, body)], limits, wait)
         if not fits:
             raise ChannelFull(self.url, channel, limits.capacity)
-        self._ringer.ring(channel)
+        self._notifier.notify(channel)
         return shown_id(event_id)
 
     async def send_many(
@@ -106,8 +105,8 @@ class SQLiteChannelLayer(ChannelLayer):
             fits = await self._connections.run(queue.append_all, channel, packed, limits)
         if not fits:
             raise ChannelFull(self.url, channel, limits.capacity, len(packed))
-        # A worker that waits has to wait for a scheduled event now.
-        self._ringer.ring(channel)
+        # A waiting worker must compute its next due time again.
+        self._notifier.notify(channel)
         return [shown_id(event_id) for event_id, _ in packed]
 
     async def _send_durably(self, sent: queue.Sent) -> bool:
@@ -139,29 +138,29 @@ class SQLiteChannelLayer(ChannelLayer):
         ]
         fits = await asyncio.gather(*sends)
         for channel in (*reached, *itertools.compress(durable, fits)):
-            self._ringer.ring(channel)
+            self._notifier.notify(channel)
 
     async def flush(self) -> None:
         await self._connections.run(queue.clear)
 
     async def close(self) -> None:
-        self._bells.close(LayerUnavailable(self.url, "the layer was closed"))
+        self._listeners.close(LayerUnavailable(self.url, "the layer was closed"))
         self._connections.close()
         self._durable.close()
-        self._ringer.close()
+        self._notifier.close()
 
     async def take(self, channel: str, limit: int, *, lease: float | None = None, wait: bool = True) -> list[Delivery]:
         limits = self.limits_of(channel)
-        bell = self._bells.here()
+        listener = self._listeners.current()
         while True:
             taken = await self._connections.run(leases.take, channel, limit, lease, limits)
             if taken.rows or not wait:
                 return _deliveries(channel, taken)
-            if bell is None or bell.lost:
-                bell = self._bells.hang()
+            if listener is None or listener.lost:
+                listener = self._listeners.open()
                 continue
-            if await bell.wait(channel, taken.due):
-                taken = await self._connections.run(leases.take_at_once, channel, limit, lease, limits)
+            if await listener.wait(channel, taken.due):
+                taken = await self._connections.run(leases.take_notified, channel, limit, lease, limits)
                 if taken.rows:
                     return _deliveries(channel, taken)
 
@@ -174,7 +173,7 @@ class SQLiteChannelLayer(ChannelLayer):
         await self._connections.run(leases.give_back, deliveries)
         note_ended(deliveries)
         for channel in {delivery.channel for delivery in deliveries}:
-            self._ringer.ring(channel)
+            self._notifier.notify(channel)
 
     async def begin(self, delivery: Delivery) -> bool:
         self._require_leases([delivery])
@@ -184,8 +183,8 @@ class SQLiteChannelLayer(ChannelLayer):
         self._require_leases([delivery])
         await self._connections.run(leases.retry, delivery.channel, delivery.ticket, delivery.number, delay)
         note_ended([delivery])
-        # A waiting take has to wait for this now, not for the end of the lease.
-        self._ringer.ring(delivery.channel)
+        # A waiting take must compute its next due time again.
+        self._notifier.notify(delivery.channel)
 
     async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
         self._require_leases(deliveries)
@@ -193,7 +192,7 @@ class SQLiteChannelLayer(ChannelLayer):
 
     def _require_leases(self, deliveries: Sequence[Delivery]) -> None:
         if not all(isinstance(delivery.ticket, Batch) for delivery in deliveries):
-            raise LayerError(self.url, "only what was taken with a lease can come again by itself")
+            raise LayerError(self.url, "only an event that was taken with a lease can be redelivered")
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         await self.bury_many([(delivery, letter)])
@@ -214,7 +213,7 @@ class SQLiteChannelLayer(ChannelLayer):
     async def resume(self, channel: str) -> None:
         self.require_valid_channel_name(channel)
         await self._connections.run(queue.resume, channel)
-        self._ringer.ring(channel)
+        self._notifier.notify(channel)
 
     async def is_paused(self, channel: str) -> bool:
         return await self._readers.run(queue.is_paused, channel)
@@ -230,13 +229,13 @@ class SQLiteChannelLayer(ChannelLayer):
         if "!" in channel:
             return
         for read in (leases.read_leased, leases.read_scheduled, partial(queue.read, expiry=expiry)):
-            shown = await self._readers.run(read, channel, -sys.maxsize, _LOOK_BATCH)
+            shown = await self._readers.run(read, channel, -sys.maxsize, _PEEK_BATCH)
             while shown.rows:
                 deliveries = _deliveries(channel, leases.Taken([*shown.rows], shown.attempts))
                 for delivery, due in itertools.zip_longest(deliveries, shown.due):
                     delivery.due = due
                     yield delivery
-                shown = await self._readers.run(read, channel, shown.after, _LOOK_BATCH)
+                shown = await self._readers.run(read, channel, shown.after, _PEEK_BATCH)
 
     async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
         return await self._readers.run(letters.read_all, channel)
@@ -245,7 +244,7 @@ class SQLiteChannelLayer(ChannelLayer):
         channel, fits = await self._connections.run(letters.replay, id, self.limits_of)
         if not fits:
             raise ChannelFull(self.url, channel, self.limits_of(channel).capacity)
-        self._ringer.ring(channel)
+        self._notifier.notify(channel)
 
     async def drop(self, id: str) -> None:  # noqa: A002
         await self._connections.run(letters.drop, id)
@@ -257,12 +256,12 @@ def _path_in(url: str) -> str:
     if path == url or name in ("", ":memory:") or {"?", "#"} & set(path):
         reason = "names no file; expected sqlite:///relative.db or sqlite:////absolute.db"
         raise LayerUnavailable(url, reason)
-    # SQLite puts its log beside the file that a link leads to, and so do we with the bells.
+    # SQLite puts its log beside the target of a symbolic link; the sockets go there as well.
     return os.path.realpath(path)
 
 
 def _deliveries(channel: str, taken: leases.Taken) -> list[Delivery]:
-    """Make deliveries of rows; the ticket is the lease, or, without one, when the file says that the event was sent."""
+    """Return deliveries of rows; the ticket is the lease or, without a lease, the send time in the file's time."""
     events, ahead = unpack_all([row[2] for row in taken.rows]), taken.ahead
     if events is None:
         read = [(row, *unpack(row[2])) for row in taken.rows]
@@ -271,7 +270,7 @@ def _deliveries(channel: str, taken: leases.Taken) -> list[Delivery]:
             for (sent, event_id, body), event, problem in read
         ]
     else:
-        # The way of nearly all events: a third of what a worker does for one is done here.
+        # The common path: a third of a worker's time per event is spent here.
         pairs = zip(taken.rows, events, strict=True)
         deliveries = [
             Delivery(channel, event, body, sent + ahead, 1, "", sent, False, False, 0, event_id)  # noqa: FBT003

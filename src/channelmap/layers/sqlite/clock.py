@@ -1,22 +1,22 @@
-"""The time of a file: steps of the wall clock do not change it while the machine runs.
+"""The time of a file, which does not change when the wall clock is set.
 
-Everything that the file says about time (when an event was sent, when a lease ends) is in seconds of its own time. That
-is the time since the machine was started plus an offset, which is the same for all processes: the table `clock` keeps
-it. What callers see is wall time: `Database.ahead` converts.
+All times in the file (send times, ends of leases) are in seconds of the file's time. That is the time since the boot of
+the machine plus an offset, which the table `clock` stores for all processes. Callers see wall time: `Database.ahead`
+converts.
 
-After a start of the machine the first process writes a new offset. The wall clock says how long the machine was off,
-but the time of a file never goes back. A copy of the file on another machine is treated in the same way.
+After a reboot, the first process writes a new offset. The wall clock tells how long the machine was off, but the time
+of a file never goes back. A copy of the file on another machine is treated in the same way.
 """
 
 import sqlite3
 import time
 from pathlib import Path
 
-#: Changes with each start of the machine.
+#: Changes with each boot of the machine.
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 #: Counts while the machine is suspended, on Linux and elsewhere.
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-#: By so many seconds the wall clock may drift before the file says so.
+#: Drift of the wall clock, in seconds, up to which the stored offset is kept.
 _DRIFT_SECS = 1.0
 
 _NEWEST = """
@@ -50,12 +50,12 @@ class Database(sqlite3.Connection):
         return self._ahead
 
     def follow_wall_clock(self) -> None:
-        """Begin with the time of the wall clock: the file says nothing else."""
+        """Start with wall time, because the file has no offset."""
         self.offset = wall_offset()
 
     def read_clock(self) -> bool:
-        """Begin with the time that the file says; False when the file has to be told another one."""
-        boot = _boot()
+        """Start with the offset in the file; return False if the file needs a new one."""
+        boot = _boot_id()
         row = self.execute("SELECT boot, offset, ahead FROM clock").fetchone()
         if row is None:
             self.follow_wall_clock()
@@ -70,14 +70,16 @@ class Database(sqlite3.Connection):
         return not is_new and self.ahead() == row[2]
 
     def keep_clock(self) -> None:
-        """Begin with the time that the file says, and tell the file where it has changed."""
+        """Start with the offset in the file, and update it if necessary."""
         if self.read_clock():
             return
         self.execute("BEGIN IMMEDIATE")
         try:
-            # Another process may have been faster.
+            # Another process may have written it meanwhile.
             if not self.read_clock():
-                self.execute("INSERT OR REPLACE INTO clock VALUES (0, ?, ?, ?)", (_boot(), self.offset, self.ahead()))
+                self.execute(
+                    "INSERT OR REPLACE INTO clock VALUES (0, ?, ?, ?)", (_boot_id(), self.offset, self.ahead())
+                )
             self.execute("COMMIT")
         finally:
             if self.in_transaction:
@@ -85,17 +87,17 @@ class Database(sqlite3.Connection):
 
 
 def wall_offset() -> float:
-    """Return the wall clock minus the time since the machine was started: it changes when the wall clock is set."""
+    """Return the wall clock minus the time since boot; it changes when the wall clock is set."""
     return time.time() - time.clock_gettime(CLOCK)
 
 
 def has_stepped(since: float) -> bool:
-    """Whether the wall clock was set since `wall_offset` returned `since`."""
+    """Return whether the wall clock was set since `wall_offset` returned `since`."""
     return abs(wall_offset() - since) > _DRIFT_SECS
 
 
-def _boot() -> str:
-    """Name this start of the machine; empty where the system does not: a start shows by times that lie ahead."""
+def _boot_id() -> str:
+    """Return the id of this boot; empty where the system has none, and a reboot is detected by times in the future."""
     try:
         return BOOT_ID.read_text().strip()
     except OSError:

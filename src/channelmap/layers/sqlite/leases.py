@@ -1,17 +1,18 @@
-"""Taking from a channel, and what becomes of what was taken, each as a plain function of a connection (see `queue`).
+"""Operations on taken events, as plain functions of a connection (see `queue`).
 
-The events that one call takes under a lease share one row of `leased`, which a worker settles in one step, too. Events
-of it that are dealt with one by one are noted in `lease_progress`, with a mark for each event of the lease:
+The events that one call takes under a lease share one row of `leased`, so a worker can settle them in one step. If
+single events are settled, retried or renewed, `lease_progress` has a mark for each event of the lease:
 
 - `1`: under this lease.
-- `0`: no longer.
-- `m`: moved to a row of its own, which has this lease as its `batch`: its holder has renewed it alone.
+- `0`: no longer under this lease.
+- `m`: moved to a row of its own with this lease as its `batch`, because it was renewed alone.
 
-When a lease has run out, its events are moved to rows of their own and then taken alone, as suspects. `state` is
-`begun` where the handler of a suspect had started, and `crashes` counts how often that happened in a row.
+When a lease has expired, its events are moved to rows of their own and then taken alone, as suspects. `state` is
+`begun` if the handler of a suspect had started, and `crashes` counts how often that happened in a row.
 
-`scheduled` has the events that wait for a time: at `due` they are delivered. An event that was delivered before does
-not expire: its lease promised that it comes again, however late. So one that is returned goes here, too, as long due.
+`scheduled` has the events that are delivered at the time `due`. A redelivered event does not expire, because its lease
+guarantees redelivery. So a returned event with a previous attempt goes to `scheduled` as well, with a due time in the
+past.
 """
 
 import math
@@ -22,15 +23,15 @@ from channelmap.layer import Counts, Delivery
 from channelmap.layers.batches import Batch, Part, parts_of
 from channelmap.layers.packing import pack_rows, unpack_rows
 from channelmap.layers.sqlite.clock import Database
-from channelmap.layers.sqlite.queue import Row, Shown, count, is_paused, move_due, prepend, remove_front, transaction
+from channelmap.layers.sqlite.queue import Listed, Row, count, is_paused, move_due, prepend, remove_front, transaction
 from channelmap.limits import Limits
 
-#: Bytes that the events of one lease have at most, except for a single event.
-_LARGEST = 64 << 20
-#: Scheduled events that one take moves to the queue at most.
-_MOST_MOVED = 1_000
+#: Maximum number of bytes of the events of one lease, unless it has a single event.
+_MAX_LEASE_BYTES = 64 << 20
+#: Maximum number of scheduled events that one take moves to the queue.
+_MAX_MOVED = 1_000
 
-_LOOK = """
+_LOOK_AHEAD = """
 SELECT EXISTS (SELECT 1 FROM waiting WHERE channel = ?),
     (SELECT min(until) FROM leased WHERE channel = ?),
     (SELECT min(due) FROM scheduled WHERE channel = ?),
@@ -65,7 +66,7 @@ SELECT
     ), 0),
     ifnull((SELECT letters FROM dead_letter_counts WHERE channel = ?), 0)
 """
-# By their ids, in which they were leased: those of a channel would have to be sorted for each (hence the plus).
+# In the order of ids, which is that of the takes; the plus keeps SQLite from using the index and sorting each time.
 _READ_LEASED = """
 SELECT id, count, events, marks FROM leased LEFT JOIN lease_progress ON lease = id
 WHERE +channel = ? AND id > ? ORDER BY id LIMIT 1
@@ -76,12 +77,11 @@ SELECT sent + ?, event_id, body, id, attempt, due + ? FROM scheduled WHERE +chan
 
 
 class Taken(NamedTuple):
-    """What was taken from a channel, oldest first.
+    """The result of a take, oldest event first.
 
-    `lease` is the lease of the rows. When there are no rows, `due` is in how many seconds the next lease of the channel
-    runs out, or the next event is due. `attempts` are those of the first rows; all further ones are delivered for the
-    first time. `crashes` is a number when the only row is a suspect. With `ahead` added, times of the rows are times of
-    the wall clock.
+    `lease` is the lease of the rows. If there are no rows, `due` is the number of seconds until the next lease of the
+    channel expires or the next event is due. `attempts` are those of the first rows; further rows are first attempts.
+    `crashes` is a number if the only row is a suspect. Adding `ahead` to the times of the rows gives wall times.
     """
 
     rows: list[Row]
@@ -93,10 +93,10 @@ class Taken(NamedTuple):
 
 
 def take(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
-    """Take up to `limit` events from the front; those that are delivered again come first."""
+    """Take up to `limit` events from the front; redelivered events come first."""
     while True:
-        # Looking needs no lock: an idle worker holds nobody up.
-        waiting, *times, paused = db.execute(_LOOK, (channel, channel, channel, channel)).fetchone()
+        # This read needs no write lock, so an idle worker does not block others.
+        waiting, *times, paused = db.execute(_LOOK_AHEAD, (channel, channel, channel, channel)).fetchone()
         due = min((time for time in times if time is not None), default=math.inf) - db.now
         if paused or (not waiting and due > 0):
             return Taken([], due=None if paused or due == math.inf else due)
@@ -107,10 +107,10 @@ def take(db: Database, channel: str, limit: int, lease: float | None, limits: Li
             return taken
 
 
-def take_at_once(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
-    """Take up to `limit` events from the front without looking first: the caller was notified of some.
+def take_notified(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
+    """Take up to `limit` events from the front without reading first, after a notification.
 
-    The look would be a transaction of its own, a third of the way of an event to an idle worker.
+    The read would be a transaction of its own: a third of the latency of an event for an idle worker.
     """
     with transaction(db):
         return _take_front(db, channel, limit, lease, limits)
@@ -118,48 +118,48 @@ def take_at_once(db: Database, channel: str, limit: int, lease: float | None, li
 
 def _take_front(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
     rows = remove_front(db, channel, limit, limits)
-    return _leased(db, channel, Taken(rows), lease) if rows else Taken([])
+    return _lease(db, channel, Taken(rows), lease) if rows else Taken([])
 
 
 def _take_due(db: Database, channel: str, limit: int, lease: float | None, limits: Limits) -> Taken:
-    """Take what is delivered again, and then from the front; under a lease a suspect is taken alone."""
+    """Take redelivered events, and then events from the front; under a lease a suspect is taken alone."""
     if is_paused(db, channel):
-        return Taken([])  # it was paused since the look
-    move_due(db, [id_ for (id_,) in db.execute(_DUE_FIRST, (channel, db.now, _MOST_MOVED))])
+        return Taken([])  # paused since the read
+    move_due(db, [id_ for (id_,) in db.execute(_DUE_FIRST, (channel, db.now, _MAX_MOVED))])
     suspect = _first_suspect(db, channel)
-    again: list[_Event] = []
+    redelivered: list[_Event] = []
     if lease is None:
-        while suspect is not None and len(again) < limit:
-            again.append(suspect.event)
+        while suspect is not None and len(redelivered) < limit:
+            redelivered.append(suspect.event)
             db.execute("DELETE FROM leased WHERE id = ?", (suspect.lease,))
             suspect = _first_suspect(db, channel)
-    again += _take_retries(db, channel, limit - len(again), suspect.until if suspect else math.inf)
-    if suspect is not None and not again:
+    redelivered += _take_retries(db, channel, limit - len(redelivered), suspect.until if suspect else math.inf)
+    if suspect is not None and not redelivered:
         db.execute("DELETE FROM leased WHERE id = ?", (suspect.lease,))
         row, attempt = suspect.event
-        return _leased(db, channel, Taken([row], [attempt], crashes=suspect.crashes), lease)
-    rows = [event.row for event in again]
+        return _lease(db, channel, Taken([row], [attempt], crashes=suspect.crashes), lease)
+    rows = [event.row for event in redelivered]
     if suspect is None and len(rows) < limit:
         rows += remove_front(db, channel, limit - len(rows), limits)
-    return _leased(db, channel, Taken(rows, [event.attempt for event in again]), lease) if rows else Taken([])
+    return _lease(db, channel, Taken(rows, [event.attempt for event in redelivered]), lease) if rows else Taken([])
 
 
 def _take_retries(db: Database, channel: str, limit: int, before: float) -> list["_Event"]:
-    """Remove up to `limit` retries that are due, and were so before a time of the file."""
+    """Remove up to `limit` due retries with a due time up to `before`."""
     found = db.execute(_DUE, (channel, min(db.now, before), limit)).fetchall()
     db.executemany("DELETE FROM scheduled WHERE id = ?", [row[-1:] for row in found])
     return [_Event(row[:3], row[3]) for row in found]
 
 
 class _Event(NamedTuple):
-    """An event that was delivered, and its attempt: that of this delivery or, once it is returned, of the next one."""
+    """A taken event, and the attempt of this delivery or, once it is returned, of the next one."""
 
     row: Row
     attempt: int
 
 
 class _Suspect(NamedTuple):
-    """An event whose lease has run out: that lease, when it ended, the event, and how often in a row it was begun."""
+    """An event whose lease has expired: the lease, its end, the event, and its consecutive crashes."""
 
     lease: int
     until: float
@@ -174,41 +174,41 @@ def _first_suspect(db: Database, channel: str) -> _Suspect | None:
             is_begun = state == "begun"
             row, attempt = _unpacked(events)[0]
             return _Suspect(lease, until, _Event(row, attempt + is_begun), crashes + is_begun)
-        _break_up(db, lease)
+        _split_lease(db, lease)
     return None
 
 
-def _break_up(db: Database, lease: int) -> None:
-    """Move the events of a lease that has run out to leases of their own, which have run out too and have no holder."""
+def _split_lease(db: Database, lease: int) -> None:
+    """Move the events of an expired lease to leases of their own, which are expired too and have no owner."""
     channel, taken, until, events = db.execute(
         "SELECT channel, taken, until, events FROM leased WHERE id = ?", (lease,)
     ).fetchone()
     marks = _marks(db, lease) or []
-    held = [event for event, mark in zip(_unpacked(events), marks, strict=True) if mark == "1"]
-    db.executemany(_ADD_LEASE, [(channel, taken, until, 1, _packed([event]), 0) for event in held])
+    leased_events = [event for event, mark in zip(_unpacked(events), marks, strict=True) if mark == "1"]
+    db.executemany(_ADD_LEASE, [(channel, taken, until, 1, _packed([event]), 0) for event in leased_events])
     db.execute("DELETE FROM leased WHERE id = ?", (lease,))
     db.execute("DELETE FROM lease_progress WHERE lease = ?", (lease,))
 
 
-def _leased(db: Database, channel: str, taken: Taken, lease: float | None) -> Taken:
-    """Put what was taken under a lease, if there is to be one; what is too much for one goes back."""
+def _lease(db: Database, channel: str, taken: Taken, lease: float | None) -> Taken:
+    """Lease the taken events, unless `lease` is None; return events beyond the maximum size to the queue."""
     if lease is None:
         return taken._replace(ahead=db.ahead())
     rows, attempts = taken.rows, taken.attempts
     packed = pack_rows([attempts, rows])
-    if len(packed) > _LARGEST and len(rows) > 1:
-        kept = max(1, len(rows) * _LARGEST // len(packed))
+    if len(packed) > _MAX_LEASE_BYTES and len(rows) > 1:
+        kept = max(1, len(rows) * _MAX_LEASE_BYTES // len(packed))
         for event in reversed(_events(attempts, rows)[kept:]):
             _return(db, channel, event)
         rows, attempts = rows[:kept], attempts[:kept]
         packed = pack_rows([attempts, rows])
-    # AUTOINCREMENT uses no id again: a stale lease holder finds no other worker's lease.
+    # AUTOINCREMENT never reuses an id, so a stale lease holder cannot find the lease of another worker.
     added = db.execute(_ADD_LEASE, (channel, db.now, db.now + lease, len(rows), packed, taken.crashes or 0))
     return Taken(rows, attempts, added.lastrowid, crashes=taken.crashes, ahead=db.ahead())
 
 
 def _return(db: Database, channel: str, event: _Event) -> None:
-    """Put an event that its worker has not handled to the front."""
+    """Return an unhandled event to the front."""
     row, attempt = event
     if attempt > 1:
         db.execute(_SCHEDULE, (channel, row[0], *row, attempt))
@@ -217,22 +217,22 @@ def _return(db: Database, channel: str, event: _Event) -> None:
 
 
 def settle(db: Database, parts: Sequence[Part]) -> None:
-    """Forget leased events: they were handled."""
+    """Delete handled leased events."""
     with transaction(db):
         end(db, parts)
 
 
 def end(db: Database, parts: Sequence[Part]) -> None:
-    """End the leases of events; to be called in a transaction."""
+    """End the leases of events; call it inside a transaction."""
     for batch, numbers, is_whole in parts:
         if not is_whole:
             _end_some(db, batch.id, numbers)
         elif not _end_whole(db, batch.id):
-            # Events that were moved may be left.
+            # Some of its events may have been moved.
             db.execute("DELETE FROM leased WHERE batch = ?", (batch.id,))
 
 
-def is_held(db: Database, batch: Batch, number: int) -> bool:
+def is_leased(db: Database, batch: Batch, number: int) -> bool:
     """Return whether an event is still under the lease."""
     marks = _marks(db, batch.id)
     moved = "SELECT 1 FROM leased WHERE batch = ? AND number = ?"
@@ -240,30 +240,30 @@ def is_held(db: Database, batch: Batch, number: int) -> bool:
 
 
 def _end_whole(db: Database, lease: int) -> bool:
-    """End a lease; False when events of it may have been moved."""
+    """End a lease; return False if some of its events may have been moved."""
     ended = db.execute("DELETE FROM leased WHERE id = ?", (lease,)).rowcount > 0
     has_progress = db.execute("DELETE FROM lease_progress WHERE lease = ?", (lease,)).rowcount > 0
     return ended and not has_progress
 
 
 def _end_some(db: Database, lease: int, numbers: Sequence[int]) -> dict[int, _Event]:
-    """End the lease of some of its events, and return those that were still under it, by their numbers."""
-    held: dict[int, _Event] = {}
+    """End the lease of some events, and return the ones that were still leased, by number."""
+    leased_events: dict[int, _Event] = {}
     marks = _marks(db, lease)
     events = _read_events(db, lease) if marks else []
     for number in numbers:
         if marks and marks[number] == "1":
-            held[number] = events[number]
+            leased_events[number] = events[number]
         else:
             moved = db.execute("SELECT events FROM leased WHERE batch = ? AND number = ?", (lease, number)).fetchone()
             if moved:
-                held[number] = _unpacked(moved[0])[0]
+                leased_events[number] = _unpacked(moved[0])[0]
                 db.execute(_END_MOVED, (lease, number))
         if marks:
             marks[number] = "0"
     if marks:
         _write_marks(db, lease, marks)
-    return held
+    return leased_events
 
 
 def _read_events(db: Database, lease: int) -> list[_Event]:
@@ -279,12 +279,12 @@ def _unpacked(packed: bytes) -> list[_Event]:
 
 
 def _events(attempts: Sequence[int], rows: Sequence[Row]) -> list[_Event]:
-    """Pair rows with their attempts, which are given for the first ones, as in `Taken`."""
+    """Pair rows with their attempts, which cover only the first rows, as in `Taken`."""
     return [_Event(row, attempts[number] if number < len(attempts) else 1) for number, row in enumerate(rows)]
 
 
 def _marks(db: Database, lease: int) -> list[str] | None:
-    """Return the marks of a lease's events; None when the lease is gone."""
+    """Return the marks of a lease's events; None if the lease has ended."""
     found = db.execute(_MARKS, (lease,)).fetchone()
     return found and [*(found[1] or "1" * found[0])]
 
@@ -297,21 +297,21 @@ def _write_marks(db: Database, lease: int, marks: Sequence[str]) -> None:
 
 
 def _move(db: Database, lease: int, numbers: Sequence[int]) -> None:
-    """Move events of a lease to leases of their own; a lease of one event is one."""
+    """Move events of a lease to leases of their own, unless the lease has a single event."""
     marks = _marks(db, lease)
     if marks is None or len(marks) == 1:
         return
-    held = [number for number in numbers if marks[number] == "1"]
-    events = _read_events(db, lease) if held else []
-    for number in held:
+    leased_numbers = [number for number in numbers if marks[number] == "1"]
+    events = _read_events(db, lease) if leased_numbers else []
+    for number in leased_numbers:
         db.execute(_MOVE, (_packed([events[number]]), number, lease))
         marks[number] = "m"
-    if held:
+    if leased_numbers:
         _write_marks(db, lease, marks)
 
 
 def renew(db: Database, parts: Sequence[Part], delay: float) -> None:
-    """Let the leases run out `delay` seconds from now, neither before nor later."""
+    """Renew the leases, so that they expire exactly `delay` seconds from now."""
     until = db.now + delay
     with transaction(db):
         for batch, numbers, is_whole in parts:
@@ -324,7 +324,7 @@ def renew(db: Database, parts: Sequence[Part], delay: float) -> None:
 
 
 def begin(db: Database, batch: Batch, number: int) -> bool:
-    """Note that the handler of a leased suspect starts; False when the lease is gone."""
+    """Record that the handler of a leased suspect starts; return False if the lease has ended."""
     with transaction(db):
         _move(db, batch.id, [number])
         begun = db.execute(
@@ -335,14 +335,14 @@ def begin(db: Database, batch: Batch, number: int) -> bool:
 
 
 def retry(db: Database, channel: str, batch: Batch, number: int, delay: float) -> None:
-    """End a lease; its event is delivered again `delay` seconds from now."""
+    """End the lease of an event, and schedule its retry for `delay` seconds from now."""
     with transaction(db):
         for row, attempt in _end_some(db, batch.id, [number]).values():
             db.execute(_SCHEDULE, (channel, db.now + delay, *row, attempt + 1))
 
 
 def give_back(db: Database, deliveries: Sequence[Delivery]) -> None:
-    """Put deliveries to the front in their order; a leased one only while it is still leased."""
+    """Return deliveries to the front, in their order; skip those whose lease has ended."""
     with transaction(db):
         for delivery in deliveries:
             if delivery.suspect:
@@ -354,34 +354,34 @@ def give_back(db: Database, deliveries: Sequence[Delivery]) -> None:
             if not isinstance(delivery.ticket, Batch):
                 row = (delivery.ticket, int(delivery.raw_id), delivery.body)
                 _return(db, delivery.channel, _Event(row, delivery.attempt))
-            elif held := leased[delivery.ticket].pop(delivery.number, None):
-                _return(db, delivery.channel, held)
+            elif event := leased[delivery.ticket].pop(delivery.number, None):
+                _return(db, delivery.channel, event)
 
 
 def counts(db: Database, channels: Sequence[str]) -> dict[str, Counts]:
-    """Count the events of several channels, by where they are."""
+    """Return the counts of several channels."""
     return {
         channel: Counts(count(db, channel), *db.execute(_COUNT, (channel, channel, channel)).fetchone())
         for channel in channels
     }
 
 
-def read_leased(db: Database, channel: str, after: int, limit: int) -> Shown:  # noqa: ARG001  (as the other readers)
+def read_leased(db: Database, channel: str, after: int, limit: int) -> Listed:  # noqa: ARG001  (as the other readers)
     """Read the events of the first lease with an id above `after`."""
     while found := db.execute(_READ_LEASED, (channel, after)).fetchone():
         after, count, events, marks = found
         marked = zip(_unpacked(events), marks or "1" * count, strict=True)
-        held = [event for event, mark in marked if mark == "1"]
-        if held:
+        leased_events = [event for event, mark in marked if mark == "1"]
+        if leased_events:
             ahead = db.ahead()
-            rows = [(event.row[0] + ahead, *event.row[1:]) for event in held]
-            return Shown(rows, after, [event.attempt for event in held])
-    return Shown([], after)
+            rows = [(event.row[0] + ahead, *event.row[1:]) for event in leased_events]
+            return Listed(rows, after, [event.attempt for event in leased_events])
+    return Listed([], after)
 
 
-def read_scheduled(db: Database, channel: str, after: int, limit: int) -> Shown:
+def read_scheduled(db: Database, channel: str, after: int, limit: int) -> Listed:
     """Read up to `limit` scheduled events, those with ids above `after`."""
     ahead = db.ahead()
     found = db.execute(_READ_SCHEDULED, (ahead, ahead, channel, after, limit)).fetchall()
     after = found[-1][3] if found else after
-    return Shown([row[:3] for row in found], after, [row[4] for row in found], [row[5] for row in found])
+    return Listed([row[:3] for row in found], after, [row[4] for row in found], [row[5] for row in found])

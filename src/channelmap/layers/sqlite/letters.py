@@ -1,4 +1,4 @@
-"""What can be done with dead letters, each as a plain function of a connection (see `queue`)."""
+"""Operations on dead letters, as plain functions of a connection (see `queue`)."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,12 +9,12 @@ from channelmap.layers.batches import Batch, parts_of
 from channelmap.layers.ids import new_id
 from channelmap.layers.packing import unpack
 from channelmap.layers.sqlite.clock import Database
-from channelmap.layers.sqlite.leases import end, is_held
+from channelmap.layers.sqlite.leases import end, is_leased
 from channelmap.layers.sqlite.queue import append, transaction
 from channelmap.limits import Limits
 
 _COUNT = "SELECT letters FROM dead_letter_counts WHERE channel = ?"
-_FORGET_OLDEST = """
+_DROP_OLDEST = """
 DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE channel = ? ORDER BY id LIMIT ?)
 """
 _COLUMNS = "channel, code, reason, violations, traceback, attempts, sent, died, body, event_id"
@@ -25,10 +25,10 @@ def keep(
     buried: Sequence[tuple[Delivery, DeadLetter]],
     limits_of: Callable[[str], Limits],
 ) -> dict[str, int]:
-    """Keep letters, drop the oldest beyond the limit, and end the leases of those events that are under one.
+    """Store letters, drop the oldest beyond the limit, and end the leases of their events.
 
     Returns:
-        How many were dropped, by channel.
+        The number of dropped letters, by channel.
 
     """
     dropped: dict[str, int] = {}
@@ -37,7 +37,7 @@ def keep(
         kept = [
             letter
             for delivery, letter in buried
-            if not isinstance(delivery.ticket, Batch) or is_held(db, delivery.ticket, delivery.number)
+            if not isinstance(delivery.ticket, Batch) or is_leased(db, delivery.ticket, delivery.number)
         ]
         end(db, parts_of(delivery for delivery, _ in buried))
         db.executemany(
@@ -47,7 +47,7 @@ def keep(
         for channel in {letter.channel for letter in kept}:
             too_many = db.execute(_COUNT, (channel,)).fetchone()[0] - limits_of(channel).dead_letters
             if too_many > 0:
-                dropped[channel] = db.execute(_FORGET_OLDEST, (channel, too_many)).rowcount
+                dropped[channel] = db.execute(_DROP_OLDEST, (channel, too_many)).rowcount
     return dropped
 
 
@@ -55,9 +55,9 @@ def _row(letter: DeadLetter) -> tuple[Any, ...]:
     return (
         letter.channel,
         letter.code,
-        _storable(letter.reason),
+        _without_surrogates(letter.reason),
         json.dumps(letter.violations),
-        _storable(letter.traceback),
+        _without_surrogates(letter.traceback),
         letter.attempts,
         letter.sent,
         letter.died,
@@ -66,8 +66,8 @@ def _row(letter: DeadLetter) -> tuple[Any, ...]:
     )
 
 
-def _storable(text: str) -> str:
-    # A traceback may quote a lone surrogate, which SQLite refuses.
+def _without_surrogates(text: str) -> str:
+    # A traceback may contain a lone surrogate, which SQLite rejects.
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -101,10 +101,10 @@ def replay(
     id: str,  # noqa: A002
     limits_of: Callable[[str], Limits],
 ) -> tuple[str, bool]:
-    """Move a letter's event to the end of its channel; return which, and False if that is full: it stays.
+    """Move a letter's event to the end of its channel; return the channel, and False if it is full.
 
     Raises:
-        KeyError: there is no letter of that id.
+        KeyError: the id does not exist.
 
     """
     with transaction(db):
@@ -119,6 +119,6 @@ def replay(
 
 
 def drop(db: Database, id: str) -> None:  # noqa: A002
-    """Delete a letter; KeyError when there is none of that id."""
+    """Delete a letter; raise KeyError if the id does not exist."""
     if not db.execute("DELETE FROM dead_letters WHERE id = ?", (id,)).rowcount:
         raise KeyError(id)

@@ -20,7 +20,7 @@ class Outbox:
     """The durable sends of one event loop.
 
     Args:
-        connections: their commits are on disk when they return.
+        connections: durable connections.
 
     """
 
@@ -31,9 +31,9 @@ class Outbox:
         self._thread = _new_thread()
 
     async def send(self, sent: queue.Sent) -> bool:
-        """Send events to a channel, all or none; False when they find no room.
+        """Send events to a channel, all or none; return False if the channel is full.
 
-        A call that is cancelled before its commit has begun did nothing; after that its events may be sent.
+        A call that is cancelled before its commit has no effect; later, its events may be sent.
 
         Raises:
             LayerUnavailable: the file cannot be used, or was locked for 30 s.
@@ -56,9 +56,9 @@ class Outbox:
         try:
             self._thread.submit(self._run, loop, sends)
         except RuntimeError as error:
-            # The system gives this process no further thread. The commit that was submitted must not run later.
+            # The system refuses a further thread. The new pool ensures that the submitted commit does not run later.
             self._thread = _new_thread()
-            self._answer(loop, sends, [], error)
+            self._resolve(loop, sends, [], error)
 
     def _run(self, loop: asyncio.AbstractEventLoop, sends: Sequence[_Send]) -> None:
         error: Exception | None = None
@@ -67,11 +67,11 @@ class Outbox:
             fits = self._connections.run_sync(queue.append_each, [sent for _, sent in sends])
         except Exception as problem:  # noqa: BLE001  (the callers get it)
             error = problem
-        # A closed loop has nobody who waits.
+        # A closed loop has no waiting callers.
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._answer, loop, sends, fits, error)
+            loop.call_soon_threadsafe(self._resolve, loop, sends, fits, error)
 
-    def _answer(
+    def _resolve(
         self,
         loop: asyncio.AbstractEventLoop,
         sends: Sequence[_Send],
@@ -91,5 +91,5 @@ class Outbox:
 
 
 def _new_thread() -> ThreadPoolExecutor:
-    """Return a thread that starts with the first commit: to start one for each costs as much as a fast disk."""
+    """Return a pool of one thread, which starts with the first commit and stays: a start per commit is slow."""
     return ThreadPoolExecutor(1, thread_name_prefix="channelmap commit")

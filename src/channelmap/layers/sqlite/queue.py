@@ -1,12 +1,12 @@
-"""What can be done with waiting events, each as a plain function of a connection; `leases` has what is taken of them.
+"""Operations on waiting events, as plain functions of a connection; `leases` has those on taken events.
 
-The law of the table `waiting`: the positions of a channel are dense. Sending appends at last + 1, taking removes a
-prefix, returning prepends at first - 1. So a channel is full when the position `capacity - 1` below its last one
-exists, and everything costs the same at whatever depth. All events in it are ones that were never delivered, or that
-their worker has returned at its first attempt.
+Invariant of the table `waiting`: the positions of a channel are dense. Sending appends at last + 1, taking removes a
+prefix, returning prepends at first - 1. So a channel is full if the position `capacity - 1` below its last one exists,
+and all operations take constant time. The table holds only events that were never delivered, or were returned at their
+first attempt.
 
-When another process holds the file, a function raises `sqlite3.OperationalError` and has changed nothing: it
-can be called again.
+If another process has locked the file, a function raises `sqlite3.OperationalError` without any change, and can be
+called again.
 """
 
 import math
@@ -17,8 +17,8 @@ from channelmap.layers.ids import new_id
 from channelmap.layers.sqlite.clock import Database
 from channelmap.limits import Limits
 
-# On a full channel the subquery yields the last position once more, or none at all when all events are scheduled. A row
-# that exists, or has no position, is ignored: rowcount 0. Scheduled events take room.
+# On a full channel the subquery yields the last position again, or NULL if all events are scheduled. A row that exists,
+# or has no position, is ignored: rowcount 0. Scheduled events count towards the capacity.
 # VALUES with a subquery: INSERT ... SELECT from the table itself goes through a temporary one (+2 us of 17).
 # Placeholders are bound in their order, in all statements: numbered ones (?1) warn before Python 3.12.4.
 _APPEND = """
@@ -32,7 +32,7 @@ INSERT OR IGNORE INTO waiting VALUES (?, ifnull((
 """
 _SCHEDULE = "INSERT INTO scheduled (channel, due, sent, attempt, event_id, body) VALUES (?, ?, ?, 1, ?, ?)"
 _SCHEDULED_COUNT = "SELECT ifnull((SELECT events FROM scheduled_counts WHERE channel = ?), 0)"
-# Whatever the capacity: it had its room before.
+# Without a capacity check: a scheduled event already counts.
 _MOVE_DUE = """
 INSERT INTO waiting
 SELECT channel, ifnull((SELECT max(position) FROM waiting WHERE channel = scheduled.channel), 0) + 1,
@@ -88,12 +88,12 @@ SELECT ifnull(
 )
 """
 
-#: When an event was sent, its id and its body.
+#: The send time of an event, its id and its body.
 Row = tuple[float, int, bytes]
 
 
 class Sent(NamedTuple):
-    """Events that are sent to a channel together, each with its id and body, and the delay of all of them."""
+    """Events that are sent to a channel together, as ids and bodies, with their common delay."""
 
     channel: str
     events: Sequence[tuple[int, bytes]]
@@ -101,11 +101,10 @@ class Sent(NamedTuple):
     delay: float | None = None
 
 
-class Shown(NamedTuple):
-    """Events that are read and stay where they are: the id or position after which to read on, and when each is due.
+class Listed(NamedTuple):
+    """Events that were read and not taken, and the id or position after which to continue.
 
-    The events were sent at times of the wall clock, and scheduled ones are due at such times. Those without an attempt
-    are shown at their first one.
+    Send times and due times are wall times. Events without an entry in `attempts` are at their first attempt.
     """
 
     rows: Sequence[Row]
@@ -115,7 +114,7 @@ class Shown(NamedTuple):
 
 
 class transaction:  # noqa: N801  (reads as the statement that it is; a generator would cost 1 us more)
-    """Commit what is done inside, unless it raises or has itself rolled back."""
+    """A transaction that commits at the end of the block, unless the block raises or has rolled back."""
 
     __slots__ = ("_db",)
 
@@ -123,7 +122,7 @@ class transaction:  # noqa: N801  (reads as the statement that it is; a generato
         self._db = db
 
     def __enter__(self) -> None:
-        # IMMEDIATE: who reads first and writes then may be refused in the middle.
+        # IMMEDIATE: a transaction that first reads and then writes may fail in the middle.
         self._db.execute("BEGIN IMMEDIATE")
 
     def __exit__(self, error: object, *_: object) -> None:
@@ -136,7 +135,7 @@ class transaction:  # noqa: N801  (reads as the statement that it is; a generato
 
 
 def append(db: Database, channel: str, event_id: int, body: bytes, limits: Limits) -> bool:
-    """Put one event at the end; False when the channel is full."""
+    """Append one event; return False if the channel is full."""
     values = _values(channel, limits, db.now, event_id, body)
     if db.execute(_APPEND, values).rowcount:
         return True
@@ -148,7 +147,7 @@ def _values(channel: str, limits: Limits, now: float, event_id: int, body: bytes
 
 
 def append_each(db: Database, sends: Sequence[Sent]) -> list[bool]:
-    """Make several sends in one transaction; for each whether its events found room, all of them."""
+    """Perform several sends in one transaction; return for each whether all its events fitted."""
     with transaction(db):
         return [_append_or_undo(db, *sent) for sent in sends]
 
@@ -169,7 +168,7 @@ def _append_or_undo(
 
 
 def append_all(db: Database, channel: str, events: Sequence[tuple[int, bytes]], limits: Limits) -> bool:
-    """Put all of them at the end; or none, and return False."""
+    """Append all events, or none and return False if they do not fit."""
     with transaction(db):
         expire(db, channel, limits)
         now = db.now
@@ -181,7 +180,7 @@ def append_all(db: Database, channel: str, events: Sequence[tuple[int, bytes]], 
 
 
 def schedule(db: Database, channel: str, events: Sequence[tuple[int, bytes]], limits: Limits, delay: float) -> bool:
-    """Let all of them come to the end of the channel `delay` seconds from now; or none, and return False."""
+    """Schedule all events for `delay` seconds from now, or none and return False if they do not fit."""
     with transaction(db):
         return _schedule(db, channel, events, limits, delay)
 
@@ -197,22 +196,22 @@ def _schedule(db: Database, channel: str, events: Sequence[tuple[int, bytes]], l
 
 
 def move_due(db: Database, scheduled: Sequence[int]) -> None:
-    """Move scheduled events to the ends of their channels."""
+    """Move due scheduled events to the ends of their channels."""
     ids = [(one,) for one in scheduled]
     db.executemany(_MOVE_DUE, ids)
     db.executemany("DELETE FROM scheduled WHERE id = ?", ids)
 
 
 def expire(db: Database, channel: str, limits: Limits) -> int:
-    """Drop what has waited too long at the front, and return how much that was."""
+    """Drop expired events at the front, and return their number."""
     if limits.expiry is None:
         return 0
     return db.execute(_EXPIRE, (channel, channel, db.now - limits.expiry)).rowcount
 
 
 def clean(db: Database, private: Limits, group_expiry: float) -> None:
-    """Drop what consumers that are gone left behind: events on their own channels, memberships."""
-    # The names that `new_channel` makes up: a range of the primary key, no scan.
+    """Drop expired events on private channels, and expired group memberships."""
+    # Names as `new_channel` makes them: a range of the primary key, no scan.
     names = "SELECT DISTINCT channel FROM waiting WHERE channel >= 'specific.' AND channel < 'specific/'"
     for (channel,) in db.execute(names).fetchall():
         expire(db, channel, private)
@@ -233,30 +232,30 @@ def remove_front(db: Database, channel: str, limit: int, limits: Limits) -> list
         db.execute(_REMOVE_FRONT, (channel, channel, len(rows)))
     if limits.expiry is None:
         return rows
-    # Behind one that came back older ones may stand.
+    # Events behind a returned one may be older.
     oldest = db.now - limits.expiry
     return [row for row in rows if row[0] >= oldest]
 
 
 def prepend(db: Database, channel: str, row: Row) -> None:
-    """Put an event at the front, whatever the capacity."""
+    """Put an event at the front, without a capacity check."""
     db.execute(_PREPEND, (channel, channel, *row))
 
 
 def count(db: Database, channel: str) -> int:
-    """How many events wait on the channel, at the same cost however many."""
+    """Return the number of waiting events, in constant time."""
     return int(db.execute(_COUNT, (channel, channel)).fetchone()[0])
 
 
-def read(db: Database, channel: str, after: int, limit: int, expiry: float | None) -> Shown:
-    """Read up to `limit` events that wait, those with positions above `after` and not older than `expiry`."""
+def read(db: Database, channel: str, after: int, limit: int, expiry: float | None) -> Listed:
+    """Read up to `limit` waiting events with positions above `after`, except expired ones."""
     oldest = -math.inf if expiry is None else db.now - expiry
     found = db.execute(_READ, (db.ahead(), channel, after, oldest, limit)).fetchall()
-    return Shown([row[:-1] for row in found], found[-1][-1] if found else after)
+    return Listed([row[:-1] for row in found], found[-1][-1] if found else after)
 
 
 def pause(db: Database, channel: str) -> None:
-    """Let nothing be taken from the channel."""
+    """Pause the channel: no events are taken from it."""
     db.execute("INSERT OR IGNORE INTO paused VALUES (?)", (channel,))
 
 
@@ -271,21 +270,23 @@ def is_paused(db: Database, channel: str) -> bool:
 
 
 def join(db: Database, group: str, channel: str) -> None:
-    """Make the channel a member of the group as from now."""
+    """Add the channel to the group, or renew its membership."""
     db.execute("INSERT OR REPLACE INTO members VALUES (?, ?, ?)", (group, channel, db.now))
 
 
 def leave(db: Database, group: str, channel: str) -> None:
-    """End the channel's membership of the group."""
+    """Remove the channel from the group."""
     db.execute("DELETE FROM members WHERE name = ? AND channel = ?", (group, channel))
 
 
 def append_to_group(
     db: Database, group: str, body: bytes, expiry: float, limits_of: Callable[[str], Limits]
 ) -> tuple[list[str], list[str]]:
-    """Put the event at the end of each member that is not full; the channels that have it now, and the durable ones.
+    """Append the event to each member channel that is not full and not durable.
 
-    Those get theirs from a durable connection.
+    Returns:
+        The channels that have the event now, and the durable ones, which need a durable connection.
+
     """
     with transaction(db):
         db.execute("DELETE FROM members WHERE name = ? AND added < ?", (group, db.now - expiry))

@@ -1,4 +1,4 @@
-"""What the file holds, and whether a file is ours."""
+"""The tables of the file, and migrations of older files."""
 
 import sqlite3
 
@@ -9,7 +9,7 @@ VERSION = 4
 
 _CLOCK = "CREATE TABLE clock (id INTEGER PRIMARY KEY, boot TEXT, offset REAL, ahead REAL);"
 
-# The number of dead letters of each channel, which triggers keep.
+# The number of dead letters of each channel, maintained by triggers.
 _COUNTS = """
 CREATE TABLE dead_letter_counts (channel TEXT PRIMARY KEY, letters INTEGER) WITHOUT ROWID;
 INSERT INTO dead_letter_counts SELECT channel, count(*) FROM dead_letters GROUP BY channel;
@@ -21,9 +21,9 @@ CREATE TRIGGER dead_letter_gone AFTER DELETE ON dead_letters BEGIN
 END;
 """
 
-# `queue` describes the first table, `leases` the others. Their names are not those of version 0.1, so that a process of
-# 0.1 that still has the file open cannot use it, and says so: it opens the file anew and finds a newer version.
-_QUEUES = """
+# `queue` describes the first table, `leases` the others. Their names differ from those of version 0.1, so that a
+# process of 0.1 that still has the file open fails, opens the file again, and reports that its version is newer.
+_EVENT_TABLES = """
 CREATE TABLE waiting (
     channel TEXT, position INTEGER, sent REAL, event_id INTEGER, body BLOB,
     PRIMARY KEY (channel, position)
@@ -51,8 +51,8 @@ CREATE TRIGGER event_unscheduled AFTER DELETE ON scheduled BEGIN
 END;
 """
 
-# Events of 0.1 get ids. A lease of 0.1 is one of a single event.
-_TAKEN_OVER = """
+# Events of 0.1 get new ids. A lease of 0.1 has a single event.
+_MIGRATE_0_1 = """
 INSERT INTO waiting SELECT channel, row_number() OVER (PARTITION BY channel ORDER BY id), sent,
     random() & 9223372036854775807, body FROM events WHERE attempt = 1;
 INSERT INTO leased (channel, taken, until, count, events, state, crashes)
@@ -69,7 +69,7 @@ DROP TABLE leases;
 
 _TABLES = f"""
 BEGIN IMMEDIATE;
-{_QUEUES}
+{_EVENT_TABLES}
 CREATE TABLE members (name TEXT, channel TEXT, added REAL, PRIMARY KEY (name, channel)) WITHOUT ROWID;
 CREATE TABLE dead_letters (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -83,18 +83,18 @@ PRAGMA user_version = {VERSION};
 COMMIT;
 """
 
-# What each later version has added to the first, which 0.1 writes.
-_ADDED: dict[int, str] = {
+# The migrations to each version; version 1 is that of channelmap 0.1.
+_MIGRATIONS: dict[int, str] = {
     2: f"""
         ALTER TABLE leases ADD COLUMN state TEXT;
         ALTER TABLE leases ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
         {_CLOCK}
     """,
     3: _COUNTS,
-    4: _QUEUES + _TAKEN_OVER,
+    4: _EVENT_TABLES + _MIGRATE_0_1,
 }
-# What a connection that only reads makes of an older file, for itself alone. Events of 0.1 have no ids.
-_AS_NOW = """
+# Temporary views for a read-only connection to an older file. Events of 0.1 have no ids.
+_VIEWS_OF_0_1 = """
 CREATE TEMP VIEW waiting AS SELECT channel, id AS position, sent, 0 AS event_id, body FROM events WHERE attempt = 1;
 CREATE TEMP VIEW leased AS
 SELECT id, channel, sent AS taken, until, 1 AS count, packed(sent, attempt, 0, body) AS events FROM leases
@@ -110,43 +110,45 @@ CREATE TEMP VIEW dead_letters AS SELECT *, 0 AS event_id FROM main.dead_letters;
 """
 
 
-class AlienFile(Exception):
+class ForeignFile(Exception):
     """The file is a database, but not one that this version can use."""
 
 
 def prepare(db: Database, *, durable: bool) -> None:
-    """Make a new connection fast, a new file ours, and an older file one of this version.
+    """Configure a new connection, create the tables of a new file, and migrate an older file.
 
     Args:
         db: the connection.
-        durable: whether its commits are on disk when they return; others get there with the next such one, or soon.
+        durable: whether commits return only once they are on disk; other commits are written soon.
 
     Raises:
-        AlienFile: the file belongs to another program, or to a newer channelmap.
+        ForeignFile: the file belongs to another program, or to a newer channelmap.
 
     """
     is_new = not has_tables(db)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-    # Four times the default: a checkpoint syncs the disk, and 16 MB of log are cheap.
+    # Four times the default: a checkpoint syncs the disk, and a log of 16 MB is cheap.
     db.execute("PRAGMA wal_autocheckpoint = 4000")
     if is_new:
         make_tables(db)
     elif (version := _version(db)) < VERSION:
         _add_packed(db)
-        added = "".join(script for later, script in _ADDED.items() if later > version)
+        added = "".join(script for later, script in _MIGRATIONS.items() if later > version)
         _run(db, f"BEGIN IMMEDIATE; {added} PRAGMA user_version = {VERSION}; COMMIT;")
     db.keep_clock()
 
 
 def prepare_to_read(db: Database) -> bool:
-    """Give a new connection the time of its file, and change nothing; whether the tables are there, as `has_tables`."""
+    """Configure a read-only connection; return whether the tables exist, as `has_tables` does."""
     if not has_tables(db):
         return False
     version = _version(db)
     if version < VERSION:
         _add_packed(db)
-        db.executescript(_AS_NOW if version > 1 else _AS_NOW.replace("state", "NULL").replace("crashes", "0"))
+        db.executescript(
+            _VIEWS_OF_0_1 if version > 1 else _VIEWS_OF_0_1.replace("state", "NULL").replace("crashes", "0")
+        )
     if version == 1:
         db.follow_wall_clock()
     else:
@@ -163,29 +165,29 @@ def _packed(sent: float, attempt: int, event_id: int, body: bytes) -> bytes:
 
 
 def has_tables(db: sqlite3.Connection) -> bool:
-    """Say whether the tables are there; AlienFile as for `prepare`."""
+    """Return whether the tables exist; raise ForeignFile as `prepare` does."""
     version = _version(db)
     if version > VERSION:
-        raise AlienFile(f"was made by a newer channelmap (its schema is {version}, ours {VERSION})")
-    # The second look at the version: another process may just have made our tables.
+        raise ForeignFile(f"was made by a newer channelmap (its schema is {version}, ours {VERSION})")
+    # The version is read again, because another process may have created the tables meanwhile.
     if version == 0 and _has_any_table(db) and _version(db) == 0:
-        raise AlienFile("is a database of another program; give the events a file of their own")
+        raise ForeignFile("is a database of another program; give the events a file of their own")
     return version > 0
 
 
 def make_tables(db: sqlite3.Connection) -> None:
-    """Make the tables in a new file."""
+    """Create the tables in a new file."""
     _run(db, _TABLES)
 
 
 def _run(db: sqlite3.Connection, script: str) -> None:
-    """Bring a file to this version; another process may do so at the same time."""
+    """Run a migration, which another process may run at the same time."""
     try:
         db.executescript(script)
     except sqlite3.OperationalError:
         if db.in_transaction:
             db.execute("ROLLBACK")
-        # Another process may have been faster.
+        # Another process may have migrated the file.
         if _version(db) != VERSION:
             raise
 

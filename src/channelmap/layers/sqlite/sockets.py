@@ -1,8 +1,8 @@
-"""The directory beside the file that holds the notification sockets, and what may be removed from it.
+"""The directory of the notification sockets, beside the file.
 
-Other users may be able to write where the file is. So the directory is opened without following a link, it is only used
-where it belongs to somebody who may write to the file anyway, and of what is in it only sockets count that bear a name
-which `new_name` makes. Removed are sockets of this user alone.
+Other users may be able to write to the parent directory. So the directory is opened without following a link, and used
+only if its owner may write to the file anyway. Only sockets with names of the form of `new_name` are considered, and
+only sockets of this user are removed.
 """
 
 import errno
@@ -19,43 +19,43 @@ _NAME = re.compile(r"[0-9]{1,10}\.[0-9a-f]{8}")
 
 
 def directory_of(file: str) -> str:
-    """Name the directory of a file's notification sockets."""
+    """Return the path of the directory of a file's notification sockets."""
     return f"{file}-wake"
 
 
 def new_name() -> str:
-    """Make up the name of a socket: the process, and something that no other socket of it has."""
+    """Return a new socket name: the process id, and a random part."""
     return f"{os.getpid()}.{secrets.token_hex(4)}"
 
 
 def mode_of(file: str) -> int:
-    """Return the permissions of a socket: users who may write to the file may notify."""
+    """Return the permissions of a socket: all users who may write to the file may send notifications."""
     return Path(file).stat().st_mode & 0o666
 
 
 class SocketDirectory:
-    """The directory of a file's notification sockets, held open; it is made where it does not exist.
+    """The directory of a file's notification sockets, kept open; created if missing.
 
     Args:
         file: the database, which must exist.
 
     Raises:
-        OSError: the directory cannot be made, is not a directory, or belongs to somebody else.
+        OSError: the directory cannot be created, is not a directory, or belongs to another user.
 
     """
 
     def __init__(self, file: str) -> None:
         self.path = Path(directory_of(file))
         self._make(file)
-        # What is at the path is not followed if it is a link.
+        # Do not follow a symbolic link at the path.
         self._handle = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        #: Returns the directory's own status; that costs no walk to it, and no step in Python.
+        #: Return the status of the open directory; a partial of `fstat` is the fastest way.
         self.status: Callable[[], os.stat_result] = partial(os.fstat, self._handle)
         if not is_trusted(self.status(), Path(file).stat()):
             raise PermissionError(errno.EPERM, "the directory belongs to another user", str(self.path))
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:
-        # Bound beforehand: at the end of the interpreter modules go first.
+        # `close` is a default argument, because modules may be gone when the interpreter exits.
         if hasattr(self, "_handle"):
             close(self._handle)
 
@@ -71,11 +71,11 @@ class SocketDirectory:
         return [name for name in names if _NAME.fullmatch(name) and self._socket(name)]
 
     def holds(self, name: str) -> bool:
-        """Say whether there is a socket of that name."""
+        """Return whether a socket of that name exists."""
         return self._socket(name) is not None
 
     def remove(self, name: str) -> None:
-        """Remove a socket of this user; anything else stays."""
+        """Remove a socket of this user; other files stay."""
         found = self._socket(name)
         if found is not None and found.st_uid == os.geteuid():
             with suppress(OSError):
@@ -90,7 +90,7 @@ class SocketDirectory:
 
 
 def is_trusted(directory: os.stat_result, file: os.stat_result) -> bool:
-    """Say whether the directory belongs to somebody who may write to the file."""
+    """Return whether the owner of the directory may write to the file."""
     if directory.st_uid in {0, os.geteuid(), file.st_uid}:
         return True
     return directory.st_gid == file.st_gid and bool(file.st_mode & stat.S_IWGRP)
