@@ -71,7 +71,7 @@ class Delivery:
         crashes: how often in a row its last leases ran out after `begin`; 0 unless it is a suspect.
         raw_id: `id` as the layer keeps it: bytes, or a number; empty or 0 when there is none.
         number: which of the events of its lease it is; like the ticket, nobody else's business.
-        due: only for what `look` shows: when a scheduled event is delivered, in seconds since the epoch.
+        due: only for what `peek` shows: when a scheduled event is delivered, in seconds since the epoch.
 
     """
 
@@ -403,7 +403,7 @@ class ChannelLayer(ABC):
         """
 
     @abstractmethod
-    def look(self, channel: str) -> AsyncIterator[Delivery]:
+    def peek(self, channel: str) -> AsyncIterator[Delivery]:
         """Show what lies on the channel and take nothing: those under a lease, then those that wait, oldest first.
 
         Nothing in the layer changes, and no more than a batch of it is held here. What has expired is not shown, nor

@@ -244,9 +244,9 @@ class ContractLayer:
         """Count waiting, scheduled, leased and dead events of several channels; see `ChannelLayer.counts`."""
         return await self.layer.counts(channels)
 
-    def look(self, channel: str) -> AsyncIterator[Delivery]:
-        """Yield the events on the channel without taking them; see `ChannelLayer.look`."""
-        return self.layer.look(channel)
+    def peek(self, channel: str) -> AsyncIterator[Delivery]:
+        """Yield the events on the channel without taking them; see `ChannelLayer.peek`."""
+        return self.layer.peek(channel)
 
     async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
         """List the dead letters of one channel or of all, oldest first."""

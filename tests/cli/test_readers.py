@@ -107,7 +107,7 @@ def left(project: Path) -> tuple[int, int]:
 
     async def main() -> tuple[int, int]:
         layer: Any = get_channel_layer(project / "channels.yaml")
-        seen = [delivery async for delivery in layer.layer.look("jobs")]
+        seen = [delivery async for delivery in layer.layer.peek("jobs")]
         letters = await layer.dead_letters()
         await layer.close()
         return len(seen), len(letters)

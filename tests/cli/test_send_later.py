@@ -41,7 +41,7 @@ def kept(contract: Path) -> list[Delivery]:
     """Return what the layer keeps of the channel: scheduled events in the order in which they are due, then others."""
 
     async def look() -> list[Delivery]:
-        return [delivery async for delivery in get_channel_layer(contract).look("jobs")]
+        return [delivery async for delivery in get_channel_layer(contract).peek("jobs")]
 
     return asyncio.run(look())
 

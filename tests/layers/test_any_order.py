@@ -223,7 +223,7 @@ class Model(RuleBasedStateMachine):
     @invariant()
     def each_event_is_there_once(self) -> None:
         async def look() -> Counter[int]:
-            return Counter([number_of(delivery) async for delivery in self.layer.look("jobs")])
+            return Counter([number_of(delivery) async for delivery in self.layer.peek("jobs")])
 
         there = [*self.queue, *self.retried, *self.suspects, *self.leased, *self.delayed]
         assert self.run(look()) == Counter(there)

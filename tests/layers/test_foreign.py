@@ -76,7 +76,7 @@ class TestForeign(Groups, Queues):
                 with pytest.raises(LayerError, match="a Channels layer cannot"):
                     await call
             with pytest.raises(LayerError, match="a Channels layer cannot show what waits"):
-                layer.look("jobs")
+                layer.peek("jobs")
 
         self.run(scenario)
 

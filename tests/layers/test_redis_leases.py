@@ -69,7 +69,7 @@ def test_a_letter_is_kept_once_when_its_burial_is_repeated_since_the_reply_was_l
         for buried in ([first, second], [first, second, third], [fourth], [fourth]):
             await layer.bury_many([(one, letter("jobs", *numbers([one]))) for one in buried])
         kept = [one.event["id"] for one in await layer.dead_letters("jobs") if one.event]
-        left = [one async for one in layer.look("jobs")]
+        left = [one async for one in layer.peek("jobs")]
         await layer.close()
         return [kept, numbers(left)]
 

@@ -27,7 +27,7 @@ def state(server: Server) -> dict[bytes, Any]:
 def look(layer: ChannelLayer) -> list[Delivery]:
     async def main() -> list[Delivery]:
         async with asyncio.timeout(20):
-            shown = [delivery async for delivery in layer.look("jobs")]
+            shown = [delivery async for delivery in layer.peek("jobs")]
         await layer.close()
         return shown
 

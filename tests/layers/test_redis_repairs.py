@@ -216,7 +216,7 @@ def test_events_with_damaged_leases_can_be_looked_at(server: Server) -> None:
         await layer.send("jobs", event(1))
         await layer.take("jobs", 1, lease=1_000.0)
         server.client.hset(BATCHES, tickets(server.client)[0] + b":", "1 ticket")
-        seen = [delivery async for delivery in layer.look("jobs")]
+        seen = [delivery async for delivery in layer.peek("jobs")]
         await layer.close()
         return seen
 

@@ -208,7 +208,7 @@ class TestOlderFile(OnAFile):
         older.close()
 
         async def shown(layer: ChannelLayer) -> list[tuple[int, int]]:
-            return [(numbers([one])[0], one.attempt) async for one in layer.look("jobs")]
+            return [(numbers([one])[0], one.attempt) async for one in layer.peek("jobs")]
 
         async def taken(layer: ChannelLayer) -> list[tuple[int, int]]:
             some = await layer.take("jobs", 9, lease=60)
@@ -252,7 +252,7 @@ class TestOlderFile(OnAFile):
         self.make().close()
 
         async def scenario(layer: ChannelLayer) -> tuple[int, int | None, int]:
-            shown = [delivery async for delivery in layer.look("jobs")]
+            shown = [delivery async for delivery in layer.peek("jobs")]
             assert [(one.attempt, one.id) for one in shown] == [(2, ""), (1, "")]
             return len(shown), await layer.waiting("jobs"), len(await layer.dead_letters())
 
@@ -311,7 +311,7 @@ class TestLook(OnAFile):
             await layer.take("jobs", 2, lease=0)
             layer._known["jobs"] = Limits(expiry=0)
             before = self.dump()
-            assert numbers([delivery async for delivery in layer.look("jobs")]) == [1, 0]
+            assert numbers([delivery async for delivery in layer.peek("jobs")]) == [1, 0]
             assert self.dump() == before
 
         self.run(scenario)
@@ -320,7 +320,7 @@ class TestLook(OnAFile):
         async def scenario(layer: ChannelLayer) -> list[int]:
             await layer.send_many("jobs", [event(number) for number in range(300)])
             shown: list[Delivery] = []
-            async for delivery in layer.look("jobs"):
+            async for delivery in layer.peek("jobs"):
                 if not shown:
                     other = sqlite3.connect(self.file, timeout=0, isolation_level=None)
                     # The log is emptied only when nobody reads.

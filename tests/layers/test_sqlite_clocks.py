@@ -120,7 +120,7 @@ def test_what_is_shown_is_wall_time_as_the_clock_says_it_now(url: str, step: flo
             await layer.send("held", event(2))
             turn(step)
             held = await layer.take("held", 1, lease=60)
-            seen = [delivery for name in ("jobs", "held") async for delivery in layer.look(name)]
+            seen = [delivery for name in ("jobs", "held") async for delivery in layer.peek(name)]
             shown = [*held, *seen, *await layer.take("jobs", 1)]
             await layer.retry(held[0], 0)
             shown += await layer.take("held", 1, lease=0)
@@ -135,7 +135,7 @@ def test_what_is_shown_is_wall_time_as_the_clock_says_it_now(url: str, step: flo
 def test_the_time_of_an_event_is_the_same_whenever_it_is_shown(url: str) -> None:
     async def main(layer: ChannelLayer) -> set[float]:
         await layer.send("jobs", event(1))
-        shown = {delivery.sent for _ in range(3) async for delivery in layer.look("jobs")}
+        shown = {delivery.sent for _ in range(3) async for delivery in layer.peek("jobs")}
         for _ in range(3):
             taken = await layer.take("jobs", 1)
             await layer.give_back(taken)
@@ -229,7 +229,7 @@ def test_where_the_system_names_no_start_it_shows_by_times_that_lie_ahead(
 def test_commands_that_read_do_not_write_the_time(url: str, file: Path, machine: Machine) -> None:
     async def look() -> list[int]:
         layer = open_layer(url, expiry=60)
-        seen = [delivery async for delivery in layer.look("jobs")]
+        seen = [delivery async for delivery in layer.peek("jobs")]
         await layer.close()
         return numbers(seen)
 

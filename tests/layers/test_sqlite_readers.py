@@ -54,7 +54,7 @@ async def fill(layer: ChannelLayer) -> None:
 
 async def read(url: str) -> tuple[int | None, list[int], list[str]]:
     layer = open_layer(url)
-    shown = [delivery.event["id"] async for delivery in layer.look("jobs") if delivery.event]
+    shown = [delivery.event["id"] async for delivery in layer.peek("jobs") if delivery.event]
     letters = [letter.reason for letter in await layer.dead_letters()]
     waiting = await layer.waiting("jobs")
     await layer.close()

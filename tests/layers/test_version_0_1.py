@@ -48,7 +48,7 @@ class VersionZeroOne:
         async def main() -> None:
             layer = make()
             assert (await layer.waiting("jobs"), await layer.waiting("other")) == (1, 1)
-            assert sorted(numbers([one async for one in layer.look("jobs")])) == [0, 1, 2, 3, 5]
+            assert sorted(numbers([one async for one in layer.peek("jobs")])) == [0, 1, 2, 3, 5]
             taken = []
             while some := await layer.take("jobs", 9, lease=60, wait=False):
                 taken += some
@@ -69,7 +69,7 @@ class VersionZeroOne:
             assert (letter.channel, letter.reason, letter.event, letter.event_id) == ("jobs", "it broke", event(4), "")
             await layer.replay(letter.id)
             assert await layer.dead_letters() == []
-            assert 4 in numbers([one async for one in layer.look("jobs")])
+            assert 4 in numbers([one async for one in layer.peek("jobs")])
             await layer.close()
 
         asyncio.run(main())

@@ -233,8 +233,8 @@ class ScriptedLayer(ChannelLayer):
     async def close(self) -> None:
         pass
 
-    async def look(self, channel: str) -> AsyncIterator[Delivery]:
-        await self._call("look", channel, [])
+    async def peek(self, channel: str) -> AsyncIterator[Delivery]:
+        await self._call("peek", channel, [])
         for delivery in [*self.queues[channel]]:
             yield delivery
 

@@ -44,7 +44,7 @@ def test_a_worker_with_the_wrong_key_looks_again_every_five_seconds_and_goes_on_
         put_encrypted(on, 3)
         await on.start()
         await on.turn(12)
-        assert [call.time for call in on.layer.of("look")] == [0, 0, 5, 10]
+        assert [call.time for call in on.layer.of("peek")] == [0, 0, 5, 10]
         on.layer.queues["a"].clear()
         on.layer.fill("a", jobs(2))
         await on.turn(5)
@@ -107,7 +107,7 @@ def test_what_stands_before_a_readable_event_becomes_dead_letters_without_anothe
         await on.start(max_events=40)
         await on.turn(1)
         assert len(on.layer.letters) == 12
-        assert len(on.layer.of("look")) == 1
+        assert len(on.layer.of("peek")) == 1
         assert on.application.done == [0]
         await on.end()
 
@@ -127,7 +127,7 @@ def test_an_encrypted_event_behind_which_nothing_waits_becomes_a_dead_letter_at_
 
 def test_a_layer_that_is_away_is_said_to_be_unable_to_look_and_to_take_back(caplog: pytest.LogCaptureFixture) -> None:
     async def scene(on: Stage) -> None:
-        on.layer.fail("look", LayerUnavailable("scripted://", "away"), times=1)
+        on.layer.fail("peek", LayerUnavailable("scripted://", "away"), times=1)
         on.layer.fail("give_back", LayerUnavailable("scripted://", "away"), times=1)
         put_encrypted(on, 2)
         await on.start()

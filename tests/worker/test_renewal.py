@@ -66,7 +66,7 @@ def test_what_is_on_its_way_back_is_renewed() -> None:
 def test_what_no_key_fits_is_renewed_while_the_worker_looks_for_the_right_key() -> None:
     async def scene(on: Stage) -> None:
         on.layer.put("a", None, problem="no key fits", encrypted=True)
-        on.layer.hang("look")
+        on.layer.hang("peek")
         await on.start(lease=30)
         await on.turn(20)
         assert renewals(on) == [(10, [None]), (20, [None])]

@@ -46,7 +46,7 @@ async def check_stored_events(contract: Contract, layer: ChannelLayer) -> tuple[
 
 async def _waiting(channel: Channel, layer: ChannelLayer) -> "_Refused":
     refused = _Refused(channel)
-    async for delivery in layer.look(channel.name):
+    async for delivery in layer.peek(channel.name):
         refused.judge(delivery.event, delivery.sent, delivery.problem)
     return refused
 

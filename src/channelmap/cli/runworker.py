@@ -261,7 +261,7 @@ async def _tell_retries(layer: ChannelLayer, services: Mapping[str, Service]) ->
         if service.retry is None:
             continue
         try:
-            left = len([delivery async for delivery in layer.look(name)]) - (await layer.waiting(name) or 0)
+            left = len([delivery async for delivery in layer.peek(name)]) - (await layer.waiting(name) or 0)
         except LayerError as error:
             log.warning("channel %s: cannot say what waits for a retry: %s", quoted(name), error)
         else:

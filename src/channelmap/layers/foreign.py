@@ -200,7 +200,7 @@ class ForeignChannelLayer(ChannelLayer):
     async def waiting(self, channel: str) -> int | None:
         return None
 
-    def look(self, channel: str) -> AsyncIterator[Delivery]:
+    def peek(self, channel: str) -> AsyncIterator[Delivery]:
         raise self._cannot("show what waits", "it gives events only for good")
 
     async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:

@@ -331,7 +331,7 @@ class MemoryChannelLayer(ChannelLayer):
                 for channel in channels
             }  # fmt: skip
 
-    async def look(self, channel: str) -> AsyncIterator[Delivery]:
+    async def peek(self, channel: str) -> AsyncIterator[Delivery]:
         expiry = self.limits_of(channel).expiry
         if "!" in channel:
             return

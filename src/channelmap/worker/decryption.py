@@ -39,7 +39,7 @@ class Decryption:
     async def count_undecryptable(self) -> int:
         """Return the number of waiting events if no key fits any of them, else 0; the events stay in the layer."""
         count = 0
-        async for delivery in self._layer.look(self._channel):
+        async for delivery in self._layer.peek(self._channel):
             if not delivery.encrypted:
                 # The undecryptable events before this one may become dead letters.
                 self._allowed = count

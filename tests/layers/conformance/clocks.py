@@ -34,7 +34,7 @@ class Clocks(Suite):
                 layer.send_sync("held", event(1))
                 turn(step)
                 await layer.send("jobs", event(2))
-                seen = [delivery async for delivery in layer.look("jobs")]
+                seen = [delivery async for delivery in layer.peek("jobs")]
                 held = await layer.take("held", 9, lease=60, wait=False)
                 taken = await layer.take("jobs", 9, wait=False)
             return [sorted(numbers(deliveries)) for deliveries in (seen, held, taken)]

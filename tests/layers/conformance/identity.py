@@ -78,7 +78,7 @@ class Identity(Suite):
             sent = await layer.send_many("jobs", [event(1), event(2), event(3)])
             first, _ = await layer.take("jobs", 2, lease=60)
             await layer.retry(first, 60)
-            return sent, {one.id async for one in layer.look("jobs")}
+            return sent, {one.id async for one in layer.peek("jobs")}
 
         sent, seen = self.run(scenario)
         assert seen == set(sent or [])

@@ -149,7 +149,7 @@ class Leases(Suite):
             await layer.renew(taken[1:2], 90)
             for some in [taken] if together else [taken[2:], taken[:2]]:
                 await layer.settle(some)
-            return [one async for one in layer.look("jobs")]
+            return [one async for one in layer.peek("jobs")]
 
         assert self.run(scenario) == []
 
@@ -159,7 +159,7 @@ class Leases(Suite):
             first, second = await layer.take("jobs", 2, lease=60)
             await layer.renew([second], 0)
             await layer.retry(first, 0.01)
-            while found := [one async for one in layer.look("jobs") if one.due and one.due > time.time()]:
+            while found := [one async for one in layer.peek("jobs") if one.due and one.due > time.time()]:
                 assert len(found) == 1
             return [facts(await layer.take("jobs", 9, lease=60)) for _ in range(2)]
 
@@ -242,7 +242,7 @@ class Leases(Suite):
                     await layer.settle([suspect])
                 else:
                     await layer.bury(suspect, letter("jobs", 2))
-            assert [one async for one in layer.look("jobs")] == []
+            assert [one async for one in layer.peek("jobs")] == []
 
         self.run(scenario)
 
@@ -352,7 +352,7 @@ class Leases(Suite):
             again = await layer.take("jobs", 1, lease=60)
             layer._known["jobs"] = Limits(expiry=0)
             await layer.give_back(again)
-            assert numbers([one async for one in layer.look("jobs")]) == [1]
+            assert numbers([one async for one in layer.peek("jobs")]) == [1]
             return facts(await layer.take("jobs", 9, lease=60))
 
         assert self.run(scenario) == [(1, attempt, attempt == 1)]

@@ -9,7 +9,7 @@ from .suite import Suite, event, letter, numbers
 
 
 async def looked(layer: ChannelLayer, channel: str = "jobs") -> list[Delivery]:
-    return [delivery async for delivery in layer.look(channel)]
+    return [delivery async for delivery in layer.peek(channel)]
 
 
 class Looks(Suite):
@@ -118,7 +118,7 @@ class Looks(Suite):
         async def scenario(layer: ChannelLayer) -> list[int]:
             await layer.send_many("jobs", [event(number) for number in range(400)])
             shown: list[Delivery] = []
-            async for delivery in layer.look("jobs"):
+            async for delivery in layer.peek("jobs"):
                 if len(shown) == 10:
                     assert numbers(await layer.take("jobs", 300)) == list(range(300))
                     await layer.send("jobs", event(400))

@@ -66,13 +66,13 @@ class Scheduled(Suite):
 
     async def due_in(self, layer: ChannelLayer) -> float:
         """Return in how many seconds the scheduled event is due; 0 or less when none is scheduled."""
-        return max([one.due - time.time() async for one in layer.look("jobs") if one.due is not None], default=0)
+        return max([one.due - time.time() async for one in layer.peek("jobs") if one.due is not None], default=0)
 
     @LEASES
     def test_events_that_are_sent_together_with_a_delay_keep_their_order(self, lease: float | None) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             await layer.send_many("jobs", [event(number) for number in range(20)], delay=0.01)
-            shown = numbers([one async for one in layer.look("jobs")])
+            shown = numbers([one async for one in layer.peek("jobs")])
             assert shown == [*range(20)]
             return [number for _ in range(20) for number in numbers(await layer.take("jobs", 1, lease=lease))]
 
@@ -87,7 +87,7 @@ class Scheduled(Suite):
                 layer.send_sync("jobs", event(3), delay=300),
                 *(await layer.send_many("jobs", [event(4), event(5)], delay=400) or []),
             ]
-            found = {one.id: one async for one in layer.look("jobs")}
+            found = {one.id: one async for one in layer.peek("jobs")}
             assert await layer.take("jobs", 9, wait=False) == []
             return ids, {
                 id_: (numbers([one]), one.due and round(one.due - now.timestamp(), -1)) for id_, one in found.items()
@@ -107,7 +107,7 @@ class Scheduled(Suite):
     def test_when_it_was_sent_counts_from_when_it_was_due(self) -> None:
         async def scenario(layer: ChannelLayer) -> tuple[float, float]:
             await layer.send("jobs", event(1), delay=0.3)
-            (shown,) = [one async for one in layer.look("jobs")]
+            (shown,) = [one async for one in layer.peek("jobs")]
             (delivery,) = await layer.take("jobs", 1)
             assert shown.due is not None
             return shown.due, delivery.sent
@@ -149,7 +149,7 @@ class Scheduled(Suite):
         async def scenario(layer: ChannelLayer) -> list[Delivery]:
             with pytest.raises(ChannelFull):
                 await layer.send_many("jobs", [event(number) for number in range(3)], delay=60)
-            return [one async for one in layer.look("jobs")]
+            return [one async for one in layer.peek("jobs")]
 
         assert self.run(scenario, limits={"jobs": Limits(capacity=2)}) == []
 
@@ -185,7 +185,7 @@ class Scheduled(Suite):
                 layer.send_sync("jobs", event(1), **options)
             with pytest.raises(error, match=words):
                 await layer.send_many("jobs", [event(1)], **options)
-            assert [one async for one in layer.look("jobs")] == []
+            assert [one async for one in layer.peek("jobs")] == []
 
         self.run(scenario)
 
@@ -194,7 +194,7 @@ class Scheduled(Suite):
             await layer.send("jobs", event(1), delay=60)
             await layer.flush()
             await layer.send("jobs", event(2))
-            return [one async for one in layer.look("jobs")]
+            return [one async for one in layer.peek("jobs")]
 
         assert numbers(self.run(scenario, limits={"jobs": Limits(capacity=1)})) == [2]
 
@@ -219,7 +219,7 @@ class Pauses(Suite):
             await layer.pause("jobs")
             await layer.send_many("jobs", [event(1), event(2)])
             nothing = await layer.take("jobs", 9, lease=lease, wait=False)
-            assert numbers([one async for one in layer.look("jobs")]) == [1, 2]
+            assert numbers([one async for one in layer.peek("jobs")]) == [1, 2]
             taking = asyncio.create_task(layer.take("jobs", 9, lease=lease))
             await until_blocked()
             await layer.send("jobs", event(3))

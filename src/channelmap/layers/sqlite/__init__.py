@@ -224,7 +224,7 @@ class SQLiteChannelLayer(ChannelLayer):
     async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
         return await self._readers.run(leases.counts, [*channels])
 
-    async def look(self, channel: str) -> AsyncIterator[Delivery]:
+    async def peek(self, channel: str) -> AsyncIterator[Delivery]:
         expiry = self.limits_of(channel).expiry
         if "!" in channel:
             return
