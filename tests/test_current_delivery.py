@@ -244,7 +244,7 @@ def test_the_ledger_keeps_one_place_for_each_slot_however_many_instances_there_w
         await on.start({"a": Service(concurrency=2)})
         assert len(on.layer.letters) == 50
         (inbox,) = on.worker._inboxes
-        assert len(inbox.ledger.places) == 2
+        assert len(inbox.ledger.holders) == 2
 
     play(scene)
 
