@@ -143,7 +143,7 @@ class TestLargeEvents(OnAFile):
     def test_a_lease_has_as_many_events_as_fit_and_the_others_stay_in_order(
         self, monkeypatch: pytest.MonkeyPatch, largest: int
     ) -> None:
-        monkeypatch.setattr(leases, "_LARGEST", largest)
+        monkeypatch.setattr(leases, "_MAX_LEASE_BYTES", largest)
 
         async def scenario(layer: ChannelLayer) -> list[list[int]]:
             await layer.send_many("jobs", [{**event(number), "text": "x" * 60} for number in range(5)])
