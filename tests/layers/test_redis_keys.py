@@ -86,7 +86,7 @@ def site(server: Server, until: Until, caplog: pytest.LogCaptureFixture) -> Site
 
 @pytest.fixture(autouse=True)
 def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox, "LONGEST_DELAY", 0.01)
+    monkeypatch.setattr(inbox, "MAX_DELAY", 0.01)
 
 
 @BOTH
