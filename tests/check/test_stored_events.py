@@ -210,5 +210,5 @@ def test_a_layer_that_cannot_be_looked_into_says_so(contract_file: Callable[...,
     layer = "{backend: channels.layers.InMemoryChannelLayer}"
     contract = load(contract_file(layer=layer))
 
-    with pytest.raises(LayerError, match="a Channels layer cannot show what waits"):
+    with pytest.raises(LayerError, match="a Channels layer cannot show waiting events"):
         asyncio.run(check_stored_events(contract, open_contract_layer(contract)))

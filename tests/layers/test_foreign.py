@@ -12,7 +12,7 @@ from channels.layers import InMemoryChannelLayer
 from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
 from channelmap.layer import ChannelLayer
 from channelmap.layers import open_backend
-from channelmap.layers.foreign import SHORTEST_WAIT_SECS, ForeignChannelLayer
+from channelmap.layers.foreign import MIN_WAIT_SECS, ForeignChannelLayer
 
 from .conformance import Groups, Queues, event, letter, numbers
 from .redis_servers import Server
@@ -75,7 +75,7 @@ class TestForeign(Groups, Queues):
             ):  # fmt: skip
                 with pytest.raises(LayerError, match="a Channels layer cannot"):
                     await call
-            with pytest.raises(LayerError, match="a Channels layer cannot show what waits"):
+            with pytest.raises(LayerError, match="a Channels layer cannot show waiting events"):
                 layer.peek("jobs")
 
         self.run(scenario)
@@ -135,7 +135,7 @@ class TestTimeoutOfTheClient:
     """channels_redis waits 5 s for an event; redis-py 8 gives up on the server after 5 s. Here both take a second."""
 
     def open(self, server: Server) -> ForeignChannelLayer:
-        config = {"hosts": [{"address": server.url, "socket_timeout": SHORTEST_WAIT_SECS + 0.05}]}
+        config = {"hosts": [{"address": server.url, "socket_timeout": MIN_WAIT_SECS + 0.05}]}
         layer = open_backend("channels_redis.core.RedisChannelLayer", config)
         assert isinstance(layer, ForeignChannelLayer)
         return layer

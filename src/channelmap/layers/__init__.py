@@ -1,4 +1,4 @@
-"""Those who keep the promise of `layer.py`; each is imported only when its URL asks for it."""
+"""The implementations of `layer.py`; each is imported only when a URL names it."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -12,21 +12,21 @@ from channelmap.layers.naming import SCHEME, in_words, layer_name
 
 
 def open_layer(url: str, *, quotes_errors: bool = True, **options: Any) -> ChannelLayer:
-    """Make the layer that a URL names; nothing is opened before it is first used.
+    """Return the layer that a URL names; it opens its connections at first use.
 
     ``memory://`` lives in this process, ``sqlite:///relative.db`` and ``sqlite:////absolute.db`` in a file;
     ``redis://``, ``rediss://``, ``unix://``, ``redis+sentinel://`` and ``redis+cluster://`` name servers.
 
     Args:
-        url: which layer, and where.
-        quotes_errors: whether a message may repeat what a library says of url and options.
-        options: what `ChannelLayer` takes: capacity, expiry and so on.
+        url: the URL.
+        quotes_errors: whether a message may quote what a library says about URL and options.
+        options: arguments of `ChannelLayer`, such as capacity and expiry.
 
     Raises:
-        LayerUnavailable: there is no such kind of layer, or the URL lacks what its kind needs.
+        LayerUnavailable: the scheme is unknown, or the URL is incomplete.
 
     """
-    # Not urlsplit, which raises on what is no URL of any layer.
+    # Not urlsplit, which raises for some malformed URLs.
     match = SCHEME.match(url)
     scheme = match[1].lower() if match else ""
     if scheme not in _OPENERS:
@@ -35,25 +35,27 @@ def open_layer(url: str, *, quotes_errors: bool = True, **options: Any) -> Chann
         subject = "unknown scheme" if isinstance(url, Filled) else f"unknown scheme {quoted(scheme)}"
         reason = f"{subject}; expected one of {known}"
         raise LayerUnavailable(layer_name(url), f"{reason}; {hint}" if hint else reason)
-    alien = [name for name in options if name in _OF_REDIS]
-    if alien and _OPENERS[scheme] is not _open_redis:
-        raise LayerUnavailable(layer_name(url), f"only a layer in Redis has the option {quoted(alien[0])}")
+    foreign = [name for name in options if name in _REDIS_OPTIONS]
+    if foreign and _OPENERS[scheme] is not _open_redis:
+        raise LayerUnavailable(layer_name(url), f"only a layer in Redis has the option {quoted(foreign[0])}")
     try:
         return _OPENERS[scheme](url, options)
     except (TypeError, ValueError, AssertionError) as error:
-        raise _not_made(layer_name(url), error, quotes_errors=quotes_errors) from (error if quotes_errors else None)
+        raise _cannot_create(layer_name(url), error, quotes_errors=quotes_errors) from (
+            error if quotes_errors else None
+        )
 
 
 def open_backend(dotted_path: str, config: Mapping[str, Any], *, quotes_errors: bool = True) -> ChannelLayer:
-    """Make a layer of any Channels layer class, as ``BACKEND`` and ``CONFIG`` of ``CHANNEL_LAYERS`` name it.
+    """Return a layer of any Channels layer class, as named by ``BACKEND`` and ``CONFIG`` of ``CHANNEL_LAYERS``.
 
     Args:
         dotted_path: the class.
         config: its keyword arguments.
-        quotes_errors: whether a message may repeat what the class says of these.
+        quotes_errors: whether a message may quote what the class says about these.
 
     Raises:
-        LayerUnavailable: the class cannot be imported, or does not take this configuration.
+        LayerUnavailable: the class cannot be imported, or rejects the arguments.
 
     """
     try:
@@ -62,8 +64,8 @@ def open_backend(dotted_path: str, config: Mapping[str, Any], *, quotes_errors: 
     except ImportProblem as error:
         raise LayerUnavailable(dotted_path, f"cannot be made: {error}") from error
     except Exception as error:  # noqa: BLE001  (it is raised again, unless it may hold a secret)
-        # Another's constructor: whatever it raises, it is about this configuration.
-        raise _not_made(dotted_path, error, quotes_errors=quotes_errors) from (error if quotes_errors else None)
+        # A third-party constructor may raise anything; the cause is this configuration.
+        raise _cannot_create(dotted_path, error, quotes_errors=quotes_errors) from (error if quotes_errors else None)
     if isinstance(layer, ChannelLayer):
         return layer
     from channelmap.layers.foreign import ForeignChannelLayer
@@ -71,13 +73,13 @@ def open_backend(dotted_path: str, config: Mapping[str, Any], *, quotes_errors: 
     return ForeignChannelLayer(layer, quotes_errors=quotes_errors)
 
 
-def _not_made(name: str, error: Exception, *, quotes_errors: bool) -> LayerUnavailable:
+def _cannot_create(name: str, error: Exception, *, quotes_errors: bool) -> LayerUnavailable:
     return LayerUnavailable(name, f"cannot be made: {in_words(error, quotes_errors=quotes_errors)}")
 
 
 def _require_layer(layer: Any) -> None:
-    """Refuse what would only be stumbled over when the first event is sent: Channels' layers store what they get."""
-    if not all(_offers(layer, name) for name in ("send", "receive")):
+    """Raise TypeError for wrong arguments that Channels' layers store unchecked and fail on later."""
+    if not all(_has_attribute(layer, name) for name in ("send", "receive")):
         raise TypeError(f"expected a Channels layer, got {type(layer).__name__}")
     for name in ("capacity", "expiry"):
         value = getattr(layer, "__dict__", {}).get(name)
@@ -85,10 +87,10 @@ def _require_layer(layer: Any) -> None:
             raise TypeError(f"expected a number as {quoted(name)}, got {type(value).__name__}")
 
 
-def _offers(layer: Any, name: str) -> bool:
-    """Return whether a layer has an attribute, or may have it, without running the layer's code.
+def _has_attribute(layer: Any, name: str) -> bool:
+    """Return whether a layer has, or may have, an attribute, without running the layer's code.
 
-    Some layers compute their attributes in the running event loop, and there is none yet.
+    Some layers compute attributes in the running event loop, which does not exist yet.
     """
     return inspect.getattr_static(layer, name, None) is not None or hasattr(type(layer), "__getattr__")
 
@@ -113,8 +115,8 @@ def _open_redis(url: str, options: dict[str, Any]) -> ChannelLayer:
     return RedisChannelLayer([url], **options)
 
 
-#: Options of that layer alone.
-_OF_REDIS = frozenset({"prefix", "random_prefix_length", "serializer_format", "symmetric_encryption_keys"})
+#: Options of the Redis layer only.
+_REDIS_OPTIONS = frozenset({"prefix", "random_prefix_length", "serializer_format", "symmetric_encryption_keys"})
 
 _OPENERS: dict[str, Callable[[str, dict[str, Any]], ChannelLayer]] = {
     "memory": _open_memory,

@@ -1,6 +1,6 @@
-"""Events that a layer has leased together, and which of them it still has to be told about.
+"""Events that share one lease, and the part of them that is still leased.
 
-A lease costs a layer the same for one event as for a thousand, as long as its holder deals with all of them at once.
+A lease costs a layer the same for one event as for a thousand, if the worker settles all of them at once.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,11 +10,11 @@ from channelmap.layer import Delivery
 
 
 class Batch:
-    """The events of one lease; the `ticket` of each of its deliveries, whose `number` says which event it is.
+    """The events of one lease. It is the `ticket` of each delivery, whose `number` is the index of the event.
 
     Args:
-        id: the layer's name for the lease.
-        count: how many events it has.
+        id: the layer's id of the lease.
+        count: number of events.
 
     """
 
@@ -23,12 +23,12 @@ class Batch:
     def __init__(self, id: Any, count: int) -> None:  # noqa: A002
         self.id = id
         self.count = count
-        #: The numbers of the events that are no longer under the lease, as far as the holder knows.
+        #: Numbers of the events that are no longer under the lease, as far as this process knows.
         self.ended: set[int] = set()
 
 
 class Part(NamedTuple):
-    """Some events of a lease, and whether they are all that are left of it."""
+    """Some events of a lease, and whether they are all remaining ones."""
 
     batch: Batch
     numbers: list[int]
@@ -36,19 +36,19 @@ class Part(NamedTuple):
 
 
 def parts_of(deliveries: Iterable[Delivery]) -> list[Part]:
-    """Return the leased ones of these deliveries, by their leases."""
+    """Group the leased deliveries by lease."""
     by_batch: dict[Batch, list[int]] = {}
     for delivery in deliveries:
         if isinstance(delivery.ticket, Batch):
             by_batch.setdefault(delivery.ticket, []).append(delivery.number)
     return [
-        # Counted as a set: somebody may name an event twice.
+        # A set, because a caller may pass an event twice.
         Part(batch, numbers, len(batch.ended.union(numbers)) == batch.count)
         for batch, numbers in by_batch.items()
     ]
 
 
 def note_ended(deliveries: Sequence[Delivery]) -> None:
-    """Note that the layer has ended the leases of these deliveries."""
+    """Record that the layer has ended the leases of these deliveries."""
     for batch, numbers, _ in parts_of(deliveries):
         batch.ended.update(numbers)

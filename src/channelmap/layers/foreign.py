@@ -1,7 +1,7 @@
-"""Any Django Channels layer, adapted to our promise as far as it goes.
+"""An adapter from Django Channels' layer interface to that of `ChannelLayer`, as far as possible.
 
-Such a layer gives events one by one and for good. So there are no leases, what is given back goes to the end,
-and dead letters are reported instead of kept.
+A Channels layer delivers events one by one and without leases. So returned events go to the end of the channel, and
+dead letters are logged instead of stored.
 """
 # ruff: noqa: ARG002, D102  (`ChannelLayer` says what each method promises)
 
@@ -21,30 +21,30 @@ from channelmap.layers.naming import in_words
 
 _log = logging.getLogger("channelmap.layers.foreign")
 
-#: How long a look that must not wait gives the inner layer to answer.
-GRACE_SECS = 0.05
-#: A `receive` that times out sooner was not waiting for an event.
-SHORTEST_WAIT_SECS = 1.0
-#: What a layer raises when the call was wrong, or asks for what it does not support; waiting does not help.
+#: Seconds that a take with `wait=False` waits for the inner layer.
+NO_WAIT_SECS = 0.05
+#: A `receive` that times out sooner than this many seconds was not waiting for an event.
+MIN_WAIT_SECS = 1.0
 _OWN_LAYERS = "name sqlite:///… or redis://… as the layer"
+#: Errors of a layer for a wrong or unsupported call, for which a retry is useless.
 _MISTAKES = (TypeError, ValueError, AssertionError, NotImplementedError)
 
 
 class ForeignChannelLayer(ChannelLayer):
-    """A Channels layer made elsewhere; it alone decides about capacity, expiry and names.
+    """A layer around a Channels layer, whose own rules for capacity, expiry and names apply.
 
-    The constructor reads no attribute of the layer: some layers have them only inside a running event loop.
+    The constructor reads no attribute of the layer, because some layers have them only inside a running event loop.
 
-    - `take` brings one event. With `wait=False` it waits for 50 ms: only by waiting does one learn whether
-      there is any. When it is cancelled, the inner `receive` is, and loses what that loses.
-    - `send_many` sends one by one: what went out before an error stays sent.
+    - `take` returns one event. With `wait=False` it waits for 50 ms, since only `receive` shows whether there is one.
+      Cancelling it cancels the inner `receive`, which may lose an event.
+    - `send_many` sends one by one: events sent before an error stay sent.
     - `give_back` puts events to the end.
-    - Leases, retries, a look and the list of dead letters are not to be had: LayerError. Nor is a count.
+    - Leases, retries, `peek`, counts and the list of dead letters are not supported: LayerError.
     - `bury` logs the letter at ERROR, without the event.
 
     Args:
-        inner: the layer object.
-        quotes_errors: whether a message may repeat what it says when it fails.
+        inner: the Channels layer.
+        quotes_errors: whether a message may quote the text of the layer's errors.
 
     """
 
@@ -56,13 +56,13 @@ class ForeignChannelLayer(ChannelLayer):
         self.inner = inner
         self._quotes_errors = quotes_errors
         self._has_warned_of_timeout = False
-        #: Channels from which `take` had an event, or waited for one without an error.
+        #: Channels from which `take` has received an event, or has waited for one without an error.
         self._supported: set[str] = set()
         self.url = f"{type(inner).__module__}.{type(inner).__qualname__}"
 
     async def send(self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None) -> None:
         if seconds_until(delay, at) is not None:
-            raise self._cannot("delay events", _OWN_LAYERS)
+            raise self._unsupported("delay events", _OWN_LAYERS)
         with self._translated(channel):
             await self.inner.send(channel, event)
 
@@ -85,17 +85,19 @@ class ForeignChannelLayer(ChannelLayer):
                 try:
                     event: Event = await self.inner.receive(channel)
                 except Exception as error:
-                    waited = time.monotonic() - began >= SHORTEST_WAIT_SECS
-                    if not (waited and _is_named("TimeoutError", error) and hasattr(self.inner, "group_discard")):
+                    waited = time.monotonic() - began >= MIN_WAIT_SECS
+                    if not (
+                        waited and _has_class_named("TimeoutError", error) and hasattr(self.inner, "group_discard")
+                    ):
                         raise
-                    # A server that is down raises here: then it is not the client that ended the wait.
+                    # If the server is down, this raises; otherwise the client ended the wait.
                     await self.inner.group_discard("channelmap.probe", "channelmap.probe")
                     self._warn_of_timeout(error)
                 else:
                     return event
 
     def _warn_of_timeout(self, error: Exception) -> None:
-        """Say once that the client of the layer ends its own waiting."""
+        """Warn, once, that the layer's client times out while it waits."""
         if not self._has_warned_of_timeout:
             self._has_warned_of_timeout = True
             _log.warning(
@@ -132,10 +134,10 @@ class ForeignChannelLayer(ChannelLayer):
 
     async def take(self, channel: str, limit: int, *, lease: float | None = None, wait: bool = True) -> list[Delivery]:
         if lease is not None:
-            raise self._cannot("lease events", "serve its channels at-most-once")
+            raise self._unsupported("lease events", "serve its channels at-most-once")
         receive = self.receive if channel in self._supported else self._receive_first
         try:
-            event = await asyncio.wait_for(receive(channel), None if wait else GRACE_SECS)
+            event = await asyncio.wait_for(receive(channel), None if wait else NO_WAIT_SECS)
         except TimeoutError:
             self._supported.add(channel)
             return []
@@ -143,9 +145,9 @@ class ForeignChannelLayer(ChannelLayer):
         return [Delivery(channel, event, b"", time.time(), raw_id=new_id())]
 
     async def _receive_first(self, channel: str) -> Event:
-        """Receive the first event of a channel; ChannelUnsupported where the layer refuses to, and does so again.
+        """Receive the first event of a channel; raise ChannelUnsupported if the layer fails twice.
 
-        Once may be the fault of an event that cannot be read, which is gone then.
+        A single failure may come from an unreadable event, which is gone afterwards.
         """
         try:
             return await self.receive(channel)
@@ -161,20 +163,20 @@ class ForeignChannelLayer(ChannelLayer):
             raise ChannelUnsupported(self.url, reason) from (error if self._quotes_errors else None)
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
-        """Do nothing: what was taken is gone."""
+        """Do nothing: taken events have left the layer."""
 
     async def give_back(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             await self.send(delivery.channel, delivery.event or {})
 
     async def begin(self, delivery: Delivery) -> bool:
-        raise self._cannot("lease events", "serve its channels at-most-once")
+        raise self._unsupported("lease events", "serve its channels at-most-once")
 
     async def retry(self, delivery: Delivery, delay: float) -> None:
-        raise self._cannot("retry events", "serve its channels at-most-once")
+        raise self._unsupported("retry events", "serve its channels at-most-once")
 
     async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
-        raise self._cannot("lease events", "serve its channels at-most-once")
+        raise self._unsupported("lease events", "serve its channels at-most-once")
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         _log.error(
@@ -186,33 +188,33 @@ class ForeignChannelLayer(ChannelLayer):
         )
 
     async def pause(self, channel: str) -> None:
-        raise self._cannot("pause a channel", _OWN_LAYERS)
+        raise self._unsupported("pause a channel", _OWN_LAYERS)
 
     async def resume(self, channel: str) -> None:
-        raise self._cannot("pause a channel", _OWN_LAYERS)
+        raise self._unsupported("pause a channel", _OWN_LAYERS)
 
     async def is_paused(self, channel: str) -> bool:
         return False
 
     async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
-        raise self._cannot("count events", _OWN_LAYERS)
+        raise self._unsupported("count events", _OWN_LAYERS)
 
     async def waiting(self, channel: str) -> int | None:
         return None
 
     def peek(self, channel: str) -> AsyncIterator[Delivery]:
-        raise self._cannot("show what waits", "it gives events only for good")
+        raise self._unsupported("show waiting events", "it only delivers them")
 
     async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
-        raise self._cannot("keep dead letters", "they are in the log")
+        raise self._unsupported("keep dead letters", "they are in the log")
 
     async def replay(self, id: str) -> None:  # noqa: A002
-        raise self._cannot("keep dead letters", "they are in the log")
+        raise self._unsupported("keep dead letters", "they are in the log")
 
     async def drop(self, id: str) -> None:  # noqa: A002
-        raise self._cannot("keep dead letters", "they are in the log")
+        raise self._unsupported("keep dead letters", "they are in the log")
 
-    def _cannot(self, what: str, hint: str) -> LayerError:
+    def _unsupported(self, what: str, hint: str) -> LayerError:
         return LayerError(self.url, f"a Channels layer cannot {what}; {hint}")
 
     @contextmanager
@@ -220,15 +222,15 @@ class ForeignChannelLayer(ChannelLayer):
         try:
             yield
         except _MISTAKES:
-            raise  # What was asked was wrong.
+            raise  # the call was wrong
         except Exception as error:
-            if _is_named("ChannelFull", error):
+            if _has_class_named("ChannelFull", error):
                 capacity = getattr(self.inner, "capacity", self.capacity)
                 raise ChannelFull(self.url, channel, capacity) from error
             reason = in_words(error, quotes_errors=self._quotes_errors)
             raise LayerUnavailable(self.url, reason) from (error if self._quotes_errors else None)
 
 
-def _is_named(name: str, error: Exception) -> bool:
-    """Return whether an error is of a class of that name; by name, because its library may not be installed."""
+def _has_class_named(name: str, error: Exception) -> bool:
+    """Return whether an error has a class of that name; by name, because the library may not be installed."""
     return any(kind.__name__ == name for kind in type(error).__mro__)

@@ -1,4 +1,4 @@
-"""Ids of events for layers whose servers have none: numbers of 63 bits, shown as 16 hexadecimal digits."""
+"""Event ids for layers without ids of their own: 63-bit numbers, shown as 16 hexadecimal digits."""
 
 import itertools
 import secrets
@@ -8,16 +8,16 @@ _BITS = 63
 
 
 def new_id() -> int:
-    """Return an id that no other event has: each process counts from a number that it draws."""
+    """Return a unique id: each process counts from a random number."""
     return next(_numbers)
 
 
-def _start() -> None:
-    global _numbers  # noqa: PLW0603  (a child that a fork made needs numbers of its own)
-    # One bit less: there is room to count.
+def _seed() -> None:
+    global _numbers  # noqa: PLW0603  (a forked child needs numbers of its own)
+    # One bit less, so that counting does not overflow.
     _numbers = itertools.count(secrets.randbits(_BITS - 1) + 1)
 
 
 _numbers: "itertools.count[int]"
-_start()
-register_at_fork(after_in_child=_start)
+_seed()
+register_at_fork(after_in_child=_seed)

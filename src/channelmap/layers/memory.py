@@ -1,6 +1,6 @@
-"""Events in this process's memory: for tests, and for a sender and a worker in one process.
+"""Events in the memory of this process: for tests, and for a sender and a worker in one process.
 
-They are packed all the same: what any other layer carries, changes or refuses, this one does too.
+Events are packed nevertheless, so that this layer changes and rejects the same values as other layers.
 """
 # ruff: noqa: D102  (`ChannelLayer` says what each method promises)
 
@@ -27,8 +27,8 @@ _Waiter = asyncio.Future[None]
 
 
 @dataclass(slots=True, eq=False)
-class _Item:
-    """An event; `since` is when it was sent by the monotonic clock, since the wall clock may be set."""
+class _Event:
+    """A stored event; `since` is its send time by the monotonic clock, because the wall clock may be set."""
 
     id: int
     sent: float
@@ -41,28 +41,28 @@ class _Item:
 
 @dataclass(slots=True)
 class _Lease:
-    """A worker's lease; when it has run out, its event is delivered again."""
+    """A worker's lease of an event."""
 
     until: float
-    item: _Item
+    item: _Event
     begun: bool = False
 
 
 @dataclass(slots=True, order=True)
 class _Scheduled:
-    """An event that is due at a time of the monotonic clock."""
+    """A scheduled event; `due` is a time of the monotonic clock."""
 
     due: float
     number: int
-    item: _Item = field(compare=False)
+    item: _Event = field(compare=False)
 
 
 class MemoryChannelLayer(ChannelLayer):
-    """A layer that ends with its process; each object is a layer of its own.
+    """A layer in the memory of its process; instances share nothing.
 
     Args:
-        url: its name in messages.
-        options: what `ChannelLayer` takes.
+        url: its name in messages and logs.
+        options: arguments of `ChannelLayer`.
 
     """
 
@@ -75,7 +75,7 @@ class MemoryChannelLayer(ChannelLayer):
         self._clear()
 
     def _clear(self) -> None:
-        self._queues: dict[str, deque[_Item]] = {}
+        self._queues: dict[str, deque[_Event]] = {}
         self._leases: dict[str, dict[int, _Lease]] = {}
         self._scheduled: dict[str, list[_Scheduled]] = {}
         self._paused: set[str] = set()
@@ -112,11 +112,11 @@ class MemoryChannelLayer(ChannelLayer):
             sent, since = time.time() + (wait or 0.0), time.monotonic() + (wait or 0.0)
             if wait is not None:
                 for event_id, body in events:
-                    self._schedule(channel, _Item(event_id, sent, since, body), since)
+                    self._schedule(channel, _Event(event_id, sent, since, body), since)
                 self._wake([channel])
                 return
             self._queues.setdefault(channel, deque()).extend(
-                _Item(event_id, sent, since, body) for event_id, body in events
+                _Event(event_id, sent, since, body) for event_id, body in events
             )
             self._wake([channel])
 
@@ -125,9 +125,9 @@ class MemoryChannelLayer(ChannelLayer):
         if expiry is not None and self._queues.get(channel):
             self._queues[channel] = deque(self._unexpired(channel, expiry))
 
-    def _unexpired(self, channel: str, expiry: float | None) -> Iterable[_Item]:
+    def _unexpired(self, channel: str, expiry: float | None) -> Iterable[_Event]:
         oldest = -math.inf if expiry is None else time.monotonic() - expiry
-        # What was delivered before stays: its lease promised that it comes again, however late.
+        # A redelivered event does not expire, because its lease guarantees redelivery.
         return (item for item in self._queues.get(channel, ()) if item.since >= oldest or item.attempt > 1)
 
     async def group_add(self, group: str, channel: str) -> None:
@@ -172,7 +172,7 @@ class MemoryChannelLayer(ChannelLayer):
                 deliveries = [] if channel in self._paused else self._remove_front(channel, limit, lease)
                 if deliveries or not wait:
                     return deliveries
-                ends = [held.until for held in self._leases.get(channel, {}).values()]
+                ends = [found.until for found in self._leases.get(channel, {}).values()]
                 due = (
                     None
                     if channel in self._paused
@@ -180,9 +180,9 @@ class MemoryChannelLayer(ChannelLayer):
                 )
                 waiter: _Waiter = asyncio.get_running_loop().create_future()
                 self._waiters.setdefault(channel, set()).add(waiter)
-            await self._woken(channel, waiter, due)
+            await self._wait(channel, waiter, due)
 
-    async def _woken(self, channel: str, waiter: _Waiter, due: float | None) -> None:
+    async def _wait(self, channel: str, waiter: _Waiter, due: float | None) -> None:
         delay = None if due is None else max(0.0, due - time.monotonic())
         try:
             await asyncio.wait([waiter], timeout=delay)
@@ -198,16 +198,16 @@ class MemoryChannelLayer(ChannelLayer):
     def _remove_front(self, channel: str, limit: int, lease: float | None) -> list[Delivery]:
         now = time.monotonic()
         leases = self._leases.get(channel, {})
-        overdue = deque(sorted((held.until, ticket) for ticket, held in leases.items() if held.until <= now))
-        items: list[_Item] = []
+        overdue = deque(sorted((found.until, ticket) for ticket, found in leases.items() if found.until <= now))
+        items: list[_Event] = []
         if lease is None:
             while overdue and len(items) < limit:
-                items.append(_ended(leases.pop(overdue.popleft()[1])))
+                items.append(_redelivered(leases.pop(overdue.popleft()[1])))
         retried = self._remove_due(channel, limit - len(items), min(now, overdue[0][0]) if overdue else now)
         items += retried
         if overdue and not items:
             # Under a lease a suspect is taken alone.
-            items.append(_ended(leases.pop(overdue[0][1])))
+            items.append(_redelivered(leases.pop(overdue[0][1])))
         elif not overdue:
             self._expire(channel)
             queue = self._queues.get(channel, deque())
@@ -216,10 +216,10 @@ class MemoryChannelLayer(ChannelLayer):
                 self._queues.pop(channel, None)
         return [self._delivery(channel, item, lease) for item in items]
 
-    def _remove_due(self, channel: str, limit: int, before: float) -> list[_Item]:
-        """Remove up to `limit` retries that are due, and move what was sent with a delay to the end of the queue."""
+    def _remove_due(self, channel: str, limit: int, before: float) -> list[_Event]:
+        """Remove up to `limit` due retries, and move due delayed events to the end of the queue."""
         scheduled = self._scheduled.get(channel, [])
-        retried: list[_Item] = []
+        retried: list[_Event] = []
         while scheduled and scheduled[0].due <= before and len(retried) < limit:
             item = heapq.heappop(scheduled).item
             if item.attempt > 1:
@@ -228,15 +228,15 @@ class MemoryChannelLayer(ChannelLayer):
                 self._queues.setdefault(channel, deque()).append(item)
         return retried
 
-    def _schedule(self, channel: str, item: _Item, due: float) -> None:
+    def _schedule(self, channel: str, item: _Event, due: float) -> None:
         heapq.heappush(self._scheduled.setdefault(channel, []), _Scheduled(due, next(self._numbers), item))
 
-    def _delivery(self, channel: str, item: _Item, lease: float | None) -> Delivery:
-        ticket: int | _Item = item
+    def _delivery(self, channel: str, item: _Event, lease: float | None) -> Delivery:
+        ticket: int | _Event = item
         if lease is not None:
             ticket = next(self._numbers)
             self._leases.setdefault(channel, {})[ticket] = _Lease(time.monotonic() + lease, item)
-        return _shown(channel, item, ticket)
+        return _to_delivery(channel, item, ticket)
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
         with self._lock:
@@ -245,16 +245,16 @@ class MemoryChannelLayer(ChannelLayer):
 
     async def give_back(self, deliveries: Sequence[Delivery]) -> None:
         with self._lock:
-            returned: dict[str, list[_Item]] = {}
+            returned: dict[str, list[_Event]] = {}
             for delivery in deliveries:
-                held = self._leases.get(delivery.channel, {}).pop(delivery.ticket, None)
-                if held is not None and held.item.suspect:
-                    self._leases[delivery.channel][next(self._numbers)] = _Lease(-math.inf, held.item)
-                elif held is not None:
-                    returned.setdefault(delivery.channel, []).append(held.item)
+                found = self._leases.get(delivery.channel, {}).pop(delivery.ticket, None)
+                if found is not None and found.item.suspect:
+                    self._leases[delivery.channel][next(self._numbers)] = _Lease(-math.inf, found.item)
+                elif found is not None:
+                    returned.setdefault(delivery.channel, []).append(found.item)
                 elif not isinstance(delivery.ticket, int):
                     since = time.monotonic() if delivery.ticket is None else delivery.ticket.since
-                    item = _Item(int(delivery.raw_id), delivery.sent, since, delivery.body, delivery.attempt)
+                    item = _Event(int(delivery.raw_id), delivery.sent, since, delivery.body, delivery.attempt)
                     returned.setdefault(delivery.channel, []).append(item)
             for channel, items in returned.items():
                 self._queues.setdefault(channel, deque()).extendleft(reversed(items))
@@ -262,26 +262,26 @@ class MemoryChannelLayer(ChannelLayer):
 
     async def begin(self, delivery: Delivery) -> bool:
         with self._lock:
-            held = self._leases.get(delivery.channel, {}).get(self._ticket(delivery))
-            if held is not None:
-                held.begun = True
-            return held is not None
+            found = self._leases.get(delivery.channel, {}).get(self._ticket(delivery))
+            if found is not None:
+                found.begun = True
+            return found is not None
 
     async def retry(self, delivery: Delivery, delay: float) -> None:
         with self._lock:
-            held = self._leases.get(delivery.channel, {}).pop(self._ticket(delivery), None)
-            if held is not None:
-                item = replace(held.item, attempt=held.item.attempt + 1, suspect=False, crashes=0)
+            found = self._leases.get(delivery.channel, {}).pop(self._ticket(delivery), None)
+            if found is not None:
+                item = replace(found.item, attempt=found.item.attempt + 1, suspect=False, crashes=0)
                 self._schedule(delivery.channel, item, time.monotonic() + delay)
-                # A waiting take has to wait for this now, not for the end of the lease.
+                # A waiting take must compute its next due time again.
                 self._wake([delivery.channel])
 
     async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
         with self._lock:
             for delivery in deliveries:
-                held = self._leases.get(delivery.channel, {}).get(self._ticket(delivery))
-                if held is not None:
-                    held.until = time.monotonic() + lease
+                found = self._leases.get(delivery.channel, {}).get(self._ticket(delivery))
+                if found is not None:
+                    found.until = time.monotonic() + lease
 
     def _ticket(self, delivery: Delivery) -> int:
         if not isinstance(delivery.ticket, int):
@@ -336,16 +336,16 @@ class MemoryChannelLayer(ChannelLayer):
         if "!" in channel:
             return
         with self._lock:
-            # References, no copies.
+            # The lists hold references to the events, not copies.
             leased = [lease.item for lease in self._leases.get(channel, {}).values()]
             scheduled = sorted(self._scheduled.get(channel, []))
             waiting = [*self._unexpired(channel, expiry)]
         for item in leased:
-            yield _shown(channel, item)
+            yield _to_delivery(channel, item)
         for one in scheduled:
-            yield replace(_shown(channel, one.item), due=time.time() + one.due - time.monotonic())
+            yield replace(_to_delivery(channel, one.item), due=time.time() + one.due - time.monotonic())
         for item in waiting:
-            yield _shown(channel, item)
+            yield _to_delivery(channel, item)
 
     async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
         with self._lock:
@@ -366,18 +366,18 @@ class MemoryChannelLayer(ChannelLayer):
         with self._lock:
             for channel in channels:
                 for waiter in self._waiters.get(channel, ()):
-                    # Whoever closed a loop under a waiter has nothing left to wake.
+                    # A closed event loop has no waiter to wake.
                     with suppress(RuntimeError):
                         waiter.get_loop().call_soon_threadsafe(_resolve, waiter)
 
 
-def _ended(lease: _Lease) -> _Item:
-    """Return the event of a lease that has run out."""
+def _redelivered(lease: _Lease) -> _Event:
+    """Return the event of an expired lease as a suspect."""
     item = lease.item
     return replace(item, attempt=item.attempt + lease.begun, suspect=True, crashes=item.crashes + lease.begun)
 
 
-def _shown(channel: str, item: _Item, ticket: int | _Item | None = None) -> Delivery:
+def _to_delivery(channel: str, item: _Event, ticket: int | _Event | None = None) -> Delivery:
     event, problem = unpack(item.body)
     delivery = Delivery(channel, event, item.body, item.sent, item.attempt, problem, ticket, raw_id=item.id)
     if isinstance(ticket, int) and item.suspect:

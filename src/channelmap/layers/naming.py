@@ -1,18 +1,18 @@
-"""What messages call a layer and its errors: without passwords, and without values of the environment."""
+"""Names of layers and texts of their errors, without passwords and without values of the environment."""
 
 import re
 
 from channelmap.environment import shown
 from channelmap.errors import one_line
 
-#: What stands before the rest of a URL, with as many of the slashes as there are.
+#: The scheme of a URL, with the slashes after it.
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?://)?")
 
 
 def layer_name(url: str) -> str:
-    """Return what messages call the layer at a URL.
+    """Return the name of the layer at a URL, for messages.
 
-    Cut is whatever may be a password: what stands before the last `@`, for it may hold any character, and the query.
+    Everything that may hold a password is removed: the text before the last `@`, and the query.
     """
     url = shown(url)
     match = SCHEME.match(url)
@@ -21,8 +21,8 @@ def layer_name(url: str) -> str:
 
 
 def in_words(error: Exception, *, quotes_errors: bool) -> str:
-    """Say in one line what a library raised; only its class where its text may hold a value of the environment."""
+    """Describe an error of a library in one line; only by its class if the text may hold a value of the environment."""
     kind = type(error).__name__
     if quotes_errors:
         return f"{kind}: {one_line(str(error))}"
-    return f"{kind}; its text is not shown, for it may hold a value of the environment"
+    return f"{kind}; its text is not shown, because it may hold a value of the environment"

@@ -1,6 +1,6 @@
-"""How an event lies in a layer: as msgpack, the bytes that channels_redis writes.
+"""The encoding of events in a layer: msgpack, as in channels_redis.
 
-Every layer packs, the one in memory too: so they all carry and refuse the same values.
+Every layer packs events, the memory layer too, so all layers accept and reject the same values.
 """
 
 from collections.abc import Sequence
@@ -13,25 +13,25 @@ from channelmap.errors import EventRejected, Violation
 
 
 def pack(channel: str, event: Event) -> bytes:
-    """Pack an event that is to wait on `channel`.
+    """Return a packed event; `channel` is for the error.
 
     Raises:
         EventRejected: it holds a value that msgpack cannot carry (`unsupported-value`).
 
     """
     try:
-        # `packb` begins with a buffer of 256 KiB, which costs more than the packing.
+        # `packb` allocates a buffer of 256 KiB, which costs more than the packing.
         return Packer(buf_size=512).pack(event)  # type: ignore[no-any-return]
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         named = event.get("type")
-        violation = Violation("$", "msgpack", _complaint(error))
+        violation = Violation("$", "msgpack", _reason(error))
         raise EventRejected(
             channel, named if isinstance(named, str) else None, "unsupported-value", [violation]
         ) from None
 
 
-def _complaint(error: Exception) -> str:
-    # msgpack's own words may quote the value.
+def _reason(error: Exception) -> str:
+    # The message of msgpack may quote the value.
     if isinstance(error, UnicodeEncodeError):
         return "holds text that is not valid Unicode (a lone surrogate)"
     if isinstance(error, OverflowError):
@@ -42,7 +42,7 @@ def _complaint(error: Exception) -> str:
 
 
 def unpack_all(bodies: Sequence[bytes]) -> list[Event] | None:
-    """Read events that lie in a layer, all at once; `None` when one of them cannot be read: `unpack` says which."""
+    """Unpack several events; return `None` if one is unreadable (`unpack` finds out which)."""
     try:
         events = [unpackb(body, strict_map_key=False) for body in bodies]
     except Exception:  # noqa: BLE001  (as in `unpack`)
@@ -51,11 +51,11 @@ def unpack_all(bodies: Sequence[bytes]) -> list[Event] | None:
 
 
 def unpack(body: bytes) -> tuple[Event | None, str]:
-    """Read what lies in a layer: the event and no problem, or None and what is wrong with the bytes."""
+    """Return an unpacked event and an empty problem, or None and the problem."""
     try:
-        # Keys that are no strings travel under Channels too; whether they may is for the gate to judge.
+        # Channels carries keys that are not strings; the gate decides whether they are allowed.
         event: Any = unpackb(body, strict_map_key=False)
-    except Exception as error:  # noqa: BLE001  (msgpack raises a dozen kinds, and whatever they are, it is unreadable)
+    except Exception as error:  # noqa: BLE001  (msgpack raises many kinds of errors; all mean unreadable)
         return None, f"the bytes are not msgpack ({type(error).__name__})"
     if not isinstance(event, dict):
         return None, f"the bytes are a {type(event).__name__}, not an event"
