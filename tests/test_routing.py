@@ -242,6 +242,17 @@ def test_without_a_file_the_router_is_that_of_the_working_directory(
     assert list(load_router().application_mapping) == ["jobs"]
 
 
+def test_the_contract_of_a_router_may_be_passed_by_its_name_or_by_the_former_one(
+    consumers: ModuleType, contract_file: Callable[..., Path]
+) -> None:
+    path = contract_file(f"{consumers.__name__}.Jobs")
+
+    assert list(load_router(contract=path).application_mapping) == ["jobs"]
+    assert list(load_router(config=path).application_mapping) == ["jobs"]
+    with pytest.raises(TypeError, match=r"load_router\(\) got both 'contract' and 'config'"):
+        load_router(path, config=path)
+
+
 def test_a_router_may_be_built_for_some_channels_only(
     consumers: ModuleType, contract_file: Callable[..., Path]
 ) -> None:

@@ -130,6 +130,14 @@ def test_the_file_is_the_argument_or_the_environments_or_the_one_here(
         get_channel_layer().send_sync("jobs", GOOD)
 
 
+def test_the_contract_may_be_passed_by_its_name_or_by_the_former_one(contract_file: Callable[..., Path]) -> None:
+    path = contract_file()
+
+    assert get_channel_layer(contract=path) is get_channel_layer(config=path) is get_channel_layer(path)
+    with pytest.raises(TypeError, match=r"get_channel_layer\(\) got both 'contract' and 'config'"):
+        get_channel_layer(path, config=path)
+
+
 def test_code_that_a_worker_runs_gets_the_workers_layer(contract_file: Callable[..., Path]) -> None:
     layer = get_channel_layer(contract_file())
     token = current_layer.set(layer)

@@ -1,7 +1,7 @@
-"""The shapes of ASGI, in which everything here speaks: an application is called with scope, receive, send.
+"""Types of ASGI: an application is called with scope, receive and send.
 
-Our worker's `receive` offers more than ASGI asks for, as `ReceiveAtHand` says. An application or a middleware that
-knows nothing of it works; one that passes `forward(receive, own)` on keeps it.
+The worker's `receive` has an extension, `ReceiveAtHand`. Applications and middleware work without it. A middleware
+keeps the extension by passing on `forward(receive, own)`.
 """
 
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -18,11 +18,11 @@ OwnReceive = TypeVar("OwnReceive", bound=Receive)
 
 
 class ReceiveAtHand(Protocol):
-    """A `receive` that can also be asked from a thread, without a step through the event loop for each event.
+    """A `receive` that can also be called from a thread, without a hop through the event loop for each event.
 
     Attributes:
-        at_hand: returns the next event if one is there that needs no waiting, else `None`. As with `receive()`, to
-            ask for it says that the last event is done.
+        at_hand: function that returns the next event if one is prefetched, else `None`. Like `receive()`, a call
+            settles the previous event.
 
     """
 
@@ -34,17 +34,17 @@ class ReceiveAtHand(Protocol):
 
 
 def at_hand_of(receive: Receive) -> AtHand | None:
-    """Return the `at_hand` of a server's `receive`, if it offers one."""
+    """Return the `at_hand` of a server's `receive`, or `None`."""
     return getattr(receive, "at_hand", None)
 
 
 def forward(receive: Receive, own: OwnReceive, through: Callable[[AtHand], AtHand] | None = None) -> OwnReceive:
-    """Let a middleware's own `receive` offer what the server's offers, and return it.
+    """Add the server's `at_hand` to a middleware's own `receive`, and return that.
 
     Args:
-        receive: the server's.
-        own: the middleware's, which calls the server's.
-        through: makes the middleware's own `at_hand`, which calls the server's; `None` for the server's as it is.
+        receive: the `receive` of the server.
+        own: the `receive` of the middleware, which calls that of the server.
+        through: function that wraps the server's `at_hand`; `None` to use it unchanged.
 
     """
     at_hand = at_hand_of(receive)
@@ -54,6 +54,6 @@ def forward(receive: Receive, own: OwnReceive, through: Callable[[AtHand], AtHan
 
 
 def offer(receive: OwnReceive, at_hand: AtHand) -> OwnReceive:
-    """Let a `receive` have an `at_hand`, and return it."""
+    """Add an `at_hand` to a `receive`, and return it."""
     cast("ReceiveAtHand", receive).at_hand = at_hand
     return receive

@@ -1,4 +1,4 @@
-"""Time as workers and supervisors see it; a test hands in a clock of its own, and turns it."""
+"""The clock of workers and supervisors, which tests replace."""
 
 import asyncio
 import time
@@ -8,27 +8,27 @@ from typing import Any, Protocol
 
 
 class Timer(Protocol):
-    """A call that is due later."""
+    """A scheduled call."""
 
     def cancel(self) -> None:
-        """Call nothing."""
+        """Cancel the call."""
 
 
 class Clock:
-    """The machine's clock, which no step of the date moves. All times are in seconds."""
+    """The monotonic clock. All times are in seconds."""
 
     def time(self) -> float:
-        """Return the time since some fixed moment."""
+        """Return the time since an arbitrary fixed moment."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, in any event loop."""
+        """Wait in the running event loop."""
         await asyncio.sleep(seconds)
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
-        """Call something in the running event loop."""
+        """Schedule a call in the running event loop."""
         return asyncio.get_running_loop().call_later(seconds, call)
 
     def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[Any]:
-        """Let a block raise TimeoutError after so long; never for `None`."""
+        """Return a context manager that raises TimeoutError after `seconds`; never for `None`."""
         return asyncio.timeout(seconds)

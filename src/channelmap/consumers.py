@@ -1,7 +1,7 @@
-"""Consumers: a class with one handler method for each event type, in Channels' way and with its words.
+"""Consumer classes with one handler method per event type, compatible with Django Channels.
 
-A consumer is an ASGI application that asks for an event, calls the handler that the event's type names, and
-asks again; so its next `receive()` says that the last event is done. Knows no schema, no file, no worker.
+A consumer is an ASGI application that calls `receive()`, and then the handler named by the event's type, in a loop. So
+its next `receive()` settles the previous event. This module depends on no schema, file or worker.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ from channelmap.errors import LayerUnavailable
 from channelmap.handling import CurrentDelivery, current_delivery, current_holder
 from channelmap.layer import current_layer
 
-#: Seconds after which a consumer listens again to its private channel, when the layer was away.
+#: Seconds between two attempts to receive from a private channel while the layer is unavailable.
 _RETRY_SECS = 1.0
 
 
 class StopConsumer(Exception):
-    """Raised by a handler to end its consumer instance in good order; the event counts as handled."""
+    """Raised by a handler to end its consumer instance; the event counts as handled."""
 
 
 def handler_name(event_type: str) -> str:
-    """Name the method that handles events of a type.
+    """Return the name of the handler method for an event type.
 
     >>> handler_name("image.uploaded")
     'image_uploaded'
@@ -38,7 +38,7 @@ def handler_name(event_type: str) -> str:
 
 
 def get_handler_name(event: Event) -> str:
-    """Name the method that handles an event; ValueError, in Channels' words, when nothing may handle it."""
+    """Return the name of the handler method for an event; raise Channels' ValueError for an invalid type."""
     if "type" not in event:
         raise ValueError("Incoming message has no 'type' attribute")
     if not isinstance(event["type"], str):
@@ -51,10 +51,10 @@ def get_handler_name(event: Event) -> str:
 
 @functools.cache
 def handlers_of(consumer: "type[Any]") -> frozenset[str]:
-    """Name the handlers of a consumer class: the public methods that the user's classes define.
+    """Return the names of the handlers of a consumer class: the public methods that user classes define.
 
-    What a framework's own base class defines (`dispatch`, `send`) is no handler, whoever asks for it; a user's
-    class that overrides it does not make it one.
+    Methods of framework base classes, such as `dispatch` and `send`, are not handlers, even if a user class overrides
+    them.
     """
     own = [cls for cls in consumer.__mro__ if not _is_framework(cls)]
     reserved = {name for cls in consumer.__mro__ if _is_framework(cls) for name in vars(cls)}
@@ -67,7 +67,7 @@ def handlers_of(consumer: "type[Any]") -> frozenset[str]:
 
 
 def is_generator(handler: object) -> bool:
-    """Return whether calling a handler runs none of it, because it contains `yield`."""
+    """Return whether a handler is a generator function, so that calling it does not run it."""
     return inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler)
 
 
@@ -82,16 +82,16 @@ def _is_method(value: object) -> bool:
 
 
 class _Consumer:
-    """What both kinds of consumer share: being built from a class, finding a handler, having a private channel."""
+    """Base of both consumer classes: instantiation, lookup of handlers, private channel."""
 
     scope: Scope
     base_send: Send
     _private_channel: str = ""
-    _listens_in_private: bool = False
+    _uses_private_channel: bool = False
 
     @classmethod
     def as_asgi(cls, **initkwargs: Any) -> Application:
-        """Return an ASGI application that makes a fresh instance, with these arguments, for each call."""
+        """Return an ASGI application that creates a new instance, with these arguments, for each call."""
 
         async def app(scope: Scope, receive: Receive, send: Send) -> Any:
             return await cls(**initkwargs)(scope, receive, send)
@@ -101,14 +101,14 @@ class _Consumer:
         return functools.update_wrapper(app, cls, updated=())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle events until a handler raises; StopConsumer is the good end."""
+        """Handle events until a handler raises; StopConsumer ends the instance without an error."""
         self.scope = scope
         self.base_send = send
         self._handlers: dict[str, Callable[[Event], Any]] = {}
-        #: The context that each handler begins with. Nearly all leave it as it is; from the first that changed it on,
-        #: each has a copy of its own.
+        #: The context in which handlers start. Once a handler has changed a context variable, each later handler runs
+        #: in a copy.
         self._context = contextvars.copy_context()
-        #: The same for private events, which are no deliveries.
+        #: The same for private events, which are not deliveries.
         self._private_context = self._context.copy()
         self._private_context.run(current_holder.set, None)
         self.channel_layer = current_layer.get()
@@ -119,42 +119,42 @@ class _Consumer:
 
     @property
     def channel_name(self) -> str:
-        """The instance's private channel: what is sent there is handled here, one event at a time.
+        """The name of the instance's private channel, whose events this instance handles, one at a time.
 
-        Listening begins with the first look at the name: an instance that tells it to nobody waits for nobody.
+        The instance receives private events once this property was read.
         """
         if not self._private_channel:
             raise AttributeError("channel_name: this consumer has no channel layer")
-        self._listens_in_private = True
+        self._uses_private_channel = True
         return self._private_channel
 
     @property
     def delivery(self) -> CurrentDelivery | None:
-        """The delivery of the event that is handled; `None` for private events, and under Channels' own worker."""
+        """The delivery of the current event; `None` for private events, and under Channels' own worker."""
         return current_delivery()
 
     async def _consume(self, receive: Receive) -> None:
         raise NotImplementedError
 
-    async def _consume_both(
+    async def _consume_with_private(
         self, receive: Receive, dispatch: Callable[[contextvars.Context, Event], Awaitable[None]]
     ) -> NoReturn:
-        """Handle what the server has and what comes in private, one at a time, the server's first.
+        """Handle events of the server and private events, one at a time; those of the server come first.
 
-        The server is not asked while a private event is handled: to ask is to say that one is done, and to answer
-        for what one gets.
+        `receive` is not called while a private event is handled, because a call settles the previous event and may
+        return the next one.
         """
         layer = self.channel_layer
         assert layer is not None
         private: asyncio.Future[Event] | None = None
         try:
             while True:
-                private = private or asyncio.ensure_future(receive_in_private(layer, self._private_channel))
-                asked = asyncio.ensure_future(receive())
+                private = private or asyncio.ensure_future(receive_private(layer, self._private_channel))
+                receiving = asyncio.ensure_future(receive())
                 try:
-                    await asyncio.wait({asked, private}, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait({receiving, private}, return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    event = await _taken_back(asked)
+                    event = await _cancel_or_result(receiving)
                 if event is not None:
                     await dispatch(self._context, event)
                 if private.done():
@@ -162,10 +162,10 @@ class _Consumer:
                     await dispatch(self._private_context, event)
         finally:
             if private is not None:
-                await _taken_back(private)
+                await _cancel_or_result(private)
 
     def _handler(self, event: Event) -> Callable[[Event], Any]:
-        """Find the method for the first event of a type; those that follow cost `dispatch` no further call."""
+        """Find the handler for an event type, and cache it for `dispatch`."""
         name = get_handler_name(event)
         handler = self._handlers[event["type"]] = self._find_handler(name, event)
         return handler
@@ -176,15 +176,15 @@ class _Consumer:
             raise ValueError(f"No handler for message type {event['type']}")
         handler: Callable[[Event], Any] = getattr(self, name)
         if is_generator(handler):
-            # The event would count as handled.
+            # A call would run no code, and the event would count as handled.
             raise TypeError(f"{own.__name__}.{name} is a generator: it must not contain 'yield'")
         return handler
 
 
-async def receive_in_private(layer: Any, channel: str) -> Event:
-    """Wait for an event on a consumer's private channel, also while the layer is away.
+async def receive_private(layer: Any, channel: str) -> Event:
+    """Wait for an event on a consumer's private channel, and retry while the layer is unavailable.
 
-    An error would end the consumer, and the event that it has just handled would count as failed.
+    An error would end the consumer, and its current event would count as failed.
     """
     while True:
         try:
@@ -195,28 +195,28 @@ async def receive_in_private(layer: Any, channel: str) -> Event:
             return event
 
 
-async def _taken_back(asked: "asyncio.Future[Event]") -> Event | None:
-    """Take a question back; or take the answer, if it was faster."""
-    asked.cancel()
-    await asyncio.wait({asked})
-    return None if asked.cancelled() else asked.result()
+async def _cancel_or_result(receiving: "asyncio.Future[Event]") -> Event | None:
+    """Cancel a pending receive; return its event if it has completed meanwhile, else None."""
+    receiving.cancel()
+    await asyncio.wait({receiving})
+    return None if receiving.cancelled() else receiving.result()
 
 
 class AsyncConsumer(_Consumer):
     """A consumer whose handlers are `async def`; they run in the worker's event loop."""
 
-    #: Kept for classes that were written for Channels; the worker's layer is the one that counts here.
+    #: For compatibility with Channels; not used, because consumers always have the worker's layer.
     channel_layer_alias: ClassVar[str] = "default"
 
     async def _consume(self, receive: Receive) -> None:
-        dispatch, context, copied = self.dispatch, self._context, contextvars.copy_context
-        while copied() == context and not self._listens_in_private:
+        dispatch, context, copy = self.dispatch, self._context, contextvars.copy_context
+        while copy() == context and not self._uses_private_channel:
             await dispatch(await receive())
-        while not self._listens_in_private:
-            await self._dispatch_alone(self._context, await receive())
-        await self._consume_both(receive, self._dispatch_alone)
+        while not self._uses_private_channel:
+            await self._dispatch_isolated(self._context, await receive())
+        await self._consume_with_private(receive, self._dispatch_isolated)
 
-    async def _dispatch_alone(self, context: contextvars.Context, event: Event) -> None:
+    async def _dispatch_isolated(self, context: contextvars.Context, event: Event) -> None:
         """Call the handler in a copy of a context; what it sets in context variables does not reach the next event."""
         await asyncio.create_task(self._dispatch_in_task(event), context=context.copy())
 
@@ -224,7 +224,7 @@ class AsyncConsumer(_Consumer):
         try:
             await self.dispatch(event)
         except (SystemExit, KeyboardInterrupt) as error:
-            # A task passes these on to the event loop, which would end.
+            # A task raises these in the event loop, which would end.
             raise RuntimeError(f"{type(self).__name__} raised {type(error).__name__}") from error
 
     async def dispatch(self, event: Event) -> None:
@@ -241,10 +241,10 @@ class AsyncConsumer(_Consumer):
 
 
 class SyncConsumer(_Consumer):
-    """A consumer whose handlers are plain `def`; they run in a thread that belongs to the instance alone.
+    """A consumer whose handlers are plain `def`; they run in a thread of the instance.
 
-    Where the server's `receive` offers `at_hand`, the thread goes on with whatever is at hand, without a hop
-    through the event loop for each event.
+    If the server's `receive` offers `at_hand`, the thread takes prefetched events itself, without a hop through the
+    event loop for each event.
     """
 
     channel_layer_alias: ClassVar[str] = "default"
@@ -252,28 +252,28 @@ class SyncConsumer(_Consumer):
     async def _consume(self, receive: Receive) -> None:
         at_hand, self._dispatch = at_hand_of(receive), self.dispatch
         executor = ThreadPoolExecutor(1, thread_name_prefix=type(self).__name__)
-        drain = sync_to_async(self._drain, thread_sensitive=False, executor=executor)
-        dispatch_alone = sync_to_async(self._dispatch_alone, thread_sensitive=False, executor=executor)
+        handle_all = sync_to_async(self._handle_all, thread_sensitive=False, executor=executor)
+        dispatch_isolated = sync_to_async(self._dispatch_isolated, thread_sensitive=False, executor=executor)
         try:
-            # A thread that cannot be started is not the failure of an event: none is taken before it runs.
-            await drain(None)
-            while not self._listens_in_private:
-                await drain(await receive(), at_hand)
-            await self._consume_both(receive, dispatch_alone)
+            # Start the thread before taking an event: if it cannot start, no event has failed.
+            await handle_all(None)
+            while not self._uses_private_channel:
+                await handle_all(await receive(), at_hand)
+            await self._consume_with_private(receive, dispatch_isolated)
         finally:
-            # Not waited for: a handler that was cut off would hold up the event loop until it ends.
+            # Do not wait: a handler that was cut off would block the event loop until it ends.
             executor.shutdown(wait=False)
 
-    def _drain(self, event: Event | None, at_hand: AtHand | None = None) -> None:
-        dispatch, copied = self._dispatch, contextvars.copy_context
-        before = copied()
+    def _handle_all(self, event: Event | None, at_hand: AtHand | None = None) -> None:
+        dispatch, copy = self._dispatch, contextvars.copy_context
+        before = copy()
         while event is not None:
             dispatch(event)
-            if copied() != before:
-                dispatch = self._dispatch = functools.partial(self._dispatch_alone, self._context)
-            event = at_hand() if at_hand is not None and not self._listens_in_private else None
+            if copy() != before:
+                dispatch = self._dispatch = functools.partial(self._dispatch_isolated, self._context)
+            event = at_hand() if at_hand is not None and not self._uses_private_channel else None
 
-    def _dispatch_alone(self, context: contextvars.Context, event: Event) -> None:
+    def _dispatch_isolated(self, context: contextvars.Context, event: Event) -> None:
         """Call the handler in a copy of a context; what it sets in context variables does not reach the next event."""
         context.copy().run(self.dispatch, event)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from channelmap.asgi import Event
 from channelmap.diagnostics import Location
@@ -19,6 +19,19 @@ from channelmap.source import Document
 from channelmap.validation import Schema, Validator, is_engine_failure, is_plain, plain_copy, unsupported
 
 Validate = Literal["enforce", "warn", "off"]
+T = TypeVar("T")
+
+
+def contract_argument(function: str, contract: T, config: T) -> T:
+    """Return the contract argument of a public function, which may be passed by its former name `config`.
+
+    Raises:
+        TypeError: both are given.
+
+    """
+    if contract is not None and config is not None:
+        raise TypeError(f"{function}() got both 'contract' and 'config', its former name; pass 'contract' only")
+    return config if contract is None else contract
 
 
 @dataclass(frozen=True, slots=True)

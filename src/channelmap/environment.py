@@ -1,19 +1,19 @@
-"""Text that came from the environment, and how messages show it: as it was written, never as it was filled in.
+"""Text with values of environment variables; messages show the variable's name, never its value.
 
-A variable may hold a password. So its value never reaches a message, a log or a `repr`, wherever it stands.
+A variable may hold a password. So its value never reaches a message, a log or a `repr`.
 """
 
 from typing import Any, Self
 
 
 class Filled(str):
-    """Text with a value of the environment in it; to code it is the text, to people `written`.
+    """Text that contains a value of the environment; `repr` and `shown` return `written` instead.
 
-    Only `repr` and `shown` know the difference: `str`, f-strings and everything else give the text itself.
+    `str`, f-strings and all other operations use the text itself.
 
     Args:
-        text: the text, filled in.
-        written: the same as it was written, with its ``${NAME}``.
+        text: the text with the value.
+        written: the text as written in the file, with ``${NAME}``.
 
     """
 
@@ -22,13 +22,13 @@ class Filled(str):
     written: str
 
     def __new__(cls, text: str, written: str) -> Self:
-        """Make one."""
+        """Create the text."""
         made = super().__new__(cls, text)
         made.written = written
         return made
 
     def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]
-        """Survive `copy` and `pickle`."""
+        """Support `copy` and `pickle`."""
         return str(self), self.written
 
     def __repr__(self) -> str:
@@ -45,10 +45,10 @@ def shown(value: object) -> str:
 
 
 def derived(text: str, source: str) -> str:
-    """Return text that was made of another one: messages show it as they show that one."""
+    """Return text derived from `source`, which messages show as they show `source`."""
     return Filled(text, source.written) if isinstance(source, Filled) else text
 
 
 def as_written(value: Any, written: str) -> Any:
-    """Return a value read from a file; text is marked with how it was written."""
+    """Return a value read from a file; a text becomes `Filled` with its written form."""
     return Filled(value, written) if isinstance(value, str) else value

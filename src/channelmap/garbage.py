@@ -1,4 +1,4 @@
-"""Pausing Python's garbage collector while many objects are made that are all kept."""
+"""Pause Python's garbage collector while many lasting objects are created."""
 
 import gc
 from collections.abc import Iterator
@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Keep the garbage collector from running, in all threads, unless the caller has stopped it already.
+    """Disable the garbage collector in all threads, unless it is disabled already.
 
-    A large contract is a few million objects. The collector would look at them again and again and find nothing to
-    free. Reference counting goes on.
+    A large contract has a few million objects. The collector would scan them repeatedly and free none. Reference
+    counting continues.
     """
     if not gc.isenabled():
         yield

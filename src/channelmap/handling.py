@@ -1,7 +1,7 @@
-"""What a handler may ask and say about its event: which one it is; that it is to be tried later, or never again.
+"""The interface of handlers to their delivery: `current_delivery`, `Retry` and `Reject`.
 
-A worker sets `current_holder` for each instance of an application. A handler raises `Retry` or `Reject`, and the worker
-obeys; any ASGI application may do so: the exception that ends it counts.
+A worker sets `current_holder` for each instance of an application. Any ASGI application may end with `Retry` or
+`Reject`: the worker retries the event or gives it up.
 """
 
 from contextvars import ContextVar
@@ -14,29 +14,29 @@ from channelmap.errors import quoted
 if TYPE_CHECKING:
     from channelmap.layer import Delivery
 
-#: Seconds after which an event may be tried again, at most: a year.
-LONGEST_AFTER = 365 * 86_400
+#: Maximum delay of a retry in seconds: a year.
+MAX_RETRY_DELAY_SECS = 365 * 86_400
 
 
 class Holder(Protocol):
-    """Has the delivery that one instance of an application handles, if it handles one."""
+    """An object with the current delivery of one instance of an application, or None."""
 
     current: "Delivery | None"
 
 
-#: Set by a worker in the context of each instance, which inherits it to the code that it calls; `None` hides it there.
+#: Set by a worker in the context of each instance, and inherited by the code that it calls.
 current_holder: ContextVar[Holder | None] = ContextVar("current_holder", default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class CurrentDelivery:
-    """The delivery of the event that a handler handles.
+    """The delivery of a handler's current event.
 
     Attributes:
-        id: the event's id, the same however often it is delivered.
-        channel: where it was taken.
-        attempt: 1 the first time it is delivered.
-        sent: when it was sent, in seconds since the epoch.
+        id: the event's id, the same for every delivery.
+        channel: the channel's name.
+        attempt: number of the attempt, from 1.
+        sent: send time, in seconds since the epoch.
 
     """
 
@@ -47,9 +47,10 @@ class CurrentDelivery:
 
 
 def current_delivery() -> CurrentDelivery | None:
-    """Return the delivery whose handler calls this, itself or below; `None` outside a handler and for private events.
+    """Return the delivery of the calling handler; `None` outside a handler and for private events.
 
-    This also works in tasks that the handler waits for, and in the threads of `sync_to_async` and `asyncio.to_thread`.
+    This also works in functions and tasks that the handler waits for, and in the threads of `sync_to_async` and
+    `asyncio.to_thread`.
     Channels' own worker has no deliveries: `None`.
     """
     holder = current_holder.get()
@@ -60,14 +61,14 @@ def current_delivery() -> CurrentDelivery | None:
 
 
 class Retry(Exception):
-    """Raised by a handler to have its event tried again later; at-least-once channels only.
+    """Raised by a handler to have its event retried later, on at-least-once channels.
 
-    It counts as an attempt. After the last one the event becomes a dead letter, with the code `failed`. On an
-    at-most-once channel it becomes one at once.
+    The retry counts as an attempt. After the last attempt the event becomes a dead letter with the code `failed`; on
+    an at-most-once channel this happens at once.
 
     Args:
-        after: seconds until then, exactly; `None` for the channel's own back-off.
-        reason: why, for the log and the dead letter.
+        after: exact delay in seconds; `None` for the retry policy of the channel.
+        reason: the reason, for the log and the dead letter.
 
     Raises:
         TypeError: `after` is not a number, or `reason` is not text.
@@ -90,10 +91,10 @@ class Retry(Exception):
 
 
 class Reject(Exception):
-    """Raised by a handler to give its event up: it becomes a dead letter with the code `rejected-by-handler`.
+    """Raised by a handler to give up its event, which becomes a dead letter with the code `rejected-by-handler`.
 
     Args:
-        reason: why, for the log and the dead letter.
+        reason: the reason, for the log and the dead letter.
 
     Raises:
         TypeError: `reason` is not text.
@@ -112,7 +113,7 @@ class Reject(Exception):
 
 
 def checked(error: BaseException) -> BaseException:
-    """Return the exception that a handler raised, or the error that a `Retry` or `Reject` with wrong values deserves.
+    """Return the exception of a handler, or the error for a `Retry` or `Reject` with invalid values.
 
     A subclass may not have called the constructor, and attributes may be set later.
     """
@@ -136,10 +137,10 @@ def _check_after(after: object) -> None:
         elif isinstance(after, timedelta):
             hint = "; write after=delay.total_seconds()"
         raise TypeError(f"Retry(after=…): expected seconds as an int or a float, got {_type_of(after)}{hint}")
-    if not 0 <= after <= LONGEST_AFTER:
+    if not 0 <= after <= MAX_RETRY_DELAY_SECS:
         got = "a negative number" if after < 0 else "a larger number" if after > 0 else "NaN"
         hint = "without 'after', the back-off of the channel decides"
-        raise ValueError(f"Retry(after=…): expected 0 to {LONGEST_AFTER:,} seconds (a year), got {got}; {hint}")
+        raise ValueError(f"Retry(after=…): expected 0 to {MAX_RETRY_DELAY_SECS:,} seconds (a year), got {got}; {hint}")
 
 
 def _check_reason(whose: str, reason: object) -> None:

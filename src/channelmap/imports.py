@@ -1,4 +1,4 @@
-"""Dotted path to object: the only place that imports user code. Missing and broken are two faults."""
+"""Import of objects by dotted path. This is the only module that imports user code."""
 
 import importlib
 import os
@@ -14,7 +14,7 @@ from typing import Any
 from channelmap.environment import derived, shown
 from channelmap.errors import ChannelMapError, did_you_mean, one_line, quoted, text_of
 
-#: What channelmap and the libraries below it import, perhaps after the project has become importable.
+#: Libraries that channelmap and its dependencies import, possibly after the project became importable.
 LIBRARIES = frozenset({
     "asgiref", "attr", "attrs", "click", "cryptography", "hiredis", "jsonschema", "jsonschema_rs",
     "jsonschema_specifications", "msgpack", "redis", "referencing", "rich", "rpds", "uvloop", "yaml",
@@ -24,12 +24,12 @@ LIBRARIES = frozenset({
 _SETTINGS = re.compile(
     rb"""^[^#\n]*["']DJANGO_SETTINGS_MODULE["']\]?\s*[,=]\s*["']([A-Za-z0-9_.]+)["']""", re.MULTILINE
 )
-#: Bytes of a `manage.py` that are looked at.
-_MOST_READ = 100_000
+#: Maximum number of bytes read from a `manage.py`.
+_MAX_MANAGE_BYTES = 100_000
 
 
 class ImportProblem(ChannelMapError):
-    """What a dotted path names cannot be had; `path` is that dotted path, `hint` the likely remedy."""
+    """A dotted path cannot be imported; `path` is the dotted path, `hint` the likely remedy."""
 
     def __init__(self, path: str, message: str, hint: str = "") -> None:
         self.path = path
@@ -42,11 +42,11 @@ class ImportProblem(ChannelMapError):
 
 
 class ModuleMissing(ImportProblem):
-    """There is no such module, or the path is no dotted path at all."""
+    """The module does not exist, or the path is not a dotted path."""
 
 
 class ModuleBroken(ImportProblem):
-    """The module is there but raised when imported; `cause` is the exception, `place` its file:line."""
+    """The module raised while it was imported; `cause` is the exception, `place` its file:line."""
 
     def __init__(self, path: str, module: str, cause: BaseException) -> None:
         self.cause = cause
@@ -55,12 +55,12 @@ class ModuleBroken(ImportProblem):
 
 
 class AttributeMissing(ImportProblem):
-    """The module is there, but nothing in it has that name."""
+    """The module has no attribute of that name."""
 
 
 def in_words(error: BaseException) -> str:
-    """Say in one line what the user's code raised, and where in it."""
-    settings_missing = _lacks_django_settings(error)
+    """Describe an exception of user code in one line, with its location."""
+    settings_missing = _is_missing_django_settings(error)
     reason = (
         f"{type(error).__name__}: Django's settings are not configured"
         if settings_missing
@@ -99,36 +99,36 @@ def _set_django_up(settings: str) -> None:
 
         django.setup()
     except (Exception, SystemExit) as error:
-        # Settings and applications are the user's code, and may raise whatever they like.
+        # Settings and applications are user code, which may raise anything.
         raise DjangoUnusable(settings, error) from error
 
 
 def make_importable(*directories: Path) -> None:
-    """Put directories on the path of imports, the first one first: behind Python's own modules, before installed ones.
+    """Add directories to `sys.path`, in this order, after the standard library and before installed packages.
 
-    The libraries of channelmap are looked for elsewhere first. A directory that stands before Python's own modules
-    stays there: somebody else put it there.
+    Channelmap's own libraries are imported from elsewhere first. A directory that is already listed before the
+    standard library stays where it is.
     """
     if _LIBRARY_FINDER not in sys.meta_path:
         sys.meta_path.insert(0, _LIBRARY_FINDER)
     _LIBRARY_FINDER.projects.update(map(str, directories))
-    own = {os.path.dirname(os.__file__), os.path.join(os.path.dirname(os.__file__), "lib-dynload")}  # noqa: PTH118, PTH120
-    behind = max((index for index, entry in enumerate(sys.path) if entry in own), default=-1) + 1
+    stdlib = {os.path.dirname(os.__file__), os.path.join(os.path.dirname(os.__file__), "lib-dynload")}  # noqa: PTH118, PTH120
+    index = max((index for index, entry in enumerate(sys.path) if entry in stdlib), default=-1) + 1
     for directory in reversed([str(directory) for directory in directories]):
-        if directory not in sys.path[:behind]:
-            others = [entry for entry in sys.path[behind:] if entry != directory]
-            sys.path[behind:] = [directory, *others]
+        if directory not in sys.path[:index]:
+            others = [entry for entry in sys.path[index:] if entry != directory]
+            sys.path[index:] = [directory, *others]
 
 
 class _LibraryFinder:
-    """Finds a library of channelmap's where it is installed, before a module of the same name in a project."""
+    """Import channelmap's libraries from where they are installed, not from a project's module of the same name."""
 
     def __init__(self) -> None:
         #: Directories of projects.
         self.projects: set[str] = set()
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Return where a library is installed; None for anything else."""
+        """Return the spec of an installed library; None for other modules."""
         if path is not None or name not in LIBRARIES:
             return None
         return PathFinder.find_spec(name, [entry for entry in sys.path if entry not in self.projects], target)
@@ -138,10 +138,10 @@ _LIBRARY_FINDER = _LibraryFinder()
 
 
 def hidden_by(name: str) -> str:
-    """Say which file cannot be imported because another module has its name; empty when there is none.
+    """Name the file that cannot be imported because another module has its name; empty if there is none.
 
     Args:
-        name: the dotted name of a module; the clash is about its first part.
+        name: the dotted name of a module; only its first part matters.
 
     """
     is_public = shown(name) == name
@@ -166,9 +166,9 @@ def import_dotted(path: str) -> Any:
     """Import the object that a dotted path such as ``media.consumers.Thumbnails`` names.
 
     Raises:
-        ModuleMissing: no such module.
-        ModuleBroken: the module raised while it was imported, whatever it raised.
-        AttributeMissing: nothing in the module has that name.
+        ModuleMissing: the module does not exist.
+        ModuleBroken: the module raised any exception while it was imported.
+        AttributeMissing: the module has no attribute of that name.
 
     """
     module_name, _, name = path.rpartition(".")
@@ -193,7 +193,7 @@ def _import(path: str, module_name: str) -> Any:
     except KeyboardInterrupt:
         raise
     except ModuleNotFoundError as error:
-        # Missing, not broken, only when it is the module asked for, or a package above it, that is not there.
+        # The module is missing only if itself or one of its packages does not exist; otherwise it is broken.
         missing = derived(error.name or "", path)
         if f"{module_name}.".startswith(f"{missing}."):
             message = f"there is no module {quoted(missing)}"
@@ -205,8 +205,8 @@ def _import(path: str, module_name: str) -> Any:
 
 
 def _hint_for(cause: BaseException) -> str:
-    """Return the likely remedy for what a module raised: settings of Django, or another name for a hidden file."""
-    if _lacks_django_settings(cause):
+    """Return the likely remedy for an exception: settings of Django, or another name for a hidden file."""
+    if _is_missing_django_settings(cause):
         return _django_hint()
     if isinstance(cause, ImportError):
         return hidden_by(cause.name or "")
@@ -215,9 +215,9 @@ def _hint_for(cause: BaseException) -> str:
     return ""
 
 
-def _lacks_django_settings(error: BaseException) -> bool:
-    """Return whether Django asked for settings, and nothing says which."""
-    # By its name: Django may not be installed.
+def _is_missing_django_settings(error: BaseException) -> bool:
+    """Return whether Django lacks settings and DJANGO_SETTINGS_MODULE is not set."""
+    # Compared by name, because Django may not be installed.
     return (
         type(error).__name__ == "ImproperlyConfigured"
         and "DJANGO_SETTINGS_MODULE" in str(error)
@@ -226,12 +226,12 @@ def _lacks_django_settings(error: BaseException) -> bool:
 
 
 def _django_hint() -> str:
-    """Name the settings that the nearest `manage.py` names, in the working directory or above it."""
+    """Return a hint with the settings that the nearest `manage.py` names, in the working directory or above it."""
     here = Path.cwd()
     for directory in (here, *here.parents):
         try:
             with (directory / "manage.py").open("rb") as file:
-                settings = _SETTINGS.search(file.read(_MOST_READ))
+                settings = _SETTINGS.search(file.read(_MAX_MANAGE_BYTES))
         except OSError:
             continue
         if settings is not None:
@@ -250,13 +250,13 @@ def _module_hint(module_name: str, missing: str) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Return file:line of the user's code that raised: the last frame that is not the import system's."""
+    """Return file:line of the user code that raised: the last frame outside the import system."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
-    ours: tuple[str, ...] = (__file__, importlib.__file__, "<frozen importlib")
+    ignored: tuple[str, ...] = (__file__, importlib.__file__, "<frozen importlib")
     django = sys.modules.get("django")
-    if _lacks_django_settings(error) and django is not None:
-        # The project's line that needs the settings, not Django's line that looks for them.
-        ours += (f"{Path(django.__file__ or '').parent}{os.sep}",)
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
+    if _is_missing_django_settings(error) and django is not None:
+        # Show the line of the project that needs the settings, not a line of Django.
+        ignored += (f"{Path(django.__file__ or '').parent}{os.sep}",)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ignored)]
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""

@@ -1,17 +1,17 @@
-"""What a transport promises: Channels' layer interface, and what a worker needs besides.
+"""The interface of transports: Channels' layer interface, and further methods for workers.
 
-`layers/` holds those who keep the promise; `tests/layers/conformance/` is its exact meaning. A layer knows
-no contract: it moves dicts. Nothing here knows a transport.
+`layers/` has the implementations; the tests in `tests/layers/conformance/` specify the interface exactly. A layer moves
+dicts and depends on no contract. This module depends on no transport.
 
-The life of an event: it is *sent*; it is *taken* as a `Delivery`; the delivery is *settled* (it was handled),
-*given back* (it was not begun: to the front again), *retried* (later, as a further attempt) or *buried* (kept
-as a dead letter). An event that is sent with a delay, or retried, is *scheduled*: it waits apart until it is due.
-Taken without a lease, an event has left the layer at once: at-most-once. Taken with one, it stays until it is settled
-and comes again when the lease runs out: at-least-once.
+The life of an event: it is *sent*, and *taken* as a `Delivery`. The delivery is then *settled* (acknowledged, after it
+was handled), *returned* (unstarted, to the front), *retried* (later, as a further attempt) or *buried* (kept as a dead
+letter). An event that is sent with a delay, or retried, is *scheduled*: it waits separately until it is due. An event
+that is taken without a lease leaves the layer at once: at-most-once. Under a lease it stays until it is settled, and
+is redelivered when the lease expires: at-least-once.
 
-An event whose lease has run out is a *suspect*: it may be what ended its worker, or its worker had only prefetched it.
-So the attempt does not rise, and the event is delivered alone. The worker then calls `begin` before it handles the
-event. When a lease that was begun runs out, the worker ended while it handled this event: that counts as an attempt.
+An event whose lease has expired is a *suspect*: it may have crashed its worker, or was only prefetched. So its attempt
+number does not change, and it is delivered alone. The worker calls `begin` before it handles the event. If the lease
+expires after `begin`, the worker crashed while it handled this event, which counts as an attempt.
 """
 
 import fnmatch
@@ -31,20 +31,20 @@ from channelmap.asgi import Event
 from channelmap.errors import LONGEST_TRACEBACK, quoted, shortened
 from channelmap.limits import Limits, letters_kept
 
-#: The layer that the consumers of this context send with (a `ChannelLayer`, or one around it that judges first);
-#: the worker's process sets it before it serves.
+#: The layer with which the consumers of this context send: a `ChannelLayer`, or a `ContractLayer` around one. The
+#: worker's process sets it before it serves.
 current_layer: ContextVar[Any] = ContextVar("current_layer", default=None)
 
 log = logging.getLogger("channelmap.layers")
 
-#: Seconds for which an event may be delayed: 366 days.
+#: Maximum delay of an event in seconds: 366 days.
 LONGEST_DELAY = 366 * 86_400
 
-_USUAL = Limits()
-#: Seconds between two warnings of dropped dead letters.
+_DEFAULTS = Limits()
+#: Seconds between two warnings about dropped dead letters.
 _WARNING_SECS = 60.0
-#: Names may be made up without end; so many are remembered.
-_MOST_KNOWN = 10_000
+#: Maximum number of cached limits, because the number of names is unlimited.
+_MAX_CACHED = 10_000
 
 _NAME = re.compile(r"[A-Za-z0-9\-_.]+(![A-Za-z0-9\-_.]*)?", re.ASCII)
 _GROUP = re.compile(r"[A-Za-z0-9\-_.]+", re.ASCII)
@@ -59,19 +59,19 @@ class Delivery:
     """An event taken from a layer and not yet settled.
 
     Attributes:
-        channel: where it was taken.
-        event: the event; `None` when what lay in the layer cannot be read (`problem` says why).
-        body: the bytes as they lay in the layer; empty for a layer that keeps objects.
-        sent: when it was sent, in seconds since the epoch.
-        attempt: 1 the first time it is delivered.
-        problem: why it cannot be read; empty when it can.
-        encrypted: no key of the layer fits: `body` is still encrypted.
-        ticket: what the layer needs to find it again; nobody else's business.
-        suspect: a lease of this event ran out, and the event has not failed since; only for what is taken with a lease.
-        crashes: how often in a row its last leases ran out after `begin`; 0 unless it is a suspect.
-        raw_id: `id` as the layer keeps it: bytes, or a number; empty or 0 when there is none.
-        number: which of the events of its lease it is; like the ticket, nobody else's business.
-        due: only for what `peek` shows: when a scheduled event is delivered, in seconds since the epoch.
+        channel: the channel's name.
+        event: the event; `None` if the stored bytes are unreadable (see `problem`).
+        body: the stored bytes; empty for a layer that keeps objects.
+        sent: send time, in seconds since the epoch.
+        attempt: number of the attempt, from 1.
+        problem: the reason why the bytes are unreadable; empty if they are readable.
+        encrypted: no key of the layer fits, so `body` is still encrypted.
+        ticket: data with which the layer finds the event again; private to the layer.
+        suspect: a lease of this event expired, and the event has not failed since; only under a lease.
+        crashes: number of consecutive leases that expired after `begin`; 0 unless it is a suspect.
+        raw_id: the `id` as stored in the layer: bytes or a number; empty or 0 if there is none.
+        number: index of the event in its lease; private to the layer.
+        due: due time of a scheduled event, in seconds since the epoch; only in results of `peek`.
 
     """
 
@@ -91,18 +91,18 @@ class Delivery:
 
     @property
     def id(self) -> str:
-        """The event's id, in hexadecimal digits: from `send` on the same, however often the event is delivered."""
+        """The event's id, in hexadecimal digits: the same as `send` returned, for every delivery."""
         return shown_id(self.raw_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many events of a channel are where.
+    """Numbers of events of a channel.
 
     Attributes:
-        waiting: those that a worker may take.
-        scheduled: those that wait for a time: sent with a delay, or put back for a retry.
-        leased: those that workers have under a lease.
+        waiting: events that a worker may take.
+        scheduled: events that are not due yet: sent with a delay, or retried.
+        leased: events that workers have under a lease.
         dead: dead letters.
 
     """
@@ -113,28 +113,28 @@ class Counts:
     dead: int
 
 
-#: Why an event is dead: refused by its schema; no such event type; not an event at all; its handler failed, or gave it
-#: up by `Reject`.
+#: Codes of dead letters: rejected by the schema; undeclared event type; not an event; the handler failed; given up by
+#: the handler with `Reject`.
 Cause = Literal["invalid", "unroutable", "unreadable", "failed", "rejected-by-handler"]
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A document about an event that could not be handled.
+    """A record of an event that could not be handled.
 
     Attributes:
-        channel: where it was taken.
-        code: which kind of failure, one of `Cause`.
-        reason: one line: what went wrong.
-        event: the event; `None` when it cannot be read.
-        body: its bytes as they lay in the layer.
-        violations: what is wrong with the event, a line each (`invalid` only).
+        channel: the channel's name.
+        code: kind of the failure, one of `Cause`.
+        reason: the reason, in one line.
+        event: the event; `None` if it is unreadable.
+        body: the stored bytes of the event.
+        violations: violations of the schema, one line each (`invalid` only).
         traceback: the handler's traceback (`failed` only).
-        attempts: how often it was delivered.
-        sent: when it was sent, in seconds since the epoch.
-        died: when it was given up, in seconds since the epoch.
-        id: the layer's name for it, unique within the layer; empty before it is kept.
-        event_id: the id of its event; empty if it is not known.
+        attempts: number of deliveries.
+        sent: send time, in seconds since the epoch.
+        died: time at which the event was given up, in seconds since the epoch.
+        id: the letter's id, unique within the layer; empty before it is stored.
+        event_id: the event's id; empty if unknown.
 
     """
 
@@ -152,16 +152,16 @@ class DeadLetter:
     event_id: str = ""
 
 
-class _LostLetters:
-    """Logs dropped dead letters: at once the first time, then at most once a minute for each channel."""
+class _DroppedLetters:
+    """Log dropped dead letters: the first ones at once, then at most once a minute per channel."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._next: dict[str, float] = {}
 
-    def note(self, channel: str, count: int, limit: int) -> None:
+    def record(self, channel: str, count: int, limit: int) -> None:
         if limit == 0:
-            # The channel says that it keeps none.
+            # The channel is configured to keep none.
             return
         self._counts[channel] += count
         now = time.monotonic()
@@ -174,35 +174,35 @@ class _LostLetters:
 
 
 class ChannelLayer(ABC):
-    """Where events wait, in Channels' words, and the worker's four further verbs.
+    """A channel layer: Channels' interface, and further methods for workers and operators.
 
-    One object may be used from several threads and event loops at once, and after a fork.
+    An object may be used from several threads and event loops at once, and after a fork.
 
     Args:
-        capacity: events that may wait on a channel for which nothing else is said.
+        capacity: default capacity of a channel.
         expiry: seconds after which a waiting event is dropped; `None` for never.
         channel_capacity: capacities by name: a str key is a case-sensitive glob for the whole name, a compiled
-            pattern is matched from the start; the first that fits wins (Channels' rule).
-        group_expiry: seconds after which a member drops out of its group.
-        dead_letters: how many dead letters are kept per channel; `None` for as many as its capacity, at least 1,000.
-        limits: exact limits by channel name, as a contract sets them; they come before everything above.
+            pattern is matched from the start; the first match counts (Channels' rule).
+        group_expiry: seconds after which a channel leaves a group.
+        dead_letters: number of dead letters kept per channel; `None` for its capacity, at least 1,000.
+        limits: exact limits by channel name, as a contract sets them; they override the arguments above.
 
     """
 
     extensions: ClassVar[list[str]] = ["groups", "flush"]
-    #: Whether it can take with a lease, which at-least-once needs.
+    #: Whether `take` supports leases, which at-least-once needs.
     has_leases: ClassVar[bool] = True
-    #: Whether a sent event may stay Python objects, subclasses of str or dict among them, until it is packed elsewhere.
+    #: Whether sent events stay Python objects, possibly of subclasses of str or dict, until they are packed elsewhere.
     keeps_objects: ClassVar[bool] = False
     MAX_NAME_LENGTH: ClassVar[int] = 100
-    #: Names the layer in messages and logs, without a password.
+    #: The layer's name in messages and logs, without a password.
     url: str
 
-    def __init__(  # noqa: PLR0913  (Channels' own arguments, and ours)
+    def __init__(  # noqa: PLR0913  (Channels' arguments, and further ones)
         self,
         *,
-        capacity: int = _USUAL.capacity,
-        expiry: float | None = _USUAL.expiry,
+        capacity: int = _DEFAULTS.capacity,
+        expiry: float | None = _DEFAULTS.expiry,
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
         group_expiry: float = 86_400,
         dead_letters: int | None = None,
@@ -217,33 +217,33 @@ class ChannelLayer(ABC):
             for key, value in (channel_capacity or {}).items()
         ]
         self._limits = dict(limits or {})
-        self._known: dict[str, Limits] = {}
-        self._lost_letters = _LostLetters()
+        self._cached_limits: dict[str, Limits] = {}
+        self._dropped_letters = _DroppedLetters()
 
-    # What senders and consumers call: Channels' interface.
+    # Channels' interface, for senders and consumers.
 
     @abstractmethod
     async def send(
         self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None
     ) -> str | None:
-        """Put one event at the end of the channel, and return its id; None if the layer gives events no ids.
+        """Send one event to the end of the channel, and return its id, or None if the layer has no ids.
 
-        A call that is cancelled, for instance by `asyncio.timeout`, may have sent the event all the same.
+        A cancelled call, for instance by `asyncio.timeout`, may have sent the event nevertheless.
 
         Args:
             channel: the channel's name.
             event: the event.
-            delay: seconds after which the event comes to the end of the channel; a worker that serves the channel
-                brings it there. Until then it counts towards the capacity; order and expiry count from then.
-            at: the time for the same, with a time zone; a time in the past means now.
+            delay: seconds until the event is due. A worker that serves the channel then moves it to the end of the
+                channel. It counts towards the capacity at once; order and expiry count from the due time.
+            at: due time instead of `delay`, with a time zone; a time in the past means now.
 
         Raises:
-            TypeError: the name is not a channel's; `delay` and `at` are both given, or of another type.
-            ValueError: `delay` is negative, `at` has no time zone, or the event is to wait for more than a year.
+            TypeError: the channel name is invalid; `delay` and `at` are both given, or of a wrong type.
+            ValueError: `delay` is negative, `at` has no time zone, or the delay is longer than 366 days.
             AssertionError: the event is not a dict, or has the reserved key ``__asgi_channel__``.
-            EventRejected: the event holds a value that the layer cannot carry (`unsupported-value`).
+            EventRejected: the event has a value that the layer does not support (`unsupported-value`).
             ChannelFull: the channel is at its capacity.
-            LayerUnavailable: the transport is away; whether the event was sent is then not known.
+            LayerUnavailable: the transport is unavailable; the event may have been sent.
             LayerError: the layer cannot delay events.
 
         """
@@ -252,7 +252,7 @@ class ChannelLayer(ABC):
     def send_sync(
         self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None
     ) -> str | None:
-        """Send from code that runs in no event loop, in any thread; as `send`, without a loop."""
+        """Send like `send`, from code outside of an event loop, in any thread."""
 
     @abstractmethod
     async def send_many(
@@ -261,9 +261,9 @@ class ChannelLayer(ABC):
         """Send several events in one step and in this order; on an error none of them was sent. Return their ids."""
 
     async def receive(self, channel: str) -> Event:
-        """Wait for the next event and take it for good, as Channels' own worker does.
+        """Wait for the next event and take it without a lease, as Channels' own worker does.
 
-        What cannot be read becomes a dead letter and is passed over: it must not end whoever listens.
+        An unreadable event becomes a dead letter and is skipped, so that it does not end the consumer.
         """
         self.require_valid_channel_name(channel)
         while True:
@@ -273,20 +273,20 @@ class ChannelLayer(ABC):
                 await self.bury(delivery, letter_for(delivery, "unreadable", delivery.problem))
 
     async def new_channel(self, prefix: str = "specific.") -> str:
-        """Make up a channel name that nobody else has."""
+        """Return a new unique channel name."""
         return f"{prefix}{uuid.uuid4().hex[:16]}!{uuid.uuid4().hex[:16]}"
 
     @abstractmethod
     async def group_add(self, group: str, channel: str) -> None:
-        """Let the channel have what is sent to the group, for `group_expiry` seconds."""
+        """Add the channel to the group, for `group_expiry` seconds."""
 
     @abstractmethod
     async def group_discard(self, group: str, channel: str) -> None:
-        """Take the channel out of the group, if it is in it."""
+        """Remove the channel from the group, if it is a member."""
 
     @abstractmethod
     async def group_send(self, group: str, event: Event) -> None:
-        """Send to every channel of the group; a full channel gets nothing. Each copy has an id of its own."""
+        """Send to every channel of the group except full ones. Each copy has an id of its own."""
 
     @abstractmethod
     async def flush(self) -> None:
@@ -294,71 +294,71 @@ class ChannelLayer(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Let go of what is open. The layer may be used again afterwards and then opens anew."""
+        """Close all connections. A later call opens them again."""
 
-    # What a worker calls.
+    # For workers.
 
     @abstractmethod
     async def take(self, channel: str, limit: int, *, lease: float | None = None, wait: bool = True) -> list[Delivery]:
         """Take up to `limit` events from the front, oldest first; wait for the first one. A paused channel has none.
 
-        What comes again comes before the rest. Under a lease a suspect is taken alone: the list holds nothing else.
+        Redelivered events come before all others. Under a lease a suspect is taken alone, as the only one of the list.
 
-        A call that is cancelled has taken nothing, or what it took is back at the front.
+        A cancelled call has taken nothing, or has returned its events to the front.
 
         Args:
             channel: the channel's name.
-            limit: at most so many, at least 1.
-            lease: seconds after which what is not settled comes again; `None` takes for good.
-            wait: when there is nothing, wait (`True`) or return an empty list.
+            limit: maximum number of events, at least 1.
+            lease: seconds after which unsettled events are redelivered; `None` takes without a lease.
+            wait: if there is no event, wait (`True`) or return an empty list.
 
         """
 
     @abstractmethod
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
-        """Forget deliveries that were handled. For those taken for good there is nothing to do."""
+        """Delete handled deliveries from the layer; do nothing for those taken without a lease."""
 
     @abstractmethod
     async def give_back(self, deliveries: Sequence[Delivery]) -> None:
-        """Put deliveries that were not begun to the front again, in their order, whatever the capacity.
+        """Return unstarted deliveries to the front, in their order, without a capacity check.
 
-        Of those that several calls give back, a layer may put the one first that was sent first. Each comes again with
-        the same attempt, and a suspect as a suspect.
+        A layer may order the events of several calls by their send times. Attempts do not change, and a suspect
+        remains one.
         """
 
     @abstractmethod
     async def begin(self, delivery: Delivery) -> bool:
-        """Note that the handler of a leased suspect starts now: when this lease runs out, that counts as an attempt.
+        """Record that the handler of a leased suspect starts: if this lease expires, that counts as an attempt.
 
         Returns:
-            Whether the lease is still there. Without it the event belongs to another worker.
+            Whether the lease is still valid. Otherwise the event belongs to another worker.
 
         """
 
     @abstractmethod
     async def retry(self, delivery: Delivery, delay: float) -> None:
-        """Let a leased delivery come again after `delay` seconds, as its next attempt and not as a suspect.
+        """Redeliver a leased event after `delay` seconds, as its next attempt and not as a suspect.
 
-        This ends the lease: a later call for the same delivery changes nothing.
+        This ends the lease, so a later call for the same delivery has no effect.
         """
 
     @abstractmethod
     async def renew(self, deliveries: Sequence[Delivery], lease: float) -> None:
-        """Let leased deliveries that are still being handled run `lease` seconds from now."""
+        """Extend the leases of unsettled deliveries to `lease` seconds from now."""
 
     @abstractmethod
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
-        """Settle the delivery and keep the letter, in one step; beyond the channel's limit the oldest goes.
+        """Settle the delivery and store the letter, in one step; drop the oldest letters beyond the channel's limit.
 
-        When the lease of the delivery has ended, nothing is kept: the event belongs to another worker, or an earlier
-        call has kept the letter.
+        If the lease of the delivery has ended, nothing is stored: the event belongs to another worker, or an earlier
+        call has stored the letter.
         """
 
     async def bury_many(self, buried: Sequence[tuple[Delivery, DeadLetter]]) -> None:
-        """Settle deliveries and keep their letters, in this order; a layer for which it is cheaper does so in one step.
+        """Settle deliveries and store their letters, in this order; some layers do so in one step.
 
         Raises:
-            LayerError: the transport is away; some letters may have been kept.
+            LayerError: the transport is unavailable; some letters may have been stored.
 
         """
         for delivery, letter in buried:
@@ -366,19 +366,19 @@ class ChannelLayer(ABC):
 
     @abstractmethod
     async def pause(self, channel: str) -> None:
-        """Let no worker take from the channel any more, within two seconds, until it is resumed; sends go on.
+        """Stop workers from taking events of the channel, within two seconds, until it is resumed; sends continue.
 
-        The pause is kept in the layer and survives restarts. Readers of channels_redis do not obey it.
+        The pause is stored in the layer and survives restarts. Readers of channels_redis ignore it.
 
         Raises:
             LayerError: a layer of this kind cannot pause channels.
-            LayerUnavailable: the transport is away.
+            LayerUnavailable: the transport is unavailable.
 
         """
 
     @abstractmethod
     async def resume(self, channel: str) -> None:
-        """End a pause. Raises as `pause`."""
+        """End a pause; raise the same errors as `pause`."""
 
     @abstractmethod
     async def is_paused(self, channel: str) -> bool:
@@ -386,37 +386,37 @@ class ChannelLayer(ABC):
 
     @abstractmethod
     async def waiting(self, channel: str) -> int | None:
-        """Count the events that wait on the channel, at the same cost however many; `None` if it cannot tell."""
+        """Return the number of waiting events, in constant time; `None` if the layer cannot count them."""
 
-    # What those call who look and touch nothing.
+    # For operators: reading without changing anything.
 
     @abstractmethod
     async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
-        """Count the events of several channels, by where they are, in one step for all of them.
+        """Return the counts of several channels, in one step for all of them.
 
-        Events that have expired may be counted until somebody takes from their channel.
+        Expired events may be counted until a worker takes from their channel.
 
         Raises:
-            LayerError: a layer of this kind cannot count them.
-            LayerUnavailable: the transport is away.
+            LayerError: a layer of this kind cannot count events.
+            LayerUnavailable: the transport is unavailable.
 
         """
 
     @abstractmethod
     def peek(self, channel: str) -> AsyncIterator[Delivery]:
-        """Show what lies on the channel and take nothing: those under a lease, then those that wait, oldest first.
+        """Yield the events of the channel without taking them: leased, scheduled, then waiting ones, oldest first.
 
-        Nothing in the layer changes, and no more than a batch of it is held here. What has expired is not shown, nor
-        is anything on a private channel. What stays where it is meanwhile is shown once; what others take, settle or
-        give back may be missing or shown twice. None of it is taken, so none of it can be settled.
+        The layer does not change, and only a batch of events is in memory. Expired events and private channels are
+        omitted. Events that do not move meanwhile are yielded once; those that workers take, settle or return may be
+        missing or yielded twice. The deliveries cannot be settled.
 
         Raises:
-            LayerError: a layer of this kind cannot show it.
-            LayerUnavailable: the transport is away.
+            LayerError: a layer of this kind cannot show events.
+            LayerUnavailable: the transport is unavailable.
 
         """
 
-    # What those who look after dead letters call.
+    # For operators: dead letters.
 
     @abstractmethod
     async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
@@ -424,51 +424,51 @@ class ChannelLayer(ABC):
 
     @abstractmethod
     async def replay(self, id: str) -> None:  # noqa: A002
-        """Send a dead letter's event again, under its id, at the end of its channel, and drop the letter, in one step.
+        """Send a dead letter's event again, with its id, to the end of its channel, and delete the letter, in one step.
 
         Raises:
-            KeyError: there is no letter of that id.
+            KeyError: the id does not exist.
             ChannelFull: the channel is at its capacity; the letter stays.
 
         """
 
     @abstractmethod
     async def drop(self, id: str) -> None:  # noqa: A002
-        """Delete a dead letter; KeyError when there is none of that id."""
+        """Delete a dead letter; raise KeyError if the id does not exist."""
 
-    # Rules that every layer shares.
+    # Shared by all layers.
 
     def limits_of(self, channel: str) -> Limits:
-        """Return how much may be kept on that channel; TypeError, in Channels' words, when the name is none."""
+        """Return the limits of a channel; raise Channels' TypeError for an invalid name."""
         try:
-            return self._known[channel]
+            return self._cached_limits[channel]
         except (KeyError, TypeError):
-            return self._learn(channel)
+            return self._compute_limits(channel)
 
-    def _learn(self, channel: str) -> Limits:
-        """Look at a channel's name for the first time."""
+    def _compute_limits(self, channel: str) -> Limits:
+        """Return the limits of a channel, and cache them."""
         self.require_valid_channel_name(channel)
         limits = self._limits.get(channel) or self._limits_by_rule(channel)
-        if "!" not in channel and len(self._known) < _MOST_KNOWN:
-            self._known[channel] = limits
+        if "!" not in channel and len(self._cached_limits) < _MAX_CACHED:
+            self._cached_limits[channel] = limits
         return limits
 
     def _limits_by_rule(self, channel: str) -> Limits:
         capacity = next((value for pattern, value in self._capacity_patterns if pattern.match(channel)), self.capacity)
         if "!" in channel:
-            # A private channel ends with its consumer: nobody will ever come for what is left on it.
+            # A private channel ends with its consumer, so its remaining events are never taken.
             return Limits(capacity, 60.0 if self.expiry is None else self.expiry, 0)
         kept = letters_kept(capacity) if self._default_dead_letters is None else self._default_dead_letters
         return Limits(capacity, self.expiry, kept)
 
-    def _warn_of_lost_letters(self, dropped: Mapping[str, int]) -> None:
-        """Log that so many of the oldest dead letters were dropped, by channel, to keep newer ones."""
+    def _warn_of_dropped_letters(self, dropped: Mapping[str, int]) -> None:
+        """Log the numbers of dropped dead letters, by channel."""
         for channel, count in dropped.items():
             if count:
-                self._lost_letters.note(channel, count, self.limits_of(channel).dead_letters)
+                self._dropped_letters.record(channel, count, self.limits_of(channel).dead_letters)
 
     def require_valid_channel_name(self, name: object, receive: bool = False) -> bool:  # noqa: FBT001, FBT002
-        """Return True for a channel's name, or raise TypeError in Channels' words."""
+        """Return True for a valid channel name; raise Channels' TypeError otherwise."""
         if not (isinstance(name, str) and len(name) < self.MAX_NAME_LENGTH and _NAME.fullmatch(name)):
             raise TypeError(f"Channel {_NAME_RULE}")
         if receive and "!" in name and not name.endswith("!"):
@@ -476,13 +476,13 @@ class ChannelLayer(ABC):
         return True
 
     def require_valid_group_name(self, name: object) -> bool:
-        """Return True for a group's name, or raise TypeError in Channels' words."""
+        """Return True for a valid group name; raise Channels' TypeError otherwise."""
         if not (isinstance(name, str) and len(name) < self.MAX_NAME_LENGTH and _GROUP.fullmatch(name)):
             raise TypeError(f"Group {_NAME_RULE}")
         return True
 
     def require_valid_event(self, event: object) -> None:
-        """Raise what Channels raises for a message that is not a dict, or that has the reserved key."""
+        """Raise Channels' AssertionError for an event that is not a dict, or has the reserved key."""
         if not isinstance(event, dict):
             raise AssertionError("message is not a dict")  # noqa: TRY004  (Channels' error)
         if "__asgi_channel__" in event:
@@ -490,18 +490,18 @@ class ChannelLayer(ABC):
 
 
 def shown_id(raw_id: bytes | int) -> str:
-    """Return an event's id as senders, handlers and operators see it: hexadecimal digits, or nothing for none."""
+    """Return an event's id as hexadecimal digits; empty if it has none."""
     if isinstance(raw_id, bytes):
         return raw_id.hex()
     return f"{raw_id:016x}" if raw_id else ""
 
 
 def seconds_until(delay: float | None, at: datetime | None) -> float | None:
-    """Return in how many seconds an event is due, as `ChannelLayer.send` takes it; None for now.
+    """Return the seconds until an event is due, for arguments of `ChannelLayer.send`; None for now.
 
     Raises:
-        TypeError: both are given, or one is of another type.
-        ValueError: `delay` is negative, `at` has no time zone, or that is more than a year.
+        TypeError: both are given, or one has a wrong type.
+        ValueError: `delay` is negative, `at` has no time zone, or the delay is longer than 366 days.
 
     >>> seconds_until(2.5, None), seconds_until(0, None)
     (2.5, None)
@@ -528,7 +528,7 @@ def seconds_until(delay: float | None, at: datetime | None) -> float | None:
 def letter_for(
     delivery: Delivery, code: Cause, reason: str, violations: Iterable[object] = (), traceback: str = ""
 ) -> DeadLetter:
-    """Make the letter for a delivery that is given up now; texts that nobody would read to the end are cut."""
+    """Return a dead letter for a delivery that is given up now; long texts are shortened."""
     return DeadLetter(
         channel=delivery.channel,
         code=code,

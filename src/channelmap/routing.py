@@ -1,6 +1,6 @@
-"""Routers, with Channels' names, and the gate that lets only declared events in.
+"""Routers, with Channels' names, and the gate, which rejects undeclared events.
 
-Everything here is an ASGI application around others, so it runs under any worker, Channels' own included.
+All of these are ASGI applications around other ones, so they run under any worker, including Channels' own.
 """
 
 import logging
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from channelmap.asgi import Application, AtHand, Event, Receive, Scope, Send, forward
-from channelmap.contract import Channel, Contract
+from channelmap.contract import Channel, Contract, contract_argument
 from channelmap.errors import EventRejected
 from channelmap.imports import import_dotted
 from channelmap.loader import load
@@ -20,7 +20,7 @@ log = logging.getLogger("channelmap.gate")
 
 
 class ProtocolTypeRouter:
-    """Sends each connection to the application for its protocol, `scope["type"]`.
+    """Call the application for the protocol of a connection, `scope["type"]`.
 
     Args:
         application_mapping: ASGI applications by protocol, such as ``{"channel": ChannelNameRouter(…)}``.
@@ -31,18 +31,17 @@ class ProtocolTypeRouter:
         self.application_mapping = application_mapping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
-        """Run the application; ValueError, in Channels' words, when there is none for the protocol."""
+        """Run the application; raise Channels' ValueError if the protocol has none."""
         if scope["type"] not in self.application_mapping:
             raise ValueError(f"No application configured for scope type {scope['type']!r}")
         return await self.application_mapping[scope["type"]](scope, receive, send)
 
 
 class ChannelNameRouter:
-    """Sends the events of each channel to the application for that channel, `scope["channel"]`.
+    """Call the application for a channel, `scope["channel"]`.
 
     Args:
-        application_mapping: ASGI applications by channel name: written by hand, as with Channels, or made from
-            a contract by `load_router`, each behind its gate.
+        application_mapping: ASGI applications by channel name; `load_router` creates them, each behind its gate.
 
     """
 
@@ -50,7 +49,7 @@ class ChannelNameRouter:
         self.application_mapping = application_mapping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
-        """Run the application; ValueError, in Channels' words, when there is none for the channel."""
+        """Run the application; raise Channels' ValueError if the channel has none."""
         if "channel" not in scope:
             raise ValueError(
                 "ChannelNameRouter got a scope without a 'channel' key. "
@@ -61,26 +60,34 @@ class ChannelNameRouter:
         return await self.application_mapping[scope["channel"]](scope, receive, send)
 
 
-def load_router(config: str | Path | Contract = "channels.yaml", channels: Iterable[str] = ()) -> ChannelNameRouter:
-    """Build the router that a contract describes: each consumer imported and set behind its gate.
+def load_router(
+    contract: str | Path | Contract | None = None,
+    channels: Iterable[str] = (),
+    *,
+    config: str | Path | Contract | None = None,
+) -> ChannelNameRouter:
+    """Import the consumers of a contract, and return a router that has each of them behind its gate.
 
     Args:
-        config: the file, or the contract when it is loaded already.
-        channels: only these channels; all of them when none is named.
+        contract: the contract file, or a loaded contract; `None` for ``channels.yaml`` in the working directory.
+        channels: the channels to include; all channels if empty.
+        config: the former name of `contract`.
 
     Raises:
         ContractError: the file is wrong.
         UnknownChannel: one of `channels` is not declared.
         ImportProblem: a consumer cannot be imported.
+        TypeError: both `contract` and `config` are given.
 
     """
-    contract = config if isinstance(config, Contract) else load(config)
-    chosen = [contract.channel(name) for name in channels] or contract.channels.values()
+    source = contract_argument("load_router", contract, config) or "channels.yaml"
+    loaded = source if isinstance(source, Contract) else load(source)
+    chosen = [loaded.channel(name) for name in channels] or loaded.channels.values()
     return ChannelNameRouter({channel.name: Gate(channel, application_of(channel.consumer)) for channel in chosen})
 
 
 def application_of(consumer: str) -> Application:
-    """Import a consumer by its dotted path; a class becomes an application by its `as_asgi()`."""
+    """Import a consumer by its dotted path; return the ASGI application of a class with `as_asgi()`."""
     found = import_dotted(consumer)
     if not (isinstance(found, type) and hasattr(found, "as_asgi")):
         return cast("Application", found)
@@ -90,15 +97,14 @@ def application_of(consumer: str) -> Application:
 
 
 class Gate:
-    """An ASGI application that admits to another one only the events that the channel declares.
+    """An ASGI application that passes on to another one only the events that the channel declares.
 
-    It wraps `receive`. What it refuses it hands back to a server that announces ``channel.reject`` in
-    ``scope["extensions"]``; for any other it logs code, channel, type and paths, never the payload.
+    It wraps `receive`. It sends rejected events back to a server that announces ``channel.reject`` in
+    ``scope["extensions"]``. Otherwise it logs code, channel, type and paths, never the payload.
 
     Args:
-        channel: judges the events; its `validate` says what a bad verdict means: refuse, only warn, or not judge.
-        application: gets the events that are admitted, and the scope without the extension, which was for the
-            gate.
+        channel: the channel; its `validate` decides whether invalid events are rejected, logged or not checked.
+        application: the inner application; its scope lacks the extension.
 
     """
 
@@ -108,28 +114,28 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Run the application behind the gate."""
-        hands_back = "channel.reject" in scope.get("extensions", {})
+        reports_rejections = "channel.reject" in scope.get("extensions", {})
         scope = {key: value for key, value in scope.items() if key != "extensions"}
         if self.channel.validate == "warn":
-            receive = _watched(self.channel, receive)
+            receive = _warning_receive(self.channel, receive)
         elif self.channel.validate == "enforce":
-            receive = _gated(self.channel, receive, send if hands_back else _only_log)
+            receive = _enforcing_receive(self.channel, receive, send if reports_rejections else _log_rejection)
         return await self.application(scope, receive, send)
 
 
-def _gated(channel: Channel, receive: Receive, refuse: Send) -> Receive:
+def _enforcing_receive(channel: Channel, receive: Receive, reject: Send) -> Receive:
     admit = channel.admit
-    #: Refused in the consumer's thread, to be handed back in the event loop before anything else is asked for.
-    refused: list[tuple[Event, EventRejected]] = []
+    #: Rejections of the consumer's thread, which the event loop sends before the next call of `receive`.
+    rejections: list[tuple[Event, EventRejected]] = []
 
     async def admitted() -> Event:
         while True:
-            while refused:
-                await refuse(_rejection(*refused.pop()))
+            while rejections:
+                await reject(_rejection(*rejections.pop()))
             event, rejected = admit(await receive())
             if rejected is None:
                 return event
-            refused.append((event, rejected))
+            rejections.append((event, rejected))
 
     def admitted_at_hand(at_hand: AtHand) -> AtHand:
         def next_admitted() -> Event | None:
@@ -139,7 +145,7 @@ def _gated(channel: Channel, receive: Receive, refuse: Send) -> Receive:
             event, rejected = admit(event)
             if rejected is None:
                 return event
-            refused.append((event, rejected))
+            rejections.append((event, rejected))
             return None
 
         return next_admitted
@@ -147,20 +153,20 @@ def _gated(channel: Channel, receive: Receive, refuse: Send) -> Receive:
     return forward(receive, admitted, admitted_at_hand)
 
 
-def _watched(channel: Channel, receive: Receive) -> Receive:
-    def look(event: Event) -> Event:
+def _warning_receive(channel: Channel, receive: Receive) -> Receive:
+    def check(event: Event) -> Event:
         event, rejected = channel.admit(event)
         if rejected is not None:
             log.warning("%s; delivered all the same (validate: warn)", rejected)
         return event
 
-    async def watched() -> Event:
-        return look(await receive())
+    async def receive_and_warn() -> Event:
+        return check(await receive())
 
-    def watched_at_hand(at_hand: AtHand) -> AtHand:
-        return lambda: None if (event := at_hand()) is None else look(event)
+    def warning_at_hand(at_hand: AtHand) -> AtHand:
+        return lambda: None if (event := at_hand()) is None else check(event)
 
-    return forward(receive, watched, watched_at_hand)
+    return forward(receive, receive_and_warn, warning_at_hand)
 
 
 def _rejection(event: Event, rejected: EventRejected) -> Event:
@@ -173,5 +179,5 @@ def _rejection(event: Event, rejected: EventRejected) -> Event:
     }
 
 
-async def _only_log(rejection: Event) -> None:
+async def _log_rejection(rejection: Event) -> None:
     log.error("%s", rejection["reason"])

@@ -1,6 +1,6 @@
-"""The layer that a sender holds: it judges every event by the contract, then sends it.
+"""The layer for senders, which validates every event by the contract and then sends it.
 
-The one place, below the command line, at which the two halves meet.
+This is the only module below the command line that uses both the contract and the transport.
 """
 
 import logging
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from channelmap.asgi import Event
-from channelmap.contract import Contract
+from channelmap.contract import Contract, contract_argument
 from channelmap.errors import ContractError
 from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, current_layer
 from channelmap.layers import open_backend, open_layer
@@ -25,30 +25,33 @@ log = logging.getLogger("channelmap.gate")
 _layers: dict[tuple[int, Path], "FileLayer"] = {}
 
 
-def get_channel_layer(config: str | Path | None = None) -> "ContractLayer":
-    """Return the layer to send with; the same one for the same file, in each process.
+def get_channel_layer(contract: str | Path | None = None, *, config: str | Path | None = None) -> "ContractLayer":
+    """Return the layer to send with; within a process, the same object for the same file.
 
-    If the file does not exist, the layer reads it when it is first used, and that call raises ContractError as long as
-    there is no file. So a module may hold the layer of a file that is not there yet, or not in every process.
+    If the file does not exist, the layer reads it at first use; that call raises ContractError while the file is
+    missing. So a module may create the layer of a file that does not exist yet, or not in every process.
 
     Args:
-        config: the contract file; `None` for, in this order, the worker's own layer in code that a worker runs,
+        contract: the contract file; `None` for, in this order, the worker's own layer in code that a worker runs,
             the file named by ``$CHANNELMAP_CONFIG``, and ``channels.yaml`` in the working directory.
+        config: the former name of `contract`.
 
     Raises:
         ContractError: the file exists and is wrong, or its path is relative and the working directory was deleted.
-        LayerUnavailable: the layer's URL is none, or its driver is not installed.
+        LayerUnavailable: the layer's URL is invalid, or its driver is not installed.
+        TypeError: both `contract` and `config` are given.
 
     """
+    chosen = contract_argument("get_channel_layer", contract, config)
     current = current_layer.get()
-    if config is None and isinstance(current, ContractLayer):
+    if chosen is None and isinstance(current, ContractLayer):
         return current
-    # A symbolic link is not followed, as by the commands: its directory is the root, and has the database.
-    path = absolute(Path(config or os.environ.get("CHANNELMAP_CONFIG") or "channels.yaml"))
+    # As in the commands, a symbolic link is not followed: the directory of the link is the root.
+    path = absolute(Path(chosen or os.environ.get("CHANNELMAP_CONFIG") or "channels.yaml"))
     key = (os.getpid(), path.parent.resolve() / path.name)
     layer = _layers.get(key)
     if layer is None:
-        # One atomic step, not a lock: a child process could inherit the lock while another thread holds it.
+        # An atomic operation, not a lock: a forked child could inherit the lock while another thread holds it.
         layer = _layers.setdefault(key, FileLayer(path))
     if not layer.is_open:
         try:
@@ -71,15 +74,15 @@ def open_contract_layer(contract: Contract, url: str | None = None) -> ChannelLa
 
 
 class ContractLayer:
-    """A channel layer, with Channels' interface, that sends only what the contract declares.
+    """A channel layer, with Channels' interface, that sends only declared events.
 
-    A channel's `validate` says what a bad verdict means: `enforce` raises, `warn` logs and sends, `off` does not
-    judge. Private channels (with a ``!``) and groups are not the contract's: what is sent there is not judged
-    here; what a group passes on to a declared channel is judged by the gate.
+    A channel's `validate` decides about invalid events: `enforce` raises, `warn` logs and sends, `off` does not
+    validate. Events for private channels (with a ``!``) and groups are not validated here. The gate validates events
+    that a group passes on to a declared channel.
 
     Args:
-        contract: what may be sent.
-        layer: what sends it; `None` for the one that the contract names.
+        contract: the contract.
+        layer: the layer that sends; `None` for that of the contract.
 
     """
 
@@ -90,7 +93,7 @@ class ContractLayer:
     async def send(
         self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None
     ) -> str | None:
-        """Judge one event, send it, and return its id; None if the layer is not one of ours.
+        """Validate and send one event, and return its id, or None if the layer has no ids.
 
         Args:
             channel: the channel's name.
@@ -100,9 +103,9 @@ class ContractLayer:
 
         Raises:
             UnknownChannel: the contract declares no such channel.
-            EventRejected: the event is not one that the channel takes.
+            EventRejected: the contract rejects the event.
             ChannelFull: the channel is at its capacity.
-            LayerUnavailable: the layer is away.
+            LayerUnavailable: the layer is unavailable.
             TypeError, ValueError: `delay` and `at` are both given, or one of them is not possible.
             LayerError: the layer cannot delay events.
 
@@ -118,25 +121,25 @@ class ContractLayer:
     async def send_many(
         self, channel: str, events: Sequence[Event], *, delay: float | None = None, at: datetime | None = None
     ) -> list[str] | None:
-        """Judge all events, then send all of them in one step, and return their ids; on an error none was sent."""
+        """Validate all events, then send all in one step, and return their ids; on an error none was sent."""
         admitted = [self._admitted(channel, event) for event in events]
         return await self.layer.send_many(channel, admitted, delay=delay, at=at)
 
     async def group_send(self, group: str, event: Event) -> None:
-        """Send an event, which is not judged here, to every channel of the group; a full channel is skipped."""
-        await self.layer.group_send(group, self._unjudged(event))
+        """Send an event, without validation, to every channel of the group; skip full channels."""
+        await self.layer.group_send(group, self._unvalidated(event))
 
     def _admitted(self, channel: str, event: Event) -> Event:
-        """Judge an event and return what is to be sent: the event, or a copy of plain values."""
+        """Validate an event; return the event to send, or a copy with plain values."""
         declared = self.contract.channels.get(channel)
         if declared is None:
             if not isinstance(channel, str):
                 raise TypeError(f"channel: expected the name of a channel (str), got {type(channel).__name__}")
             if "!" in channel:
-                return self._unjudged(event)
+                return self._unvalidated(event)
             declared = self.contract.channel(channel)
         if declared.validate == "off":
-            return self._unjudged(event)
+            return self._unvalidated(event)
         admitted, rejected = declared.admit(event)
         if rejected is not None:
             if declared.validate == "enforce":
@@ -144,8 +147,8 @@ class ContractLayer:
             log.warning("%s; sent all the same (validate: warn)", rejected)
         return admitted
 
-    def _unjudged(self, event: Event) -> Event:
-        """Return an event that is sent without a verdict, as plain values where the layer keeps objects."""
+    def _unvalidated(self, event: Event) -> Event:
+        """Return an event to send without validation, with plain values if the layer keeps objects."""
         return plain(event) if self.layer.keeps_objects else event
 
     # The rest of Channels' interface.
@@ -211,7 +214,7 @@ class ContractLayer:
         """Raise AssertionError, as Channels does, for an event that is not a dict or has the reserved key."""
         self.layer.require_valid_event(event)
 
-    # What an operator asks for.
+    # For operators.
 
     @property
     def url(self) -> str:
@@ -223,11 +226,11 @@ class ContractLayer:
         return await self.layer.waiting(channel)
 
     async def pause(self, channel: str) -> None:
-        """Let no worker take from the channel any more, within two seconds, until it is resumed; sends go on.
+        """Stop workers from taking events of the channel, within two seconds, until it is resumed; sends continue.
 
         Raises:
             LayerError: the layer cannot pause channels.
-            LayerUnavailable: the layer is away.
+            LayerUnavailable: the layer is unavailable.
 
         """
         await self.layer.pause(channel)
@@ -253,14 +256,14 @@ class ContractLayer:
         return await self.layer.dead_letters(channel)
 
     async def replay(self, id: str) -> None:  # noqa: A002
-        """Send a dead letter's event again, without judging, and delete the letter; KeyError if it does not exist."""
+        """Send a dead letter's event again, unvalidated, and delete the letter; KeyError if it does not exist."""
         await self.layer.replay(id)
 
     async def drop(self, id: str) -> None:  # noqa: A002
         """Delete a dead letter; KeyError if it does not exist."""
         await self.layer.drop(id)
 
-    # What a worker calls; `ChannelLayer` describes each method.
+    # For workers; `ChannelLayer` describes each method.
 
     @property
     def has_leases(self) -> bool:
@@ -303,7 +306,7 @@ class ContractLayer:
         """Return capacity, expiry and number of dead letters of a channel."""
         return self.layer.limits_of(channel)
 
-    # Connections and waiting events belong to this one object.
+    # A copy would share the connections, so copying returns the same object.
 
     def __copy__(self) -> Self:
         return self
@@ -319,7 +322,7 @@ class ContractLayer:
 
 
 class FileLayer(ContractLayer):
-    """The layer of a contract file; it reads the file when `open` is called, or else at first use.
+    """The layer of a contract file, which is read by `open` or at first use.
 
     Args:
         path: the file.
@@ -329,32 +332,32 @@ class FileLayer(ContractLayer):
     def __init__(self, path: Path) -> None:
         self.is_open = False
         self._path = path
-        self._opened: dict[str, tuple[Contract, ChannelLayer]] = {}
+        self._loaded: dict[str, tuple[Contract, ChannelLayer]] = {}
 
     def open(self) -> None:
-        """Read the file and make its layer, unless that is done.
+        """Read the file and create its layer, unless done before.
 
         Raises:
             ContractError: the file is missing or wrong.
-            LayerUnavailable: the layer's URL is none, or its driver is not installed.
+            LayerUnavailable: the layer's URL is invalid, or its driver is not installed.
 
         """
-        if not self._opened:
-            # No lock, for the reason above: simultaneous threads all read the file, and the first result counts.
+        if not self._loaded:
+            # No lock, as in `get_channel_layer`: simultaneous threads all read the file, and the first result is kept.
             contract = load(self._path)
-            self._opened.setdefault("first", (contract, open_contract_layer(contract)))
-        self.contract, self.layer = self._opened["first"]
+            self._loaded.setdefault("first", (contract, open_contract_layer(contract)))
+        self.contract, self.layer = self._loaded["first"]
         self.is_open = True
 
     async def close(self) -> None:
-        """Close the layer's connections; without an effect on a layer that was never used."""
+        """Close the layer's connections; do nothing if the layer was never used."""
         if self.is_open:
             await super().close()
 
     if not TYPE_CHECKING:  # A misspelt method must not pass a type checker.
 
         def __getattr__(self, name: str) -> Any:
-            # Python calls this only for attributes that are not set: never again once the file has been read.
+            # Called only for unset attributes, so never again once the file was read.
             if name in {"contract", "layer"}:
                 self.open()
             return object.__getattribute__(self, name)

@@ -1,4 +1,4 @@
-"""A thread for each instance of an application whose sync code would share one with all others."""
+"""A thread per instance for applications whose sync code would otherwise share one thread."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -9,10 +9,10 @@ from channelmap.asgi import Application, Receive, Scope, Send
 
 
 def in_own_thread(application: Application) -> Application:
-    """Let each instance of an application have a thread for its thread-sensitive calls, as those of asgiref are called.
+    """Return an application whose instances each run their thread-sensitive calls in a thread of their own.
 
-    Without it all instances of a process share one thread, and a call that blocks holds up all of them. The handlers of
-    Channels' own `SyncConsumer` are such calls.
+    Otherwise all instances of a process share one thread (see asgiref), and a blocking call blocks all of them. The
+    handlers of Channels' own `SyncConsumer` are such calls.
     """
 
     async def with_thread(scope: Scope, receive: Receive, send: Send) -> Any:
@@ -23,7 +23,7 @@ def in_own_thread(application: Application) -> Application:
             try:
                 return await application(scope, receive, send)
             finally:
-                # Not waited for: a handler that was cut off would hold up the event loop until it ends.
+                # Do not wait: a handler that was cut off would block the event loop until it ends.
                 del threads[context]
                 executor.shutdown(wait=False)
 

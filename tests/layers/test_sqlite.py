@@ -68,8 +68,8 @@ class AnyChannel(dict[str, Channel]):
 
 class Judging(ContractLayer):
     @property
-    def _known(self) -> dict[str, Limits]:
-        return self.layer._known
+    def _cached_limits(self) -> dict[str, Limits]:
+        return self.layer._cached_limits
 
 
 class TestBehindAContract(Everything, OnAFile):
@@ -309,7 +309,7 @@ class TestLook(OnAFile):
             await layer.send_many("jobs", [event(number) for number in range(5)])
             await layer.take("jobs", 2, lease=0)
             await layer.take("jobs", 2, lease=0)
-            layer._known["jobs"] = Limits(expiry=0)
+            layer._cached_limits["jobs"] = Limits(expiry=0)
             before = self.dump()
             assert numbers([delivery async for delivery in layer.peek("jobs")]) == [1, 0]
             assert self.dump() == before

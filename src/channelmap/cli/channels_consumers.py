@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from channelmap.asgi import Event
-from channelmap.consumers import receive_in_private
+from channelmap.consumers import receive_private
 from channelmap.environment import shown
 from channelmap.errors import LayerError, quoted
 from channelmap.layers import open_backend, open_layer
@@ -55,7 +55,7 @@ class _LentLayer(ContractLayer):
 
     async def receive(self, channel: str) -> Event:
         """Wait for an event, also while the layer is away."""
-        return await receive_in_private(self.layer, channel)
+        return await receive_private(self.layer, channel)
 
 
 def _warn_of_another(alias: str, layer: ContractLayer, url: str | None) -> None:

@@ -38,7 +38,7 @@ from channelmap.loader import load
 from channelmap.preflight import preflight
 from channelmap.routing import ChannelNameRouter, load_router
 from channelmap.sending import ContractLayer, open_contract_layer
-from channelmap.startup import leave_on_signals
+from channelmap.startup import exit_on_signals
 from channelmap.supervisor import (
     STOP_SIGNALS,
     Link,
@@ -125,7 +125,7 @@ def command(ctx: click.Context, /, *, processes: int, reload: bool, **options: A
     watch = ReaderWatch()
     with closing(Link.from_environment()) as link:
         worker = _work(link, watch, options)
-    leave_on_signals()
+    exit_on_signals()
     code = Exit.BROKEN if worker.broken else Exit.FINDINGS if worker.gave_up else Exit.FINE
     if watch.lost:
         code = Exit.READER_GONE
@@ -196,7 +196,7 @@ def _supervise(ctx: click.Context, processes: int, *, reload: bool) -> int:
             watch.close()
 
     code = asyncio.run(main())
-    leave_on_signals()
+    exit_on_signals()
     return Exit.READER_GONE if watch.lost else code
 
 

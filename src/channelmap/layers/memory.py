@@ -301,7 +301,7 @@ class MemoryChannelLayer(ChannelLayer):
             dropped = of_channel[: max(0, len(of_channel) - self.limits_of(letter.channel).dead_letters)]
             for id_ in dropped:
                 del self._letters[id_]
-        self._warn_of_lost_letters({letter.channel: len(dropped)})
+        self._warn_of_dropped_letters({letter.channel: len(dropped)})
 
     async def pause(self, channel: str) -> None:
         self.require_valid_channel_name(channel)

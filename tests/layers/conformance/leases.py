@@ -335,7 +335,7 @@ class Leases(Suite):
         async def scenario(layer: ChannelLayer) -> list[Delivery]:
             await layer.send_many("jobs", [event(1), event(2)])
             await layer.take("jobs", 1, lease=0)
-            layer._known["jobs"] = Limits(expiry=0)
+            layer._cached_limits["jobs"] = Limits(expiry=0)
             return await layer.take("jobs", 9)
 
         assert numbers(self.run(scenario)) == [1]
@@ -350,7 +350,7 @@ class Leases(Suite):
             else:
                 await layer.retry(delivery, 0)
             again = await layer.take("jobs", 1, lease=60)
-            layer._known["jobs"] = Limits(expiry=0)
+            layer._cached_limits["jobs"] = Limits(expiry=0)
             await layer.give_back(again)
             assert numbers([one async for one in layer.peek("jobs")]) == [1]
             return facts(await layer.take("jobs", 9, lease=60))

@@ -80,9 +80,9 @@ class Looks(Suite):
         async def scenario(layer: ChannelLayer) -> tuple[list[int], list[int]]:
             await layer.send_many("jobs", [event(1), event(2), event(3)])
             await layer.take("jobs", 1, lease=60)
-            layer._known["jobs"] = Limits(expiry=0)
+            layer._cached_limits["jobs"] = Limits(expiry=0)
             shown = numbers(await looked(layer))
-            layer._known["jobs"] = Limits()
+            layer._cached_limits["jobs"] = Limits()
             return shown, numbers(await layer.take("jobs", 9))
 
         assert self.run(scenario, expiry=None) == ([1], [2, 3])

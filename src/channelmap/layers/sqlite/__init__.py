@@ -204,7 +204,7 @@ class SQLiteChannelLayer(ChannelLayer):
         ]
         dropped = await self._connections.run(letters.keep, kept, self.limits_of)
         note_ended([delivery for delivery, _ in buried])
-        self._warn_of_lost_letters(dropped)
+        self._warn_of_dropped_letters(dropped)
 
     async def pause(self, channel: str) -> None:
         self.require_valid_channel_name(channel)
