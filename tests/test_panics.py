@@ -116,7 +116,7 @@ def test_a_panic_anywhere_else_is_a_fault_of_ours(
 
     monkeypatch.setattr("channelmap.cli.check.load", panic)
     assert cli_run(channelmap, "channelmap", ["check", str(path)]) == Exit.INTERNAL
-    assert "this is a fault of channelmap's own" in capsys.readouterr().err
+    assert "this is a bug in channelmap" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])

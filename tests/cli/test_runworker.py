@@ -431,7 +431,7 @@ def test_a_burst_says_what_waits_for_a_later_retry(
         worker = run("runworker", "--burst")
 
     assert worker.popen.returncode == 0, worker.errors
-    assert "channel 'jobs': 3 events are delayed, wait for a retry, or are held by other workers" in worker.errors
+    assert "channel 'jobs': 3 events are delayed, wait for a retry, or are leased by other workers" in worker.errors
 
 
 def test_a_burst_that_waits_for_a_retry_can_be_stopped(

@@ -1,4 +1,4 @@
-"""The edge of the process: arguments, streams, signals and exit codes. Rules and transports live elsewhere."""
+"""The command line: arguments, streams, signals and exit codes."""
 
 import sys
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from channelmap.cli.exits import Exit, run
 from channelmap.cli.help import Group
 from channelmap.cli.options import VERSION
 
-#: Where each command lives; imported when it is asked for, so that a worker does not pay for the others.
+#: Modules of the commands; imported on demand, so that a worker does not import the others.
 _COMMANDS = {
     "runworker": "channelmap.cli.runworker",
     "check": "channelmap.cli.check",
@@ -42,7 +42,7 @@ class _Commands(Group):
         try:
             return super().resolve_command(ctx, args)
         except click.NoSuchCommand as error:
-            # click looks for similar names among the commands that are imported already.
+            # click would suggest only commands that are already imported.
             raise click.NoSuchCommand(error.command_name, possibilities=_COMMANDS, ctx=ctx) from None
 
 

@@ -1,4 +1,4 @@
-"""Lets consumers that are derived from `channels.consumer` send with the worker's own layer, as channelmap's do."""
+"""Make consumers derived from `channels.consumer` send with the worker's layer, as channelmap's consumers do."""
 
 import logging
 import sys
@@ -14,53 +14,53 @@ from channelmap.sending import ContractLayer
 
 log = logging.getLogger("channelmap.worker")
 
-#: Other classes for the same servers and keys.
-_DROP_INS = {"channels_redis.core.RedisChannelLayer": "channelmap.layers.redis.RedisChannelLayer"}
-#: Layers of the worker's process alone: what a consumer sends there reaches no other process.
+#: Classes that use the same servers and keys as another class.
+_EQUIVALENT_BACKENDS = {"channels_redis.core.RedisChannelLayer": "channelmap.layers.redis.RedisChannelLayer"}
+#: Layers in memory, whose events reach no other process.
 _IN_MEMORY = frozenset({"channels.layers.InMemoryChannelLayer", "channelmap.layers.memory.MemoryChannelLayer"})
 
 
 def lend_layer(layer: ContractLayer, url: str | None) -> None:
-    """Make a layer `self.channel_layer` of Channels' consumers, whose base class asks for it by an alias.
+    """Make a layer the `self.channel_layer` of Channels' consumers, whose base class looks it up by an alias.
 
-    Only the default alias is answered so: another one is a choice among Django's CHANNEL_LAYERS.
+    This affects only the default alias: another alias is a choice among Django's CHANNEL_LAYERS.
 
     Args:
         layer: the worker's layer.
-        url: where it is, if not where the contract says.
+        url: the URL of the layer, if it is not that of the contract.
 
     """
     module: Any = sys.modules.get("channels.consumer")
     if module is None:
         return
-    of_django, lent = module.get_channel_layer, _LentLayer(layer.contract, layer.layer)
-    answered: set[str] = set()
+    django_layer, worker_layer = module.get_channel_layer, _WorkerLayer(layer.contract, layer.layer)
+    requested: set[str] = set()
 
     def get_channel_layer(alias: str) -> Any:
-        found = lent if alias == module.DEFAULT_CHANNEL_LAYER else of_django(alias)
-        if alias not in answered:
+        found = worker_layer if alias == module.DEFAULT_CHANNEL_LAYER else django_layer(alias)
+        if alias not in requested:
             if found is None:
                 reason = "is not in CHANNEL_LAYERS: self.channel_layer is None"
                 log.warning("channel_layer_alias %s %s", quoted(alias), reason)
-            elif found is lent:
-                _warn_of_another(alias, layer, url)
-            answered.add(alias)
+            elif found is worker_layer:
+                _warn_of_other_layer(alias, layer, url)
+            requested.add(alias)
         return found
 
     module.get_channel_layer = get_channel_layer
 
 
-class _LentLayer(ContractLayer):
-    """The worker's layer for consumers that listen to their private channel from the start."""
+class _WorkerLayer(ContractLayer):
+    """The worker's layer, for consumers that receive from their private channel from the start."""
 
     async def receive(self, channel: str) -> Event:
-        """Wait for an event, also while the layer is away."""
+        """Wait for an event, and retry while the layer is unavailable."""
         return await receive_private(self.layer, channel)
 
 
-def _warn_of_another(alias: str, layer: ContractLayer, url: str | None) -> None:
-    """Warn when Django has another layer under the alias: groups and private channels there are out of reach."""
-    # Without settings of Django this raises, at the consumer's start: none of its handlers would work.
+def _warn_of_other_layer(alias: str, layer: ContractLayer, url: str | None) -> None:
+    """Warn if Django has another layer under the alias, whose groups and private channels are not reached."""
+    # Without Django's settings this raises when the consumer starts; its handlers could not work either.
     configured = sys.modules["channels.layers"].channel_layers.configs.get(alias, {})
     backend, config = configured.get("BACKEND", ""), configured.get("CONFIG", {})
     if configured and backend not in _IN_MEMORY and not _is_same(layer, url, backend, config):
@@ -73,16 +73,16 @@ def _warn_of_another(alias: str, layer: ContractLayer, url: str | None) -> None:
 
 
 def _is_same(layer: ContractLayer, url: str | None, backend: str, config: Mapping[str, Any]) -> bool:
-    """Return whether a backend with its arguments is the worker's layer, as far as that shows without opening it."""
+    """Return whether a backend with its arguments is the worker's layer, as far as known without opening it."""
     setting = layer.contract.layer
     if url is None and (backend, config) == (setting.backend, setting.config):
         return True
-    backend = _DROP_INS.get(backend, backend)
+    backend = _EQUIVALENT_BACKENDS.get(backend, backend)
     if not backend.startswith("channelmap.layers."):
         return False
     try:
         theirs = open_backend(backend, config)
-        # Where the URL is from the environment, the layer is called by the name of its variable.
+        # If the URL is from the environment, the layer's name is that of the variable.
         named = str(url or setting.url)
         ours = open_layer(named, **({} if url else setting.options)) if named else layer.layer
     except LayerError:

@@ -1,11 +1,11 @@
-"""Whether a stream gets colours and other escape codes, by the rules of rich: $NO_COLOR, $FORCE_COLOR and $TERM."""
+"""Decide about colours and other escape codes, by the rules of rich: $NO_COLOR, $FORCE_COLOR and $TERM."""
 
 import os
 from typing import TextIO
 
 
 def is_colourful(stream: TextIO | None) -> bool:
-    """Tell whether to write escape codes to a stream; a standard stream that is closed is None."""
+    """Return whether to write escape codes to a stream; a closed standard stream is None."""
     if stream is None or os.environ.get("NO_COLOR") or os.environ.get("TERM", "").lower() in {"dumb", "unknown"}:
         return False
     forced = os.environ.get("FORCE_COLOR")

@@ -1,4 +1,4 @@
-"""`channelmap dead`: look at dead letters, send them again, or drop them."""
+"""`channelmap dead`: show dead letters, replay them, or drop them."""
 
 import asyncio
 import base64
@@ -24,11 +24,11 @@ from channelmap.loader import load
 
 T = TypeVar("T")
 
-#: Of what `dead list --json` writes.
+#: Version of the output of `dead list --json`.
 VERSION = 1
-#: Deeper than any event that a contract lets through, and far from where Python's recursion ends.
+#: Deeper than any event that a contract accepts, and far below Python's recursion limit.
 _MAX_DEPTH = 110
-_NOT_TO_BE_SHOWN = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 IDS = click.argument("ids", nargs=-1, metavar="[ID]...")
 ALL = click.option("--all", "everything", is_flag=True, help="Choose all dead letters, or all of --channel.")
@@ -73,7 +73,7 @@ def command() -> None:
 @CONFIG
 @LAYER
 @CHANNEL
-@click.option("--limit", type=click.IntRange(min=1), metavar="NUMBER", help="List the oldest ones, so many at most.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="NUMBER", help="List at most this many, the oldest ones.")
 @click.option("--json", "in_json", is_flag=True, help="Write one JSON object; docs/cli.md describes it.")
 def list_(config: str, layer: str | None, channel: str | None, limit: int | None, in_json: bool) -> None:  # noqa: FBT001
     """List dead letters, oldest first.
@@ -94,14 +94,14 @@ def list_(config: str, layer: str | None, channel: str | None, limit: int | None
 
 
 def line(letter: DeadLetter) -> str:
-    """Write a dead letter as a line of `dead list`."""
+    """Return the line of `dead list` for a dead letter."""
     event_id = [letter.event_id] if letter.event_id else []
     fields = [letter.id, _time(letter.died), letter.channel, letter.code, _type_of(letter) or "-"]
     return "\t".join(map(printable, [*fields, one_line(shortened(letter.reason)), *event_id]))
 
 
 def summary(letter: DeadLetter) -> dict[str, Any]:
-    """Return what `dead list --json` says of a dead letter: nothing of its payload."""
+    """Return the object of `dead list --json` for a dead letter, without its payload."""
     return {
         "id": letter.id,
         "event_id": letter.event_id or None,
@@ -166,21 +166,21 @@ def replay(ids: tuple[str, ...], everything: bool, channel: str | None, config: 
     contract = load(config)
 
     async def do(opened: ChannelLayer) -> list[str]:
-        complaints = []
+        problems = []
         letters = await _letters(contract, opened, _chosen(ids, everything), channel)
         for letter in letters:
-            complaint = _objection(contract, letter)
-            if complaint:
-                complaints.append(f"{letter.id}: {complaint}")
+            problem = _rejection(contract, letter)
+            if problem:
+                problems.append(f"{letter.id}: {problem}")
             else:
                 await opened.replay(letter.id)
-        click.echo(f"replayed {len(letters) - len(complaints)} of {len(letters)} dead letters", err=True)
-        return complaints
+        click.echo(f"replayed {len(letters) - len(problems)} of {len(letters)} dead letters", err=True)
+        return problems
 
-    complaints = _with_layer(contract, layer, do)
-    for complaint in complaints:
-        click.echo(complaint)
-    return Exit.FINDINGS if complaints else Exit.FINE
+    problems = _with_layer(contract, layer, do)
+    for problem in problems:
+        click.echo(problem)
+    return Exit.FINDINGS if problems else Exit.FINE
 
 
 @command.command(
@@ -219,10 +219,10 @@ def _chosen(ids: tuple[str, ...], everything: bool) -> tuple[str, ...] | None:  
 async def _letters(
     contract: Contract, layer: ChannelLayer, ids: tuple[str, ...] | None, channel: str | None
 ) -> list[DeadLetter]:
-    """Find the dead letters named, or all of them for `None`."""
+    """Return the dead letters with these ids, or all for `None`."""
     letters = {letter.id: letter for letter in await layer.dead_letters(channel)}
     if channel is not None and not letters:
-        # An undeclared channel may still have dead letters; one without any is a misspelt name.
+        # An undeclared channel may still have dead letters; without any, the name is probably misspelt.
         contract.channel(channel)
     if ids is None:
         return list(letters.values())
@@ -232,8 +232,8 @@ async def _letters(
     return [letters[id_] for id_ in ids]
 
 
-def _objection(contract: Contract, letter: DeadLetter) -> str:
-    """Say why a dead letter must not be sent again, or nothing."""
+def _rejection(contract: Contract, letter: DeadLetter) -> str:
+    """Return the reason why a dead letter must not be sent again, or an empty text."""
     if letter.event is None:
         return f"cannot be read: {letter.reason}"
     try:
@@ -260,15 +260,15 @@ def _time(seconds: float) -> str:
     try:
         return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     except (ValueError, OverflowError, OSError):
-        # Other programs write into a layer too.
+        # Other programs may write any number into a layer.
         return str(seconds)
 
 
 def as_json(value: Any) -> str:
-    """Write whatever msgpack may have brought as JSON that any terminal can show; never raises."""
+    """Return any value of msgpack as JSON that any terminal can show; never raises."""
     text = json.dumps(_jsonable(value, _MAX_DEPTH), indent=2, ensure_ascii=False)
-    # Inside strings only, where JSON leaves them as they are: control characters, and halves of surrogate pairs.
-    return _NOT_TO_BE_SHOWN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    # Control characters and lone surrogates inside strings, which JSON does not escape.
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _jsonable(value: Any, depth: int) -> Any:
@@ -276,7 +276,7 @@ def _jsonable(value: Any, depth: int) -> Any:
         return value
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
-    # Not isinstance: msgpack's ExtType is a tuple too.
+    # Not isinstance, because msgpack's ExtType is a tuple.
     if type(value) not in {dict, list, tuple}:
         return repr(value)
     if depth == 0:

@@ -1,4 +1,4 @@
-"""How a command ends: what is raised becomes a clear message and a named exit code, never a traceback."""
+"""Exit codes of commands, and messages for errors instead of tracebacks."""
 
 import io
 import signal
@@ -15,21 +15,21 @@ from channelmap.errors import ChannelMapError, ContractError, EventRejected, quo
 
 
 class Exit(IntEnum):
-    """What the exit code of every command means."""
+    """Exit codes of all commands."""
 
     FINE = 0
-    FINDINGS = 1  # something is wrong with the file, or an event was refused
-    USAGE = 2  # wrong arguments, a file or a layer that is not there
-    INTERNAL = 3  # our own fault
-    BROKEN = 70  # a worker stopped because a task of its own ended
-    STALLED = 71  # a worker's event loop did not turn any more
-    READER_GONE = 128 + signal.SIGPIPE  # stdout or stderr has no reader: as if the system had ended the command
+    FINDINGS = 1  # the file is wrong, or an event was rejected
+    USAGE = 2  # wrong arguments, or a missing file or layer
+    INTERNAL = 3  # a bug in channelmap
+    BROKEN = 70  # an internal task of a worker ended
+    STALLED = 71  # a worker's event loop was blocked
+    READER_GONE = 128 + signal.SIGPIPE  # stdout or stderr has no reader: the code of a command ended by SIGPIPE
 
 
 def run(command: click.Command, name: str, argv: Sequence[str] | None) -> int:
     """Run a command and return its exit code; diagnostics go to stdout, everything else to stderr."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal or a pipe of another encoding shows what it can.
+        # Escape characters that the encoding of a terminal or pipe lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
     streams = sys.stdout, sys.stderr
     try:
@@ -41,11 +41,11 @@ def run(command: click.Command, name: str, argv: Sequence[str] | None) -> int:
     except SystemExit:
         if sys.stdout is streams[0]:
             raise
-        # click exits with 1 after a BrokenPipeError, and leaves other streams behind.
+        # click exits with 1 after a BrokenPipeError, and replaces the streams.
         sys.stdout, sys.stderr = streams
     else:
         return code
-    # What Python flushes at exit must not fail.
+    # The flush at exit must not fail.
     readers.discard()
     return Exit.READER_GONE
 
@@ -59,13 +59,13 @@ def _run(command: click.Command, name: str, arguments: Sequence[str]) -> int:
         raise
     except (SystemExit, GeneratorExit):
         raise
-    except BaseException as error:  # noqa: BLE001  (the last line of defence, for panics of native libraries too)
-        return _explain(error, name)
+    except BaseException as error:  # noqa: BLE001  (the last handler, also for panics of native libraries)
+        return _report(error, name)
 
 
-def _explain(error: BaseException, name: str) -> Exit:
+def _report(error: BaseException, name: str) -> Exit:
     if isinstance(error, click.NoSuchCommand | click.NoSuchOption) and error.possibilities:
-        # The nearest name alone, as in every other message.
+        # Only the nearest name, as in all other messages.
         del error.possibilities[1:]
     match error:
         case click.ClickException():
@@ -79,14 +79,14 @@ def _explain(error: BaseException, name: str) -> Exit:
             click.echo(f"{name}: {error}", err=True)
             return Exit.FINDINGS if isinstance(error, EventRejected) else Exit.USAGE
         case OSError():
-            click.echo(f"{name}: {_of_the_system(error)}", err=True)
+            click.echo(f"{name}: {_system_error(error)}", err=True)
             return Exit.USAGE
     traceback.print_exception(error)
-    click.echo(f"{name}: this is a fault of channelmap's own; please report it with the lines above", err=True)
+    click.echo(f"{name}: this is a bug in channelmap; please report it with the lines above", err=True)
     return Exit.INTERNAL
 
 
-def _of_the_system(error: OSError) -> str:
+def _system_error(error: OSError) -> str:
     if isinstance(error, FileNotFoundError) and not _has_working_directory():
         return "the working directory no longer exists; change to a directory that does"
     reason = error.strerror or str(error) or type(error).__name__

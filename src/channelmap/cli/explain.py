@@ -1,4 +1,4 @@
-"""`channelmap explain`: what a code means, and how to put right what it complains about."""
+"""`channelmap explain`: explain a code and its remedy."""
 
 import sys
 
@@ -50,7 +50,7 @@ def _list() -> None:
 
 
 def _render(text: str) -> None:
-    """Set a page for people; rich takes its time to import, so only here."""
+    """Render a page for a terminal; rich is imported here because that is slow."""
     from rich.console import Console
     from rich.markdown import Markdown
 

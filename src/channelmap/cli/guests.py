@@ -1,4 +1,4 @@
-"""Consumers are guests in a check: they may print, read and start threads, and have the names of another contract's."""
+"""Isolation of consumers in a check: they may print, read stdin, start threads, and share module names."""
 
 import os
 import sys
@@ -14,13 +14,13 @@ from channelmap.contract import Contract
 
 @contextmanager
 def own_stdout() -> Iterator[TextIO]:
-    """Have stdout for a report alone; stdin is empty, so nobody waits for it.
+    """Reserve stdout for a report, and make stdin empty, so that no code waits for input.
 
-    What anybody else writes to stdout goes to stderr: threads, C code and other processes too, until the end of this
-    process.
+    All other output to stdout goes to stderr, also that of threads, C code and child processes, until the process
+    ends.
     """
     if sys.stdout is not sys.__stdout__:
-        # Somebody in this process reads what we print: its streams are not ours to change.
+        # The caller has replaced stdout, so leave the file descriptors alone.
         stdout = sys.stdout
         with redirect_stdout(sys.stderr):
             yield stdout
@@ -28,7 +28,7 @@ def own_stdout() -> Iterator[TextIO]:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     if sys.stdout:
         sys.stdout.flush()
-    # Streams that were closed are None, and any other file may have got their numbers.
+    # Closed streams are None, and other files may have got their numbers.
     kept = os.dup(1) if sys.stdout else os.open(os.devnull, os.O_WRONLY)
     os.dup2(2 if sys.stderr else os.open(os.devnull, os.O_WRONLY), 1)
     encoding = sys.stdout.encoding if sys.stdout else "utf-8"
@@ -38,9 +38,9 @@ def own_stdout() -> Iterator[TextIO]:
 
 @contextmanager
 def importable(contract: Contract) -> Iterator[None]:
-    """Make the consumers of a contract importable; later, forget the modules that were found beside it.
+    """Make the consumers of a contract importable; at the end, unload the modules beside the contract.
 
-    Those beside the next contract may have the same names. Modules of the working directory are the same for all.
+    Modules beside the next contract may have the same names. Modules of the working directory are shared.
     """
     path, known = sys.path[:], set(sys.modules)
     prepare_imports(contract.path)
@@ -56,8 +56,8 @@ def importable(contract: Contract) -> Iterator[None]:
 
 
 def _directory(module: ModuleType) -> Path | None:
-    """Say in which directory of the path of imports a module was found; None when it is of no file."""
-    # Not by attribute: those of a module that is imported lazily may be anything, and may raise.
+    """Return the directory of `sys.path` in which a module was found; None if it has no file."""
+    # Not by attribute: attributes of a lazily imported module may have any value, and may raise.
     names = vars(module)
     places = [*names.get("__path__", ()), names.get("__file__")]
     return Path(places[0]).resolve().parent if places[0] else None

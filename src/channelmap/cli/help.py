@@ -1,4 +1,4 @@
-"""The help text of a command: after its options come examples and the meaning of its exit codes."""
+"""Help texts with examples and exit codes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ class Command(click.Command):
     Args:
         args: as for click.
         examples: command lines as a user types them.
-        exits: what the exit codes of this command mean, without those that every command has.
+        exits: meaning of the exit codes of this command, except those that all commands have.
         attributes: as for click.
 
     """
@@ -36,7 +36,7 @@ class Command(click.Command):
         """Write both sections."""
         with formatter.section("Examples"):
             for example in self.examples:
-                # Not as text: a command line that is wrapped cannot be copied.
+                # Not `write_text`: a wrapped command line cannot be copied.
                 formatter.write(f"{'':{formatter.current_indent}}{example}\n")
         with formatter.section("Exit codes"):
             formatter.write_dl(list(self.exits.items()))

@@ -1,4 +1,4 @@
-"""`channelmap init`: write a first contract, schema and consumer that work at once."""
+"""`channelmap init`: create a working contract, schema and consumer."""
 
 import os
 from collections.abc import Iterable
@@ -51,7 +51,7 @@ class GreetingConsumer(SyncConsumer):
 ''',
 }
 
-#: The line of `.gitignore` that keeps the layer's database out of git, and the files that git would take.
+#: The line of `.gitignore` that excludes the layer's database, and the files that it must exclude.
 _DATABASE = "channels.db*"
 _DATABASE_FILES = ("channels.db", "channels.db-wal", "channels.db-shm")
 
@@ -96,7 +96,7 @@ def command(directory: Path) -> None:
 
 
 def _require_writable(paths: Iterable[Path]) -> None:
-    """Refuse before anything is written: half of a first contract helps nobody."""
+    """Raise UsageError before anything is written, if a file cannot be written."""
     for path in paths:
         nearest = next(parent for parent in path.parents if parent.exists())
         if not nearest.is_dir():
@@ -106,7 +106,7 @@ def _require_writable(paths: Iterable[Path]) -> None:
 
 
 def _ignore_database(gitignore: Path, current: bytes | None) -> str:
-    """Let git ignore the database; return what was done.
+    """Make git ignore the database; return a description.
 
     Args:
         gitignore: the file.
@@ -125,7 +125,7 @@ def _ignore_database(gitignore: Path, current: bytes | None) -> str:
 
 
 def _is_ignored(file: str, lines: Iterable[str]) -> bool:
-    """Say whether lines of a `.gitignore` ignore a file beside it: the last pattern that matches decides."""
+    """Return whether lines of a `.gitignore` ignore a file beside it: the last matching pattern decides."""
     ignored = False
     for line in lines:
         pattern = line.rstrip().removeprefix("!").removeprefix("**/").removeprefix("/")

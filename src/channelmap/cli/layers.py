@@ -1,4 +1,4 @@
-"""Opens the layer of a contract for the commands that import no consumers."""
+"""Open the layer of a contract, for commands that import no consumers."""
 
 import click
 
@@ -12,8 +12,8 @@ from channelmap.sending import open_contract_layer
 def open_layer(contract: Contract, url: str | None) -> ChannelLayer:
     """Open the layer that a contract names, or the one at `url`.
 
-    A class that `backend` names is the project's code, as consumers are: it is made importable and Django is set up.
-    Call it outside of an event loop, in which Django forbids queries to the applications that it sets up.
+    A class named by `backend` may be code of the project, so imports are prepared as for consumers, and Django is set
+    up. Call this outside of an event loop, in which Django forbids queries.
     """
     if contract.layer.backend and url is None:
         prepare_imports(contract.path)
@@ -30,7 +30,7 @@ def open_shared_layer(contract: Contract, url: str | None, refusal: str) -> Chan
 
     """
     layer = open_layer(contract, url)
-    # By their names: to import Channels is for those who have it.
+    # Compared by name, because Channels may not be installed.
     kinds = {kind.__name__ for kind in type(getattr(layer, "inner", layer)).__mro__}
     if kinds & {"MemoryChannelLayer", "InMemoryChannelLayer"}:
         raise click.UsageError(

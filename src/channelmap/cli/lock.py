@@ -1,4 +1,4 @@
-"""`channelmap lock`: write down what a release lets through, for later checks."""
+"""`channelmap lock`: record the contract of a release, for later checks."""
 
 from datetime import UTC, datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How a worker writes its log: one line an entry, as text for people or as JSON for machines, on stderr."""
+"""The log of a worker on stderr: one line per entry, as text or JSON."""
 
 import json
 import logging
@@ -14,24 +14,24 @@ from channelmap.errors import LONGEST_TRACEBACK, shortened
 ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
-#: Seconds for which a stream without room is waited for, when it had room before.
-_PATIENCE = 1.0
-#: Fields of a line about one event, and the attributes of the record that hold them.
-_OF_AN_EVENT = {"channel": "channel", "type": "event_type", "event_id": "event_id", "attempt": "attempt"}
+#: Seconds to wait for room in a stream that had room before.
+_TIMEOUT_SECS = 1.0
+#: Fields of a log line about an event, and the attributes of the record with their values.
+_EVENT_FIELDS = {"channel": "channel", "type": "event_type", "event_id": "event_id", "attempt": "attempt"}
 
 
 class TextFormatter(logging.Formatter):
-    """Time, level, logger, message; a traceback follows on lines of its own."""
+    """Format entries as time, level, logger and message, followed by the lines of a traceback."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802
-        """Write local time with its zone: consumers may set another one, as Django's TIME_ZONE does."""
+        """Return local time with its zone, which consumers may change, as Django's TIME_ZONE does."""
         return datetime.fromtimestamp(record.created, UTC).astimezone().isoformat(" ", timespec="milliseconds")
 
     def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802  (logging's name)
-        """Write a traceback, cut where it is longer than anybody reads."""
+        """Return a traceback, shortened if it is very long."""
         return shortened(super().formatException(ei), LONGEST_TRACEBACK)
 
 
@@ -50,7 +50,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
         }
         entry |= {
-            name: getattr(record, attribute) for name, attribute in _OF_AN_EVENT.items() if hasattr(record, attribute)
+            name: getattr(record, attribute) for name, attribute in _EVENT_FIELDS.items() if hasattr(record, attribute)
         }
         if record.exc_info and record.exc_info[1] is not None:
             lines = traceback.format_exception(record.exc_info[1])
@@ -59,10 +59,10 @@ class JsonFormatter(logging.Formatter):
 
 
 class PatientHandler(logging.StreamHandler[TextIO]):
-    """Writes to a stream that somebody may have stopped reading: it waits a second, and then leaves lines out.
+    """Write to a stream whose reader may have stopped: wait for at most a second, then drop lines.
 
-    A full pipe would hold up the event loop, and with it every channel, until it is read again. How many lines were
-    left out is written when it is.
+    A full pipe would block the event loop, and with it every channel. The number of dropped lines is logged once the
+    pipe is read again.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -70,22 +70,22 @@ class PatientHandler(logging.StreamHandler[TextIO]):
         self._left_out = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one entry, if there is room for it within a second."""
+        """Write one entry, if the stream has room within a second."""
         try:
             if self._left_out:
                 message = f"{self._left_out} lines of the log were left out: nobody read it"
-                told = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": message}
-                # It may be in the middle of a line that the last one left.
-                self._write(self.terminator + self.format(logging.makeLogRecord(told)) + self.terminator, 0)
+                fields = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": message}
+                # Start with a newline: the last write may have ended in the middle of a line.
+                self._write(self.terminator + self.format(logging.makeLogRecord(fields)) + self.terminator, 0)
                 self._left_out = 0
-            self._write(self.format(record) + self.terminator, _PATIENCE)
+            self._write(self.format(record) + self.terminator, _TIMEOUT_SECS)
         except TimeoutError:
             self._left_out += 1
         except Exception:  # noqa: BLE001  (as every handler of logging)
             self.handleError(record)
 
     def _write(self, text: str, seconds: float) -> None:
-        # A pipe with any room takes so many bytes at once. A character has ten of them at most (`\U0001f600`).
+        # A pipe with any room accepts this many bytes at once. A character has at most ten (`\U0001f600`).
         piece = select.PIPE_BUF if text.isascii() else select.PIPE_BUF // 10
         for start in range(0, len(text), piece):
             if not _has_room(self.stream.fileno(), seconds):
@@ -107,8 +107,8 @@ def configure(log_format: str, level: str) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
-class Kept:
-    """The logging of channelmap as it was configured, which an imported module may undo.
+class SavedLogging:
+    """The logging configuration of channelmap, which an imported module may undo.
 
     `logging.config.dictConfig`, and so Django's LOGGING, disables all loggers that it does not name, and replaces the
     handlers of the root.
@@ -119,7 +119,7 @@ class Kept:
         self._level = logging.root.level
 
     def restore(self) -> None:
-        """Let channelmap's log lines appear again as they were configured, unless the module has configured them."""
+        """Restore the logging of channelmap, unless the module has configured it."""
         ours = logging.getLogger("channelmap")
         for name, logger in logging.root.manager.loggerDict.items():
             if isinstance(logger, logging.Logger) and name.partition(".")[0] == "channelmap":
@@ -127,5 +127,5 @@ class Kept:
         if logging.root.handlers != self._handlers and not ours.handlers:
             ours.handlers = self._handlers
             ours.setLevel(self._level)
-            # The root's new handlers would write each line once more.
+            # The new handlers of the root logger would write each line again.
             ours.propagate = False

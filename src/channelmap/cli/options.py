@@ -1,4 +1,4 @@
-"""Options that several commands share, and what must be done before a consumer can be imported."""
+"""Options of several commands, and preparation of imports."""
 
 import click
 
@@ -18,7 +18,7 @@ LAYER = click.option("--layer", metavar="URL", help="Use this layer instead of t
 
 
 def prepare_imports(config: str) -> None:
-    """Make consumers importable, and set Django up if it is used."""
+    """Make consumers importable, and set up Django if it is used."""
     try:
         imports.prepare_imports(config)
     except imports.DjangoUnusable as error:

@@ -1,4 +1,4 @@
-"""Where a report goes, in which format: the terminal, a pipe, files, and GitHub's summary of a job."""
+"""Outputs of a report: terminal, pipe, files, and the job summary of GitHub."""
 
 import os
 from pathlib import Path
@@ -14,14 +14,14 @@ from channelmap.errors import did_you_mean, quoted
 
 
 class Output(NamedTuple):
-    """A format, and the file that it is written to; `None` for stdout."""
+    """A format, and the file to write; `None` for stdout."""
 
     format: str
     path: Path | None
 
 
 class OutputType(click.ParamType[Output]):
-    """Reads `FORMAT` and `FORMAT:FILE`."""
+    """Parameter type of `FORMAT` and `FORMAT:FILE`."""
 
     name = "FORMAT[:FILE]"
 
@@ -35,22 +35,22 @@ class OutputType(click.ParamType[Output]):
         return [CompletionItem(name) for name in FORMATS if name.startswith(incomplete)]
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> Output:
-        """Read one; a click error when there is no such format."""
+        """Return an output; fail if the format is unknown."""
         name, separator, path = value.partition(":")
         if name not in FORMATS:
             hint = did_you_mean(name, FORMATS) or f"expected one of {', '.join(FORMATS)}"
             self.fail(f"there is no format {quoted(name)}; {hint}", param, ctx)
         if separator and not path:
             self.fail(f"{quoted(value)} names no file after the colon", param, ctx)
-        # The name that stdout has in the file system leads elsewhere while there is user code.
+        # /dev/stdout leads elsewhere while user code runs.
         return Output(name, None if path in {"", "-", "/dev/stdout"} else Path(path))
 
 
 def write(report: Report, outputs: tuple[Output, ...], stdout: TextIO, *, verbose: bool) -> None:
-    """Write a report to everywhere that is asked for; to stdout in any case. Verbose lists the unread sends too."""
+    """Write a report to all outputs, and to stdout in any case; with `verbose`, list the unread sends as well."""
     if all(output.path for output in outputs):
-        # First: people read it even where a file cannot be written.
-        outputs = (Output(_usual_format(stdout), None), *outputs)
+        # First, so that it is written even if a file cannot be.
+        outputs = (Output(_default_format(stdout), None), *outputs)
     for output in outputs:
         if output.path is not None:
             output.path.write_text(render(report, output.format), encoding="utf-8")
@@ -66,7 +66,7 @@ def write(report: Report, outputs: tuple[Output, ...], stdout: TextIO, *, verbos
         click.echo(summary(report), err=True)
 
 
-def _usual_format(stdout: TextIO) -> str:
+def _default_format(stdout: TextIO) -> str:
     if os.environ.get("GITHUB_ACTIONS") == "true":
         return "github"
     return "full" if stdout.isatty() else "concise"

@@ -1,4 +1,4 @@
-"""`channelmap pause`: let no worker take events from channels until they are resumed."""
+"""`channelmap pause`: stop workers from taking events of channels until they are resumed."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

@@ -12,7 +12,7 @@ _STREAMS = {1: "stdout", 2: "stderr"}
 
 
 def discard() -> None:
-    """Let the null device take what is still written to a stream without a reader: no write or flush fails there."""
+    """Redirect streams without a reader to the null device, so that no write or flush fails."""
     for number in _STREAMS:
         if _has_no_reader(number):
             null = os.open(os.devnull, os.O_WRONLY)
@@ -21,27 +21,27 @@ def discard() -> None:
 
 
 class ReaderWatch:
-    """Notices that stdout or stderr has lost its reader; then what is written there is discarded."""
+    """Detect that stdout or stderr has lost its reader, and discard further output."""
 
     def __init__(self) -> None:
         #: A stream has lost its reader.
         self.lost = False
-        #: Copies of the streams that can lose a reader, and their names. A handler may replace the streams themselves.
+        #: Names of the streams that can lose a reader, by duplicated descriptor; a handler may replace the streams.
         self._copies: dict[int, str] = {}
 
     def start(self, call: Callable[[str], None]) -> None:
-        """Watch in the running event loop; `call` is called at most once, with what happened in words."""
+        """Watch in the running event loop; call `call` at most once, with a description."""
         self._call = call
         for number, name in _STREAMS.items():
             mode = os.fstat(number).st_mode
             if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
                 copy = os.dup(number)
                 self._copies[copy] = name
-                # An event loop calls readers on errors too, and a lost reader is one.
-                asyncio.get_running_loop().add_reader(copy, self._notified, copy)
+                # An event loop also calls readers on errors, such as a lost reader.
+                asyncio.get_running_loop().add_reader(copy, self._on_event, copy)
 
-    def look(self) -> None:
-        """Look now."""
+    def check(self) -> None:
+        """Check the streams now."""
         names = [name for copy, name in self._copies.items() if _has_no_reader(copy)]
         if names:
             self.close()
@@ -50,28 +50,28 @@ class ReaderWatch:
             self._call(f"{' and '.join(names)} no longer {'has' if len(names) == 1 else 'have'} a reader")
 
     def close(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         for copy in self._copies:
             asyncio.get_running_loop().remove_reader(copy)
             os.close(copy)
         self._copies.clear()
 
     def around(self, application: Application) -> Application:
-        """Return an application that looks as soon as a handler fails: the next event must not fail too."""
+        """Return an application that checks the streams when a handler fails, before the next event."""
 
-        async def looking(scope: Scope, receive: Receive, send: Send) -> None:
+        async def checked_application(scope: Scope, receive: Receive, send: Send) -> None:
             try:
                 await application(scope, receive, send)
             except Exception:
-                self.look()
+                self.check()
                 raise
 
-        return looking
+        return checked_application
 
-    def _notified(self, copy: int) -> None:
-        self.look()
+    def _on_event(self, copy: int) -> None:
+        self.check()
         if not self.lost:
-            # A socket that can be read: its loss shows when a handler fails.
+            # A readable socket would call this again and again; its loss is detected when a handler fails.
             asyncio.get_running_loop().remove_reader(copy)
 
 

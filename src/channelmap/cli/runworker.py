@@ -53,10 +53,10 @@ from channelmap.worker.backoff import FIRST_DELAY, MAX_DELAY
 
 log = logging.getLogger("channelmap.worker")
 
-#: Seconds for which a burst waits for a layer that does not answer.
-_BURST_PATIENCE = 5.0
-#: Seconds after the drain timeout at which a supervisor kills a worker: its own last writes end before.
-_KILL_AFTER = 15.0
+#: Seconds that burst mode waits for a layer that is unavailable at the start.
+_BURST_TIMEOUT_SECS = 5.0
+#: Seconds after the drain timeout at which a supervisor kills a worker; longer than the shutdown flush.
+_KILL_AFTER_SECS = 15.0
 
 T = TypeVar("T")
 
@@ -85,7 +85,7 @@ T = TypeVar("T")
     "--max-events",
     type=click.IntRange(min=1),
     metavar="NUMBER",
-    help="Stop after about so many events, 10 % more at most; with --processes, a new process follows.",
+    help="Stop after about this many events, at most 10 % more; with --processes, a new process follows.",
 )
 @click.option(
     "--drain-timeout",
@@ -93,7 +93,7 @@ T = TypeVar("T")
     default=DRAIN_TIMEOUT,
     show_default=True,
     metavar="SECONDS",
-    help="Let handlers go on for so long after a signal to stop.",
+    help="Let handlers run for this long after a signal to stop.",
 )
 @click.option(
     "--log-format",
@@ -135,41 +135,41 @@ def command(ctx: click.Context, /, *, processes: int, reload: bool, **options: A
 
 
 def _work(link: Link, watch: ReaderWatch, options: Mapping[str, Any]) -> Worker:
-    """Run one worker to its end, in this process."""
+    """Run one worker in this process until it ends."""
     contract = load(options["config"])
     loop_factory = _loop_factory()
-    logging_kept = logs.Kept()
+    saved_logging = logs.SavedLogging()
     prepare_imports(options["config"])
     findings = preflight(contract, options["channels"])
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise ContractError(findings)
     router = load_router(contract, options["channels"])
-    logging_kept.restore()
+    saved_logging.restore()
     runner = asyncio.Runner(loop_factory=loop_factory)
     loop = runner.get_loop()
-    _refuse_stop(loop)
+    _forbid_loop_stop(loop)
     try:
         return runner.run(_serve(contract, router, link, watch, options))
     finally:
-        # A task that goes on when it is cancelled would be waited for.
+        # `close` would wait for a task that ignores its cancellation.
         if not asyncio.all_tasks(loop):
             runner.close()
 
 
-def _refuse_stop(loop: asyncio.AbstractEventLoop) -> None:
-    """Let a handler that stops the event loop fail: the loop is the worker's."""
+def _forbid_loop_stop(loop: asyncio.AbstractEventLoop) -> None:
+    """Make `loop.stop` raise inside a task: handlers must not stop the worker's event loop."""
     stop = loop.stop
 
-    def refuse() -> None:
+    def forbid() -> None:
         if asyncio.current_task(loop) is not None:
             raise RuntimeError("a handler must not stop the event loop of its worker")
         stop()
 
-    loop.stop = refuse  # type: ignore[method-assign]
+    loop.stop = forbid  # type: ignore[method-assign]
 
 
 def _supervise(ctx: click.Context, processes: int, *, reload: bool) -> int:
-    """Run this same command in processes of their own, each with one worker."""
+    """Run this command in several processes, each with one worker."""
     contract = load(ctx.params["config"])
     arguments = ["runworker", *ctx.params["channels"]]
     for option in ctx.command.params:
@@ -183,7 +183,7 @@ def _supervise(ctx: click.Context, processes: int, *, reload: bool) -> int:
     supervisor = Supervisor(
         partial(WorkerProcess.start, command_line(arguments)),
         processes,
-        grace=ctx.params["drain_timeout"] + _KILL_AFTER,
+        grace=ctx.params["drain_timeout"] + _KILL_AFTER_SECS,
         watched=sorted({Path.cwd(), contract.root}) if reload else None,
     )
     watch = ReaderWatch()
@@ -217,16 +217,18 @@ async def _serve(
     stopper.listen(link, partial(_source_files, contract))
     watch.start(stopper.reader_gone)
     try:
-        counts = await stopper.unless_stopped(_reach(layer, services, patience=_BURST_PATIENCE if burst else math.inf))
+        counts = await stopper.unless_stopped(
+            _count_waiting(layer, services, seconds=_BURST_TIMEOUT_SECS if burst else math.inf)
+        )
         if counts is not None:
             waiting = "" if None in counts else f"; {sum(filter(None, counts))} waiting"
             if layer.url == "memory://":
-                log.warning("events in memory:// are this process's own: no other one can send to it")
+                log.warning("events in memory:// belong to this process: no other process can send to it")
             log.info("serving %s from %s%s; ready", ", ".join(map(quoted, services)), shown(layer.url), waiting)
             link.report("ready")
             await worker.serve()
             if burst and not worker.reached_max_events:
-                await _tell_retries(layer, services)
+                await _log_remaining_events(layer, services)
     finally:
         if worker.reached_max_events:
             link.report("spent")
@@ -238,16 +240,16 @@ async def _serve(
     return worker
 
 
-async def _reach(layer: ChannelLayer, channels: Iterable[str], *, patience: float) -> list[int | None]:
-    """Count what waits on each channel, as soon as the layer answers; LayerUnavailable after `patience` seconds."""
-    delay, give_up = FIRST_DELAY, time.monotonic() + patience
+async def _count_waiting(layer: ChannelLayer, channels: Iterable[str], *, seconds: float) -> list[int | None]:
+    """Count the waiting events of each channel, with retries; raise LayerUnavailable after `seconds`."""
+    delay, give_up_at = FIRST_DELAY, time.monotonic() + seconds
     while True:
         try:
             return [await layer.waiting(name) for name in channels]
         except LayerUnavailable as error:
-            left = give_up - time.monotonic()
+            left = give_up_at - time.monotonic()
             if left <= 0:
-                log.error("the layer has not answered for %.0f s: giving up", patience)  # noqa: TRY400
+                log.error("the layer has not answered for %.0f s: giving up", seconds)  # noqa: TRY400
                 raise
             delay = min(delay, left)
             log.error("cannot start yet, next try in %.1f s: %s", delay, error)  # noqa: TRY400
@@ -255,18 +257,18 @@ async def _reach(layer: ChannelLayer, channels: Iterable[str], *, patience: floa
         delay = min(2 * delay, MAX_DELAY)
 
 
-async def _tell_retries(layer: ChannelLayer, services: Mapping[str, Service]) -> None:
-    """Log how many events a burst has left behind that do not wait: they are scheduled, or held by other workers."""
+async def _log_remaining_events(layer: ChannelLayer, services: Mapping[str, Service]) -> None:
+    """Log the number of events that a burst has not handled: scheduled ones, or those leased by other workers."""
     for name, service in services.items():
         if service.retry is None:
             continue
         try:
             left = len([delivery async for delivery in layer.peek(name)]) - (await layer.waiting(name) or 0)
         except LayerError as error:
-            log.warning("channel %s: cannot say what waits for a retry: %s", quoted(name), error)
+            log.warning("channel %s: cannot count the events that wait for a retry: %s", quoted(name), error)
         else:
             if left > 0:
-                where = "are delayed, wait for a retry, or are held by other workers"
+                where = "are delayed, wait for a retry, or are leased by other workers"
                 log.warning("channel %s: %d events %s", quoted(name), left, where)
 
 
@@ -276,25 +278,25 @@ def _source_files(contract: Contract) -> Iterable[str]:
 
 
 class _Stopper:
-    """Stops a worker when its process is told to."""
+    """Stop a worker on a signal, or when the supervisor asks for it."""
 
     def __init__(self, worker: Worker) -> None:
         self.stopped = asyncio.Event()
         self._worker = worker
-        self._signalled_before = False
+        self._was_signalled = False
         self._loop = asyncio.get_running_loop()
 
     def listen(self, link: Link, files: Callable[[], Iterable[str]]) -> None:
-        """Listen to signals, and to a supervisor and its end."""
+        """Listen to signals and to the supervisor."""
         for signum in not_ignored(STOP_SIGNALS):
-            # Not the event loop's own way: a second signal must be heard while a handler blocks the loop.
-            signal.signal(signum, self._signalled)
+            # Not `loop.add_signal_handler`: a second signal must work while a handler blocks the event loop.
+            signal.signal(signum, self._handle_signal)
         _ForkedHandlers().install()
-        # No signal: if the whole process group is stopped, both ways reach us, in either order.
-        link.listen(partial(self._stop, "told by the supervisor, or left by it"), files)
+        # The supervisor sends no signal: if the whole process group is signalled, that would be a second one.
+        link.listen(partial(self._stop, "the supervisor asks to stop, or has ended"), files)
 
     async def unless_stopped(self, call: Coroutine[Any, Any, T]) -> T | None:
-        """Return what a call returns, or None, and cancel it, when the worker is told to stop first."""
+        """Return the result of a call; if the worker is stopped first, cancel the call and return None."""
         calling, stopped = asyncio.ensure_future(call), asyncio.ensure_future(self.stopped.wait())
         try:
             await asyncio.wait({calling, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -305,17 +307,17 @@ class _Stopper:
             await asyncio.gather(calling, stopped, return_exceptions=True)
 
     def reader_gone(self, why: str) -> None:
-        """Stop, because a stream has lost its reader."""
+        """Stop because a stream has lost its reader."""
         self._stop(why, logging.WARNING)
 
-    def _signalled(self, signum: int, _frame: FrameType | None) -> None:
-        if self._signalled_before or self._loop.is_closed():
-            # Whoever reads the log may have stopped reading: then nothing is written.
+    def _handle_signal(self, signum: int, _frame: FrameType | None) -> None:
+        if self._was_signalled or self._loop.is_closed():
+            # Write only if stderr has room: its reader may have stopped reading.
             if select.select([], [2], [], 0)[1]:
-                log.warning("second signal: leaving at once")
+                log.warning("second signal: exiting immediately")
                 logging.shutdown()
             os._exit(128 + signum)
-        self._signalled_before = True
+        self._was_signalled = True
         self._loop.call_soon_threadsafe(self._stop, signal.Signals(signum).name)
 
     def _stop(self, why: str, level: int = logging.INFO) -> None:
@@ -326,34 +328,36 @@ class _Stopper:
 
 
 class _ForkedHandlers:
-    """Restores the default signal handlers in processes that a handler forks: they are not workers."""
+    """Restore the default signal handlers in processes forked by a handler, which are not workers."""
 
     def __init__(self) -> None:
-        #: The signals that each forking thread had blocked before.
+        #: The signals that each forking thread had blocked before the fork.
         self._masks: dict[int, set[signal.Signals | int]] = {}
 
     def install(self) -> None:
-        """Take care of each fork from now on."""
-        os.register_at_fork(before=self._hold, after_in_parent=self._let_go, after_in_child=self._forget)
+        """Register the fork hooks."""
+        os.register_at_fork(
+            before=self._block_signals, after_in_parent=self._restore_signals, after_in_child=self._reset_handlers
+        )
 
-    def _hold(self) -> None:
-        # A signal that reaches the child before it has forgotten the worker's handlers would be lost.
+    def _block_signals(self) -> None:
+        # A signal that reaches the child before its handlers are reset would be lost.
         self._masks[get_ident()] = set(signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS))
 
-    def _let_go(self) -> None:
+    def _restore_signals(self) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.pop(get_ident(), set()))
 
-    def _forget(self) -> None:
+    def _reset_handlers(self) -> None:
         for signum in STOP_SIGNALS:
             if callable(signal.getsignal(signum)):
                 signal.signal(signum, signal.SIG_DFL)
         with suppress(ValueError):  # forked from a thread
             signal.set_wakeup_fd(-1)
-        self._let_go()
+        self._restore_signals()
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes event loops: uvloop's, where it is installed."""
+    """Return uvloop's factory of event loops, or None if it is not installed."""
     try:
         import uvloop
 
@@ -368,7 +372,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _leave_stuck_threads(code: int) -> None:
-    """Exit without waiting for handlers that were cut off at the deadline: a thread cannot be stopped."""
+    """Exit without waiting for the threads of handlers that were cut off, which cannot be stopped."""
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
             thread.join(0.2)

@@ -1,4 +1,4 @@
-"""`channelmap send`: put events on a channel, by hand or from a file."""
+"""`channelmap send`: send events from the command line or a file."""
 
 import asyncio
 import json
@@ -30,9 +30,9 @@ from channelmap.loader import load
 from channelmap.sending import ContractLayer
 from channelmap.validation import RESERVED
 
-#: Events that go out in one step.
+#: Number of events sent in one step.
 _BATCH = 256
-#: The location of an event that is given on the command line itself.
+#: Location of an event that is given on the command line.
 _ARGUMENT = "event"
 _A_TIME = "2026-12-01T08:00:00+01:00"
 _SHELL_HINT = """hint: write the event as JSON in single quotes, such as '{"type": "greet", "name": "Ada"}'"""
@@ -58,7 +58,7 @@ _SHELL_HINT = """hint: write the event as JSON in single quotes, such as '{"type
 @CONFIG
 @LAYER
 @click.option("--skip-refused", is_flag=True, help="Send the valid events even if others are rejected.")
-@click.option("--delay", type=float, metavar="SECONDS", help="Let workers take the events after so many seconds.")
+@click.option("--delay", type=float, metavar="SECONDS", help="Let workers take the events after this many seconds.")
 @click.option(
     "--at",
     metavar="TIME",
@@ -84,20 +84,22 @@ def command(  # noqa: PLR0913  (its options)
     seconds_left = _seconds_left(delay, at)
     contract = load(config)
     declared = contract.channel(channel)
-    good, complaints = _judged(declared, _lines(events))
-    for complaint in complaints:
-        click.echo(complaint)
-    if complaints and not skip_refused:
-        click.echo(f"nothing was sent: {len(complaints)} refused", err=True)
+    accepted, problems = _validated(declared, _lines(events))
+    for problem in problems:
+        click.echo(problem)
+    if problems and not skip_refused:
+        click.echo(f"nothing was sent: {len(problems)} refused", err=True)
         return Exit.FINDINGS
     opened = open_shared_layer(contract, layer, "nothing was sent: an event")
-    sent = asyncio.run(_Sending(ContractLayer(contract, opened), channel, seconds_left(), verbose=verbose).send(good))
-    click.echo(f"sent {sent} of {len(good) + len(complaints)} events to '{channel}'", err=True)
-    return Exit.FINDINGS if complaints or sent < len(good) else Exit.FINE
+    sent = asyncio.run(
+        _Sending(ContractLayer(contract, opened), channel, seconds_left(), verbose=verbose).send(accepted)
+    )
+    click.echo(f"sent {sent} of {len(accepted) + len(problems)} events to '{channel}'", err=True)
+    return Exit.FINDINGS if problems or sent < len(accepted) else Exit.FINE
 
 
 def _seconds_left(delay: float | None, at: str | None) -> Callable[[], float | None]:
-    """Return a function that says in how many seconds events are due, None for now; UsageError for a wrong option.
+    """Return a function that returns the seconds until events are due, or None; raise UsageError for a wrong option.
 
     The same delay for all batches of a file keeps their order; the time itself would not.
     """
@@ -127,7 +129,7 @@ def _time(text: str) -> datetime:
 
 
 def _lines(events: str) -> list[tuple[str, str]]:
-    """Read places and texts of the events named on the command line."""
+    """Return locations and texts of the events given on the command line."""
     if not events.strip():
         raise click.UsageError(f"the event is empty: expected a JSON object, a file or -; {_SHELL_HINT}")
     if events.lstrip().startswith("{"):
@@ -145,30 +147,30 @@ def _numbered(name: str, data: bytes) -> list[tuple[str, str]]:
         text = data.decode()
     except UnicodeDecodeError as error:
         raise click.UsageError(f"'{name}' is not UTF-8 text (byte {error.start})") from error
-    # Not str.splitlines: a JSON string may hold U+2028, which is no end of a line here.
+    # Not str.splitlines: a JSON string may contain U+2028, which is not a line break here.
     return [(f"{name}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
 
 
-def _judged(channel: Channel, lines: Iterable[tuple[str, str]]) -> tuple[list[Event], list[str]]:
-    good: list[Event] = []
-    complaints: list[str] = []
-    for place, text in lines:
+def _validated(channel: Channel, lines: Iterable[tuple[str, str]]) -> tuple[list[Event], list[str]]:
+    accepted: list[Event] = []
+    problems: list[str] = []
+    for location, text in lines:
         try:
             event = json.loads(text)
         except (ValueError, RecursionError) as error:
-            hint = f"; {_SHELL_HINT}" if place == _ARGUMENT else ""
-            complaints.append(f"{place}: not JSON: {error}{hint}")
+            hint = f"; {_SHELL_HINT}" if location == _ARGUMENT else ""
+            problems.append(f"{location}: not JSON: {error}{hint}")
             continue
-        objection = _objection(channel, event)
-        if objection:
-            complaints.append(f"{place}: {objection}")
+        rejection = _rejection(channel, event)
+        if rejection:
+            problems.append(f"{location}: {rejection}")
         else:
-            good.append(event)
-    return good, complaints
+            accepted.append(event)
+    return accepted, problems
 
 
-def _objection(channel: Channel, event: Any) -> str:
-    """Say why an event cannot go out, or nothing; what no layer takes is refused whatever `validate` says."""
+def _rejection(channel: Channel, event: Any) -> str:
+    """Return the reason why an event cannot be sent, or an empty text; unsupported values always have one."""
     if not isinstance(event, dict):
         return "not an event: expected a JSON object"
     rejected = channel.judge(event)
@@ -184,13 +186,13 @@ def _objection(channel: Channel, event: Any) -> str:
 
 
 class _Sending:
-    """Sends events in batches, as many as the channel has room for.
+    """Send events in batches, until the channel is full.
 
     Args:
-        layer: sends; it is closed at the end.
+        layer: the layer; closed at the end.
         channel: the channel's name.
         delay: seconds until the events are due, None for now.
-        verbose: print the events' ids.
+        verbose: print the ids of the events.
 
     """
 
@@ -201,11 +203,11 @@ class _Sending:
         self._verbose = verbose
 
     async def send(self, events: list[Event]) -> int:
-        """Send as many of the events as the channel has room for, and return how many."""
+        """Send events until the channel is full, and return the number of sent ones."""
         sent = 0
         batches = [events[start : start + _BATCH] for start in range(0, len(events), _BATCH)]
         console = Console(stderr=True)
-        # A pipe gets no progress bar, even where FORCE_COLOR is set.
+        # No progress bar in a pipe, even if FORCE_COLOR is set.
         silent = len(batches) < 2 or self._verbose or not is_colourful(sys.stderr) or not sys.stderr.isatty()
         try:
             for batch in track(batches, "sending", console=console, disable=silent):
@@ -219,9 +221,9 @@ class _Sending:
         return sent
 
     async def _fill(self, batch: list[Event]) -> tuple[int, ChannelFull | None]:
-        """Send a batch, or the first of it that there is room for; return how many, and why not all.
+        """Send a batch, or the first events of it that fit; return their number, and the error if not all fitted.
 
-        A layer that has no room for all events of a step sends none, and does not say how many would fit.
+        A layer that has no room for all events of a step sends none, and does not tell how many would fit.
         """
         sent, step = 0, len(batch)
         full = None
@@ -237,7 +239,7 @@ class _Sending:
             except (TypeError, ValueError, AssertionError, NotImplementedError) as error:
                 if not hasattr(self._layer.layer, "inner"):
                     raise
-                # Another's layer: name and events are as the contract wants them, so it does not support the channel.
+                # A third-party layer: name and events are valid by the contract, so it does not support the channel.
                 said = in_words(error, quotes_errors=not self._layer.contract.layer.from_environment)
                 reason = f"cannot send to channel {quoted(self._channel)}: {said}"
                 raise LayerError(self._layer.url, reason) from error
