@@ -275,7 +275,7 @@ class RedisChannelLayer(ChannelLayer):
     async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
         return await counting.counts((await self._loop_state()).pool, self._queues, channels)
 
-    async def look(self, channel: str) -> AsyncIterator[Delivery]:
+    async def peek(self, channel: str) -> AsyncIterator[Delivery]:
         expiry = self.limits_of(channel).expiry
         if "!" not in channel:
             async for taken in peeking.peek((await self._loop_state()).pool, self._queues.shards(channel), expiry):
@@ -291,7 +291,7 @@ class RedisChannelLayer(ChannelLayer):
     async def bury_many(self, buried: Sequence[tuple[Delivery, DeadLetter]]) -> None:
         dropped = await self._letters.keep((await self._loop_state()).pool, buried)
         note_ended([delivery for delivery, _ in buried])
-        self._warn_of_lost_letters(dropped)
+        self._warn_of_dropped_letters(dropped)
 
     async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
         return await self._letters.read_all((await self._loop_state()).pool, channel)
