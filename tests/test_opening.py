@@ -291,7 +291,7 @@ def test_an_attribute_that_a_layer_does_not_have_is_an_attribute_error(
 
     with pytest.raises(AttributeError, match="'grup_send'"):
         layer.grup_send("group", GOOD)
-    with pytest.raises(AttributeError, match="'contract'|'_opened'"):
+    with pytest.raises(AttributeError, match="'contract'|'_loaded'"):
         _ = object.__new__(type(layer)).contract
 
 
