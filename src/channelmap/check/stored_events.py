@@ -1,6 +1,6 @@
-"""What lies in a layer, judged by a contract: events and dead letters that it refuses, before it is deployed.
+"""Find events and dead letters in a layer that a contract would reject, before it is deployed.
 
-Beside `sending` the one place at which the two halves meet. Nothing is taken, and no payload is shown.
+Nothing is taken from the layer, and no payload is shown.
 """
 
 import math
@@ -24,10 +24,10 @@ _LETTER_HINT = "replay them before this contract is deployed, or drop them"
 
 
 async def check_stored_events(contract: Contract, layer: ChannelLayer) -> tuple[Diagnostic, ...]:
-    """Find what lies on the channels of a contract and is refused by it; nothing in the layer changes.
+    """Find events and dead letters on the channels of a contract that it rejects; nothing in the layer changes.
 
     Args:
-        contract: what is to be deployed.
+        contract: the contract that is to be deployed.
         layer: where events wait, such as `open_contract_layer` opens; it stays open.
 
     Raises:
@@ -118,7 +118,7 @@ def _fault(rejected: EventRejected) -> _Fault:
     if rejected.type is None:
         return _Fault("", "the event has no type")
     if rejected.code == "unknown-type":
-        # Whoever sent it chose the name.
+        # The sender chose the name.
         return _Fault(printable(rejected.type[:60]), "the channel does not declare this type", rejected.hint)
     first, *others = rejected.violations
     return _Fault(rejected.type, f"{first} (and {len(others)} more)" if others else str(first))

@@ -1,4 +1,4 @@
-"""Which findings count, and how much: by the command line, and by what the file declares to be intended."""
+"""Leave out findings, or turn them into warnings, as the command line and the contract say."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -13,12 +13,12 @@ from channelmap.errors import quoted
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What the user wants to hear of.
+    """The findings that the command line asks for.
 
     Attributes:
-        select: only these codes; all, when there is none.
-        ignore: none of these.
-        warn: these are warnings, whatever they are elsewhere.
+        select: the only codes to report; all if it is empty.
+        ignore: codes to leave out.
+        warn: codes whose errors become warnings.
 
     """
 
@@ -27,7 +27,7 @@ class Selection:
     warn: frozenset[str] = frozenset()
 
     def apply(self, findings: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
-        """Leave out and soften what the user wants left out and softened; what reads the same is said once."""
+        """Return the findings to report, each text once."""
         chosen = (
             _softened(finding) if finding.code in self.warn else finding
             for finding in findings
@@ -40,7 +40,7 @@ class Selection:
 def without_suppressed(
     contract: Contract, findings: Iterable[Diagnostic], judged: frozenset[str], today: date
 ) -> tuple[Diagnostic, ...]:
-    """Leave out the findings that the file declares to be intended, and find the declarations that are of no use.
+    """Leave out the findings that the contract suppresses, and find its useless suppressions.
 
     Args:
         contract: the file.

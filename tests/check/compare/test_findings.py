@@ -237,7 +237,7 @@ def test_nothing_is_called_refused_where_nobody_refuses(compared: Compared) -> N
     ]
 
 
-def test_what_is_undecided_is_a_warning_and_a_hurdle(compared: Compared) -> None:
+def test_what_is_undecided_is_a_warning_and_counts_as_a_break(compared: Compared) -> None:
     anchored = "{$defs: {a: {$anchor: here, type: %s}}, properties: {x: {$ref: '#here'}}}"
     texts = [ONE.replace("{properties: {x: {type: integer}}}", anchored % kind) for kind in ("integer", "string")]
     found = lines(compared(*(text.replace("%s", "") for text in texts)))

@@ -1,4 +1,4 @@
-"""A contract beside the release that runs: who could not go on if the new one were deployed, and why.
+"""Compare a contract with a running release: which senders and consumers it would break, and why.
 
 The story: a *baseline* is read from a lock, a directory, a file or a git revision (`baseline`, `revision`, `lock`) and
 becomes a *release*, plain values with each schema in one form (`releases`, `normal`). Two releases are compared

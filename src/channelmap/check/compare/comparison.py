@@ -1,10 +1,10 @@
-"""Two releases side by side: what came, what went, and what became of the rest."""
+"""Compare two releases: which channels and event types were added, removed or changed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from channelmap.check.compare.order import DeployOrder, Hurdles, order_of, together
+from channelmap.check.compare.order import Breaks, DeployOrder, order_of, together
 from channelmap.check.compare.releases import Release, ReleasedChannel
 from channelmap.check.compare.verdicts import Judgement, judge
 
@@ -15,9 +15,9 @@ class TypeComparison:
 
     Attributes:
         channel: the channel's name.
-        event_type: its own.
-        senders: whether events of the old release pass the new one: those of senders that still run, and those queued.
-        consumers: whether events of the new release pass the old one: what consumers that still run expect.
+        event_type: its name.
+        senders: whether the new release accepts events of the old one: from running senders, and queued ones.
+        consumers: whether the old release, whose consumers still run, accepts events of the new one.
 
     """
 
@@ -32,10 +32,10 @@ class Comparison:
     """What changed between two releases.
 
     Attributes:
-        old: the release that runs.
-        new: the one that is to replace it.
-        types: the event types that both have, in the order of the new release.
-        strict: what schemas accept was compared, not only what they describe.
+        old: the running release.
+        new: the release that is to replace it.
+        types: the event types of both, in the order of the new release.
+        strict: whether all that the schemas accept was compared, not only what they describe.
 
     """
 
@@ -66,30 +66,30 @@ class Comparison:
 
     @property
     def newly_enforced(self) -> tuple[str, ...]:
-        """Channels that refuse now what they let through before."""
+        """Channels that only validated with a warning, or not at all, and now reject."""
         both = ((name, self.old.channels.get(name), channel) for name, channel in self.new.channels.items())
         return tuple(name for name, old, new in both if old and old.validate != "enforce" == new.validate)
 
     @property
     def orders(self) -> dict[str, DeployOrder]:
-        """In which order each channel is to be deployed, where that matters."""
-        hurdles: dict[str, Hurdles] = {}
+        """The order of deployment for each channel where it matters."""
+        breaks: dict[str, Breaks] = {}
         for channel in self.added_channels:
-            hurdles[channel] = Hurdles(consumers=True)
+            breaks[channel] = Breaks(consumers=True)
         for channel in (*self.removed_channels, *self.newly_enforced, *(name for name, _ in self.removed_types)):
-            hurdles[channel] = Hurdles(senders=True)
+            breaks[channel] = Breaks(senders=True)
         for channel, _ in self.added_types:
-            hurdles[channel] = hurdles.get(channel, Hurdles()) | Hurdles(consumers=True)
+            breaks[channel] = breaks.get(channel, Breaks()) | Breaks(consumers=True)
         for found in self.types:
-            own = Hurdles(senders=not found.senders.is_safe, consumers=not found.consumers.is_safe)
-            hurdles[found.channel] = hurdles.get(found.channel, Hurdles()) | own
+            own = Breaks(senders=not found.senders.is_safe, consumers=not found.consumers.is_safe)
+            breaks[found.channel] = breaks.get(found.channel, Breaks()) | own
         return {
-            name: order_of(each, self._expiry(name)) for name, each in hurdles.items() if each.senders or each.consumers
+            name: order_of(each, self._expiry(name)) for name, each in breaks.items() if each.senders or each.consumers
         }
 
     @property
     def order(self) -> DeployOrder:
-        """In which order all of it is to be deployed."""
+        """The order of deployment for the whole release."""
         return together(self.orders.values())
 
     def _expiry(self, channel: str) -> float | None:
@@ -99,7 +99,7 @@ class Comparison:
 
 
 def compare(old: Release, new: Release, *, strict: bool = False) -> Comparison:
-    """Judge every event type that both releases have, in both directions.
+    """Compare every event type that both releases have, in both directions.
 
     Args:
         old: the release that runs.

@@ -8,17 +8,20 @@ Order = Literal["any", "consumers-first", "senders-first", "not-in-one-step"]
 
 
 @dataclass(frozen=True, slots=True)
-class Hurdles:
-    """Who cannot go on as before: new consumers refuse old events, or old consumers refuse new ones.
+class Breaks:
+    """Whether a release breaks the senders or the consumers of the last one; a break that is not ruled out counts.
 
-    What nobody knows is a hurdle too.
+    Attributes:
+        senders: new consumers reject old events.
+        consumers: old consumers reject new events.
+
     """
 
     senders: bool = False
     consumers: bool = False
 
-    def __or__(self, other: "Hurdles") -> "Hurdles":
-        return Hurdles(self.senders or other.senders, self.consumers or other.consumers)
+    def __or__(self, other: "Breaks") -> "Breaks":
+        return Breaks(self.senders or other.senders, self.consumers or other.consumers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +29,14 @@ class DeployOrder:
     """The order of deployment.
 
     Attributes:
-        order: which.
-        hurdles: why.
-        drain: seconds after which no old event waits any more; `None` for never.
+        order: the order.
+        breaks: the reason for it.
+        drain: seconds after which no event of the old release waits; `None` if events do not expire.
 
     """
 
     order: Order
-    hurdles: Hurdles
+    breaks: Breaks
     drain: float | None
 
     def __str__(self) -> str:
@@ -56,18 +59,18 @@ class DeployOrder:
 def together(orders: Iterable[DeployOrder]) -> DeployOrder:
     """Choose the order that suits several channels, or several releases."""
     several = list(orders)
-    hurdles = Hurdles()
+    breaks = Breaks()
     for each in several:
-        hurdles |= each.hurdles
-    drained = [each.drain for each in several if each.hurdles.senders]
-    return order_of(hurdles, None if None in drained else max((each for each in drained if each), default=0))
+        breaks |= each.breaks
+    drained = [each.drain for each in several if each.breaks.senders]
+    return order_of(breaks, None if None in drained else max((each for each in drained if each), default=0))
 
 
-def order_of(hurdles: Hurdles, drain: float | None) -> DeployOrder:
-    """Choose the order that clears the hurdles.
+def order_of(breaks: Breaks, drain: float | None) -> DeployOrder:
+    """Choose the order in which nothing breaks.
 
     Args:
-        hurdles: who cannot go on as before.
+        breaks: what the release would break.
         drain: seconds that an old event may wait; `None` forever.
 
     """
@@ -77,4 +80,4 @@ def order_of(hurdles: Hurdles, drain: float | None) -> DeployOrder:
         (True, False): "senders-first",
         (True, True): "not-in-one-step",
     }
-    return DeployOrder(orders[hurdles.senders, hurdles.consumers], hurdles, drain)
+    return DeployOrder(orders[breaks.senders, breaks.consumers], breaks, drain)
