@@ -1,4 +1,4 @@
-"""The model: what may travel on which channel, and who receives it. Frozen values, pure, read from one file.
+"""The model: which events may be sent to which channel, and which consumer takes them. Frozen values, read from a file.
 
 `Channel.judge` stands on the path of every event, so it decides first and explains only when it refuses.
 Reads no file, imports no user code, knows no transport.
@@ -81,15 +81,15 @@ class EventType:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One channel: who receives its events, and what they look like.
+    """One channel: its consumer, and what its events look like.
 
     Attributes:
         name: as in the file and on the layer.
         consumer: dotted path of the consumer class or ASGI application; never imported here.
         events: the declared event types by name.
         description: for people.
-        owner: who is asked about it.
-        validate: what a bad verdict means: the event is refused, it is only logged, or nobody judges.
+        owner: the person or team that is responsible for it.
+        validate: what happens to a bad event: it is rejected, it is only logged, or events are not judged.
         limits: how much of it a layer keeps.
         service: how a worker serves it.
 

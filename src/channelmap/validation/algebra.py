@@ -22,7 +22,7 @@ _REFERENCES = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
 def covers(wide: Schema, narrow: Schema) -> Answer:
     """Say whether `wide` accepts every value that `narrow` accepts. Neither may refer to another file.
 
-    Only ``yes`` is a proof; the other two mean that nobody has found one.
+    Only ``yes`` is a proof; the other two mean that none was found.
     """
     try:
         with no_panic():
@@ -42,7 +42,7 @@ def accepts_something(schema: Schema) -> Answer:
 
 
 def dead_parts(schema: Schema) -> dict[str, str]:
-    """Find the subschemas that accept no value: the JSON pointer of each, and why; nothing where nobody knows."""
+    """Find the subschemas that are known to accept no value: the JSON pointer of each, and why."""
     try:
         _require_finite(schema)
         with no_panic():

@@ -98,7 +98,7 @@ class Validator:
 
     Attributes:
         others: as given, or none.
-        accepts: what `fits` asks, for one who handles its `is_engine_failure` and saves a call for each event.
+        accepts: the engine's function that `fits` calls; with it a caller handles `is_engine_failure` itself.
 
     Raises:
         SchemaUnusable: it cannot be compiled.
@@ -138,7 +138,7 @@ class Validator:
         return (is_plain(event) or unsupported(event) is None) and self.fits(event)
 
     def fits(self, instance: Any) -> bool:
-        """Whether a value fits the schema that is known to be JSON and not too deep: nobody stands guard here."""
+        """Return whether a value fits the schema; the caller has made sure that it is JSON and not too deep."""
         try:
             return self.accepts(instance)
         except BaseException as error:

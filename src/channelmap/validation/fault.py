@@ -1,4 +1,4 @@
-"""One keyword of a schema that an instance breaks, as it is found: it is worded later, if somebody reads it."""
+"""One keyword of a schema that an instance breaks, as it is found; it is worded later, when it is read."""
 
 from dataclasses import dataclass, replace
 from typing import Any

@@ -62,7 +62,7 @@ def _reserved(event: dict[str, Any]) -> Violation | None:
 
 
 def plain(event: dict[str, Any]) -> dict[str, Any]:
-    """Return an event that nobody judges: a plain copy where it has a subclass, else itself, whatever is in it."""
+    """Return an event that is not judged: a plain copy if it holds a subclass, otherwise the event itself."""
     if type(event) is dict and (is_plain(event) or unsupported(event, binary=True) is None):
         return event
     copy = plain_copy(event, binary=True) if issubclass(type(event), dict) else event

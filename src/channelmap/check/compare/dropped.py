@@ -1,4 +1,4 @@
-"""Properties that nobody has to send any more, and that no schema speaks of any more: handlers may still read them."""
+"""Find properties that were removed from a schema although handlers may still read them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

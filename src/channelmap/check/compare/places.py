@@ -1,4 +1,4 @@
-"""From a schema in its form back to the file in which somebody wrote it."""
+"""Locate parts of a normalized schema in the file in which it was written."""
 
 from typing import Any
 

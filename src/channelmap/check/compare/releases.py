@@ -1,4 +1,4 @@
-"""What one version of a contract lets through, as plain values: what two versions are compared by."""
+"""The channels and schemas of one version of a contract, as plain values that can be compared and stored."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -73,7 +73,7 @@ class ReleasedChannel:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A version of a contract that somebody runs, or is about to.
+    """A version of a contract that is deployed, or is to be.
 
     Attributes:
         name: what messages call it: a tag, a path.

@@ -16,7 +16,7 @@ from channelmap.validation import Schema, SchemaUnusable, Validator, unsupported
 from channelmap.validation.algebra import accepts_something
 
 Verdict = Literal["same", "compatible", "breaking", "likely", "undecided"]
-"""The schemas say the same; proved to pass; proved not to, by an event; so by the rules; nobody knows."""
+"""Equal schemas; proved compatible; proved breaking, by an event; breaking by the rules; undecided."""
 
 #: Further events that are looked at, so that each change has its own.
 _MORE = 400
@@ -32,7 +32,7 @@ class Judgement:
         verdict: see `Verdict`.
         witness: an event that the one accepts and the other refuses, where it is breaking.
         changes: the keywords at fault, each with the event that proves it, or `None`.
-        doubt: why nobody knows.
+        doubt: why it is undecided.
 
     """
 
@@ -52,8 +52,8 @@ def judge(event_type: str, source: ReleasedType, target: ReleasedType, *, strict
 
     Args:
         event_type: its name.
-        source: the event type as those know it who send.
-        target: as those know it who receive.
+        source: the event type as its senders know it.
+        target: the event type as its consumers know it.
         strict: all that `source` accepts counts, not only what it describes.
 
     """

@@ -49,7 +49,7 @@ def _suite(root: ET.Element, path: str, cases: dict[_Case, list[Diagnostic]]) ->
         errors = [found for found in diagnostics if found.severity is Severity.ERROR]
         if errors:
             failed += 1
-            # Those who read these files show one failure of a case.
+            # CI services show one failure of a case.
             more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
             message = one_line(sentence(errors[0])) + more
             ET.SubElement(case, "failure", type=errors[0].code, message=message).text = _lines(errors)

@@ -9,7 +9,7 @@ from channelmap.check.report.wording import checked, event_text, found, one_line
 from channelmap.codes import Code, Severity
 from channelmap.diagnostics import Diagnostic
 
-#: Services refuse a comment of more than 65,536 characters; nobody reads as many rows.
+#: Services reject a comment of more than 65,536 characters.
 _MOST = 100
 _MEANINGFUL = re.compile(r"([\\`*_\[\]|~$#!])")
 #: What would call for a person, or link to an issue.
@@ -65,6 +65,6 @@ def _code(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Write text that means nothing to Markdown, to HTML and to those who look for names in it."""
+    """Escape text for Markdown and HTML; services must not find names or links in it either."""
     text = _MEANINGFUL.sub(r"\\\1", html.escape(one_line(text), quote=False))
     return _REFERENCE.sub(r"\1&#8203;", text)

@@ -17,7 +17,7 @@ _BOUNDS = (
 )
 
 
-#: Keywords that can close a schema to a property which nobody declares, and what they are read with.
+#: Keywords that can forbid undeclared properties, with the keywords that they depend on.
 _CLOSING = (
     "propertyNames",
     "maxProperties",

@@ -1,4 +1,4 @@
-"""Files beside the schemas that nobody reads."""
+"""Files among the schemas that no contract names."""
 
 import os
 from collections.abc import Iterable, Iterator

@@ -100,7 +100,7 @@ def _shown(schema: dict[str, Any]) -> Iterator[tuple[Pointer, Any]]:
 
 
 def format_unknown(part: Part) -> Iterator[Diagnostic]:
-    """Find formats that nobody checks."""
+    """Find formats that the schema engine does not check."""
     name = part.schema.get("format")
     known = known_formats(part.document.dialect)
     if name is not None and name not in known:

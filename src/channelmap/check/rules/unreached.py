@@ -17,8 +17,8 @@ from channelmap.preflight.handlers import framework_bases, is_sync, takes_an_eve
 
 #: What the argument of a handler is called; a method that takes something else is a helper.
 _ARGUMENTS = frozenset({"event", "message"})
-#: Who tells the name of its private channel, or is in a group, is sent what no contract declares; who looks methods up
-#: by their names may call any.
+#: A consumer that tells the name of its private channel receives undeclared events; one that uses `getattr` may call
+#: any method.
 _UNTOLD = frozenset({"channel_name", "getattr"})
 #: Servers of these protocols call such methods, where a consumer stands behind one of them, too.
 _OF_SERVERS = ("http_", "lifespan_", "websocket_")

@@ -95,7 +95,7 @@ class Scope:
         self.elsewhere: Elsewhere | None = elsewhere or (outer.elsewhere if outer else None)
         self._arguments = arguments or {}
 
-    # Most functions send nothing: nobody asks for their names.
+    # Most functions send nothing, so their names are not needed.
     @cached_property
     def _bound(self) -> Counter[str]:
         return Counter(name for node in _walk(self._node) for name in _bound_by(node))
@@ -172,7 +172,7 @@ class Scope:
         return self._loads[name] if name in self._bound or self._outer is None else self._outer.looks(name)
 
     def _unchanged(self, name: str) -> ast.expr | None:
-        """Return what a name stands for, where nobody can have changed it: whoever else looks at a dict may."""
+        """Return the value of a name, if no other code can have changed it; other code may change a dict."""
         bound = self.binding(name)
         return bound if isinstance(bound, ast.Constant) or self.looks(name) == 1 else None
 
