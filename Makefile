@@ -77,6 +77,7 @@ test-pythons: ## run all tests with each supported Python that is installed
 lint: $(READY) ## look for mistakes and for badly formatted code
 	@$(RUN) -m ruff check --quiet
 	@$(RUN) -m ruff format --quiet --check
+	@$(RUN) tests/retired_words.py
 
 format: $(READY) ## format the code and repair what can be repaired
 	@$(RUN) -m ruff format
