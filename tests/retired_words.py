@@ -62,7 +62,7 @@ def retired_phrases() -> Iterator[str]:
     for path in sorted([*prose, ROOT / "README.md", ROOT / "CONTRIBUTING.md"]):
         for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             for phrase, instead in PHRASES.items():
-                if phrase in text:
+                if re.search(rf"\b{phrase}\b", text):
                     yield f"{path.relative_to(ROOT)}:{line}: '{phrase}' is retired; write '{instead}'"
 
 

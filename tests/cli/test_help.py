@@ -1,4 +1,4 @@
-"""`--help` of every command: a short summary, text forevery option, examples that parse, and exit codes."""
+"""`--help` of every command: a short summary, text for every option, examples that parse, and exit codes."""
 
 import re
 import shlex

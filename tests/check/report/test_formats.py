@@ -1,4 +1,4 @@
-"""What holds forevery format, whatever is in a diagnostic."""
+"""What holds for every format, whatever is in a diagnostic."""
 
 import json
 import subprocess

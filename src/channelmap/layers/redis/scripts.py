@@ -47,8 +47,9 @@ end
 SEND = Script(f"""#!lua
 {NOW}{EXPIRE}{_ADD}
 local scheduled = redis.pcall('ZCARD', KEYS[1] .. '$scheduled')
-local room = ARGV[3] - redis.call('ZCARD', KEYS[1]) - (tonumber(scheduled) or 0)
-if room < tonumber(ARGV[4]) then return 0 end
+local capacity, minimum = tonumber(ARGV[3]), tonumber(ARGV[4])
+local room = capacity - redis.call('ZCARD', KEYS[1]) - (tonumber(scheduled) or 0)
+if room < minimum then return 0 end
 local added = math.min(room, (#ARGV - 4) / 2)
 for i = 5, 3 + 2 * added, 2 do add(ARGV[i], ARGV[i + 1]) end
 if ARGV[2] ~= '' then redis.call('EXPIRE', KEYS[1], ARGV[2]) else redis.call('PERSIST', KEYS[1]) end
