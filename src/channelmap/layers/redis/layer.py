@@ -136,7 +136,7 @@ class RedisChannelLayer(ChannelLayer):
     async def send_many(
         self, channel: str, events: Sequence[Event], *, delay: float | None = None, at: datetime | None = None
     ) -> list[str]:
-        """Send several events to one host, in one round trip for every 500.
+        """Send several events to one host, 500 in each round trip.
 
         The first trip checks that all events fit. If the server is lost between two trips, the events of the earlier
         trips are sent and the others are not.
