@@ -12,6 +12,7 @@ import pytest
 
 from channelmap import ChannelNameRouter, ProtocolTypeRouter, UnknownChannel, load_router
 from channelmap.asgi import Event, Receive, Scope, Send, offer
+from channelmap.errors import ContractError
 from channelmap.routing import application_of
 
 
@@ -240,6 +241,15 @@ def test_without_a_file_the_router_is_that_of_the_working_directory(
     monkeypatch.chdir(contract_file(f"{consumers.__name__}.Jobs").parent)
 
     assert list(load_router().application_mapping) == ["jobs"]
+
+
+def test_an_empty_path_is_not_the_contract_of_the_working_directory(
+    consumers: ModuleType, contract_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(contract_file(f"{consumers.__name__}.Jobs").parent)
+
+    with pytest.raises(ContractError):
+        load_router("")
 
 
 def test_the_contract_of_a_router_may_be_passed_by_its_name_or_by_the_former_one(

@@ -1,4 +1,4 @@
-"""What is wrong with a file, and where: a value that knows no rule, no colour and no stream."""
+"""A fault in a file and its location, as plain values; rules, colours and streams are elsewhere."""
 
 from dataclasses import dataclass
 
@@ -34,9 +34,9 @@ class Diagnostic:
     """One thing wrong in a file.
 
     Attributes:
-        location: the smallest right place; what is wrong is the word that begins there.
+        location: the start of the word that is at fault.
         code: says what is wrong.
-        message: names subject, fault, what was expected and what was found.
+        message: the subject, the fault, the expected and the actual value.
         hint: the likely remedy.
         severity: how much it weighs; as an argument, left out for the severity of the code.
         related: other places that belong to it.

@@ -84,7 +84,7 @@ class EventRejected(ChannelMapError):
         channel: the channel's name.
         type: the event's type; `None` when it has none.
         code: `missing-type`, `unknown-type`, `schema-mismatch` or `unsupported-value`.
-        violations: what is wrong with it, in the order of the schema; empty for the two `…-type` codes.
+        violations: the failed keywords, in the order of the schema; empty for the two `…-type` codes.
         hint: the likely remedy.
 
     """

@@ -80,9 +80,9 @@ def load_router(
         TypeError: both `contract` and `config` are given.
 
     """
-    source = contract_argument("load_router", contract, config) or "channels.yaml"
-    loaded = source if isinstance(source, Contract) else load(source)
-    chosen = [loaded.channel(name) for name in channels] or loaded.channels.values()
+    source = contract_argument("load_router", contract, config)
+    loaded = source if isinstance(source, Contract) else load("channels.yaml" if source is None else source)
+    chosen = loaded.chosen(channels)
     return ChannelNameRouter({channel.name: Gate(channel, application_of(channel.consumer)) for channel in chosen})
 
 

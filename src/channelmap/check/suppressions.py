@@ -44,7 +44,7 @@ def without_suppressed(
 
     Args:
         contract: the file.
-        findings: what was found in it.
+        findings: the findings of its check.
         judged: the codes that were looked for: that others were not found says nothing.
         today: what `until` is compared with.
 

@@ -1,7 +1,7 @@
-"""What would make a worker fail: asked by `runworker` before it serves, and by `channelmap check`.
+"""The rules that keep a worker from starting; `runworker` applies them before it serves, and `channelmap check` too.
 
-Examples, consumers and handlers are checked here. Consumers are imported, through `imports`. A rule that only `check`
-needs lives in `check/rules`.
+They check examples, consumers and handlers; consumers are imported, through `imports`. A rule that only `check` applies
+is in `check/rules`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

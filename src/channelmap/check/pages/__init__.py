@@ -22,7 +22,7 @@ class Page:
     Attributes:
         code: the code.
         kind: the default severity of a finding; `rejection` or `dead letter` for a code of one event.
-        summary: what is wrong, in one line of plain text.
+        summary: the fault, in one line of plain text.
         text: the whole page, as markdown: the title, why it matters, an example with its output, and the remedy.
 
     """

@@ -270,6 +270,11 @@ def _read_events(db: Database, lease: int) -> list[_Event]:
     return _unpacked(db.execute("SELECT events FROM leased WHERE id = ?", (lease,)).fetchone()[0])
 
 
+def pack_event(sent: float, attempt: int, event_id: int, body: bytes) -> bytes:
+    """Pack the event of a lease of version 0.1, which has a single one."""
+    return _packed([_Event((sent, event_id, body), attempt)])
+
+
 def _packed(events: Sequence[_Event]) -> bytes:
     return pack_rows([[event.attempt for event in events], [event.row for event in events]])
 

@@ -2,8 +2,8 @@
 
 import sqlite3
 
-from channelmap.layers.packing import pack_rows
 from channelmap.layers.sqlite.clock import Database
+from channelmap.layers.sqlite.leases import pack_event
 
 VERSION = 4
 
@@ -157,11 +157,7 @@ def prepare_to_read(db: Database) -> bool:
 
 
 def _add_packed(db: sqlite3.Connection) -> None:
-    db.create_function("packed", 4, _packed)
-
-
-def _packed(sent: float, attempt: int, event_id: int, body: bytes) -> bytes:
-    return pack_rows([[attempt], [(sent, event_id, body)]])
+    db.create_function("packed", 4, pack_event)
 
 
 def has_tables(db: sqlite3.Connection) -> bool:
