@@ -179,6 +179,41 @@ def test_a_second_signal_leaves_at_once(
     assert worker.wait() == 128 + signal.SIGINT
 
 
+#: Lets the second signal arrive while the log line about the first one is written, with the buffer of stderr locked.
+INTERRUPTED_WRITE = """
+import io, logging, signal
+
+class Raw(io.RawIOBase):
+    def writable(self):
+        return True
+
+    def fileno(self):
+        return 2
+
+    def write(self, data):
+        written = os.write(2, data)
+        if b"SIGINT: " in bytes(data):
+            os.kill(os.getpid(), signal.SIGINT)
+        return written
+
+for handler in logging.getLogger().handlers:
+    handler.setStream(io.TextIOWrapper(io.BufferedWriter(Raw()), line_buffering=True))
+"""
+
+
+def test_a_second_signal_ends_the_worker_though_it_interrupts_a_log_line(
+    served: Path, start: Callable[..., Any], wait_until: Callable[..., None]
+) -> None:
+    (served / "work.py").write_text(WORK + INTERRUPTED_WRITE)
+    send(served, range(1), "slow")
+    worker = start("runworker")
+    wait_until((served / "begun").exists, "the slow handler")
+
+    worker.signal(signal.SIGINT)
+
+    assert worker.wait() == 128 + signal.SIGINT, worker.errors
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_an_idle_worker_exits_with_0(
     served: Path, start: Callable[..., Any], wait_until: Callable[..., None], signum: int

@@ -272,7 +272,7 @@ def test_in_memory() -> None:
 
 
 def test_in_sqlite(tmp_path: Path) -> None:
-    require_the_promise(lambda: open_layer(f"sqlite:///{tmp_path}/events.db"), 60, keeps_retries_apart=True)
+    require_the_promise(lambda: open_layer(f"sqlite:///{tmp_path}/events.db"), 200, keeps_retries_apart=True)
 
 
 def test_in_redis(server: Server) -> None:

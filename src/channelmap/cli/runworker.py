@@ -312,11 +312,14 @@ class _Stopper:
 
     def _handle_signal(self, signum: int, _frame: FrameType | None) -> None:
         if self._was_signalled or self._loop.is_closed():
-            # Write only if stderr has room: its reader may have stopped reading.
-            if select.select([], [2], [], 0)[1]:
-                log.warning("second signal: exiting immediately")
-                logging.shutdown()
-            os._exit(128 + signum)
+            try:
+                # Write only if stderr has room: its reader may have stopped reading.
+                if select.select([], [2], [], 0)[1]:
+                    log.warning("second signal: exiting immediately")
+                    logging.shutdown()
+            finally:
+                # The signal may have interrupted a write to stderr, whose buffer then refuses another one.
+                os._exit(128 + signum)
         self._was_signalled = True
         self._loop.call_soon_threadsafe(self._stop, signal.Signals(signum).name)
 
