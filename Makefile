@@ -92,7 +92,7 @@ imports: $(READY) ## check which package imports which
 mutants: $(READY) ## change the code in 3,000 ways, and list the changes that no test notices
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $(MUTANT_PINNED)
 	@$(RUN) tests/mutants_by_hand.py
-	@PATH="$(abspath $(VENV))/bin:$$PATH" mutmut run --max-children 2 $(ARGS)
+	@PATH="$(abspath $(VENV))/bin:$$PATH" mutmut run --max-children 12 $(ARGS)
 	@PATH="$(abspath $(VENV))/bin:$$PATH" $(RUN) tests/mutants.py
 
 contract: $(READY) ## check the example's contract, consumers and senders

@@ -2,7 +2,8 @@
 
 One worker serves 10,000 channels, and this process sends to 50 of them; one handler in fifty fails, and every ten
 seconds a Redis server drops all its connections. Memory, descriptors, threads and connections of both processes are
-sampled every two seconds. Each slope is a linear regression over the samples after the first fifth of the run.
+sampled every two seconds. Each slope is a linear regression over the ten minutes after a warm-up, in which caches of
+10,000 channels fill (`--warm-up`, in minutes).
 Exit code 1: a quantity grew by more than it may.
 """
 
@@ -88,11 +89,12 @@ def measure(pid: int) -> dict[str, float]:
 
 
 class Soak:
-    """One run of so many seconds on a layer in a directory."""
+    """One run of so many seconds, after a warm-up, on a layer in a directory."""
 
-    def __init__(self, directory: Path, ground: Ground, seconds: float) -> None:
+    def __init__(self, directory: Path, ground: Ground, warm_up: float, seconds: float) -> None:
         self._directory = directory
         self._ground = ground
+        self._warm_up = warm_up
         self._seconds = seconds
         self._random = random.Random(0)
         self.sent: Counter[str] = Counter()
@@ -110,7 +112,7 @@ class Soak:
         begun = time.monotonic()
         tasks = [asyncio.ensure_future(one) for one in (self._send(layer), self._note(worker.pid), self._cut())]
         try:
-            done, _ = await asyncio.wait(tasks, timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, timeout=self._warm_up + self._seconds, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 task.cancel()
             for task in done:
@@ -159,7 +161,7 @@ class Soak:
         """Print the slopes; return the quantities that grew."""
         faults = []
         for name, samples in self.noted.items():
-            late = samples[len(samples) // 5 :]
+            late = [sample for sample in samples if sample[0] >= self._warm_up]
             for quantity, most in MOST_GROWTH.items():
                 times, values = [at for at, _ in late], [values[quantity] for _, values in late]
                 slope = statistics.linear_regression(times, values).slope * 600
@@ -177,13 +179,14 @@ class Soak:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--warm-up", type=float, default=8)
     parser.add_argument("--layer", choices=("sqlite", "redis"), default="sqlite")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         ground = GROUNDS[options.layer](directory if options.layer == "sqlite" else directory / "ground")
         with ground.running():
-            soak = Soak(directory, ground, 60 * options.minutes)
+            soak = Soak(directory, ground, 60 * options.warm_up, 60 * options.minutes)
             asyncio.run(soak.run())
             faults = soak.report()
     for fault in faults:

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,22 +26,24 @@ def is_noticed(source: Path, tests: list[str]) -> bool:
     return code == 1
 
 
-def main() -> int:
-    unnoticed = 0
-    mutations = tomllib.loads((Path(__file__).with_suffix(".toml")).read_text())["mutations"]
+def judge(mutation: dict[str, Any]) -> bool:
+    """Make a mutation in a copy of the code, and return whether a test notices it."""
     with tempfile.TemporaryDirectory() as directory:
         source = Path(directory) / "src"
         shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
-        for mutation in mutations:
-            path = source / "channelmap" / mutation["file"]
-            text = path.read_text()
-            if text.count(mutation["text"]) != 1:
-                raise SystemExit(
-                    f"{mutation['file']} has this {text.count(mutation['text'])} times: {mutation['text']}"
-                )
-            path.write_text(text.replace(mutation["text"], mutation["instead"]))
-            noticed = is_noticed(source, mutation["tests"])
-            path.write_text(text)
+        path = source / "channelmap" / mutation["file"]
+        text = path.read_text()
+        if text.count(mutation["text"]) != 1:
+            raise SystemExit(f"{mutation['file']} has this {text.count(mutation['text'])} times: {mutation['text']}")
+        path.write_text(text.replace(mutation["text"], mutation["instead"]))
+        return is_noticed(source, mutation["tests"])
+
+
+def main() -> int:
+    mutations = tomllib.loads((Path(__file__).with_suffix(".toml")).read_text())["mutations"]
+    unnoticed = 0
+    with ThreadPoolExecutor(4) as executor:
+        for mutation, noticed in zip(mutations, executor.map(judge, mutations), strict=True):
             unnoticed += not noticed
             sys.stdout.write(f"{'killed  ' if noticed else 'SURVIVED'} {mutation['file']}: {mutation['what']}\n")
             sys.stdout.flush()

@@ -6,24 +6,19 @@ import shutil
 import socket
 import sqlite3
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from channelmap.contract import Channel
 from channelmap.errors import LayerUnavailable
 from channelmap.layer import ChannelLayer, Delivery
 from channelmap.layers import open_layer
 from channelmap.layers.packing import pack, pack_rows
 from channelmap.layers.sqlite import SQLiteChannelLayer, leases, notify
 from channelmap.limits import Limits
-from channelmap.loader import load
-from channelmap.sending import ContractLayer
 
 from .conformance import Everything, Suite, event, letter, numbers, until_blocked
-from .conformance.limits import INVALID_NAMES
 
 
 class OnAFile(Suite):
@@ -56,33 +51,6 @@ class OnAFile(Suite):
 
 class TestSQLite(Everything, OnAFile):
     pass
-
-
-class AnyChannel(dict[str, Channel]):
-    """Channels that take any event, whatever their names."""
-
-    def get(self, name: Any, default: Any = None) -> Any:
-        declared = isinstance(name, str) and "!" not in name
-        return Channel(name, "apps.Any", {}, validate="off") if declared else None
-
-
-class Judging(ContractLayer):
-    @property
-    def _cached_limits(self) -> dict[str, Limits]:
-        return self.layer._cached_limits
-
-
-class TestBehindAContract(Everything, OnAFile):
-    """What a sender or worker does by way of the contract's layer, it does with the layer itself."""
-
-    def open(self, **options: Any) -> Any:
-        file = self.file.with_name("channels.yaml")
-        file.write_text("version: 1\nlayer: sqlite:///a.db\nchannels: {jobs: {consumer: a.B, events: {job: true}}}")
-        return Judging(replace(load(file), channels=AnyChannel()), super().open(**options))
-
-    @pytest.mark.parametrize("name", [name for name in INVALID_NAMES if isinstance(name, str)])
-    def test_an_invalid_name_is_refused_by_whoever_gets_it(self, name: Any) -> None:
-        super().test_an_invalid_name_is_refused_by_whoever_gets_it(name)
 
 
 class TestPolling(Everything, OnAFile):

@@ -132,6 +132,15 @@ class Leases(Suite):
 
         assert self.run(scenario) == [2]
 
+    def test_peek_shows_when_a_leased_event_was_sent(self) -> None:
+        async def scenario(layer: ChannelLayer) -> tuple[list[float], list[float]]:
+            await layer.send_many("jobs", [event(1), event(2)])
+            taken = await layer.take("jobs", 2, lease=60)
+            return [one.sent for one in taken], [one.sent async for one in layer.peek("jobs")]
+
+        taken, peeked = self.run(scenario)
+        assert peeked == pytest.approx(taken, abs=0.01)
+
     def test_an_event_that_was_renewed_alone_is_counted_once(self) -> None:
         async def scenario(layer: ChannelLayer) -> int:
             await layer.send_many("jobs", [event(number) for number in range(3)])
