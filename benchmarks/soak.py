@@ -112,7 +112,8 @@ class Soak:
         begun = time.monotonic()
         tasks = [asyncio.ensure_future(one) for one in (self._send(layer), self._note(worker.pid), self._cut())]
         try:
-            done, _ = await asyncio.wait(tasks, timeout=self._warm_up + self._seconds, return_when=asyncio.FIRST_COMPLETED)
+            whole = self._warm_up + self._seconds
+            done, _ = await asyncio.wait(tasks, timeout=whole, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 task.cancel()
             for task in done:
