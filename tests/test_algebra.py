@@ -3,7 +3,7 @@
 import pytest
 
 from channelmap.validation import Schema
-from channelmap.validation.algebra import accepts_something, covers, dead_parts
+from channelmap.validation.algebra import covers, satisfiability, unsatisfiable_parts
 
 NAMED: Schema = {
     "$defs": {"name": {"type": "string", "minLength": 2}},
@@ -25,11 +25,11 @@ def test_what_refers_to_its_own_definitions_is_compared() -> None:
 @pytest.mark.parametrize("schema", [TREE, RING, INSIDE_ITSELF, {"$dynamicRef": "#a"}, {"$ref": "#anchor"}])
 def test_of_what_refers_to_itself_nothing_is_asked_for_that_may_end_the_process(schema: Schema) -> None:
     assert covers(schema, schema) == "unknown"
-    assert accepts_something(schema) == "unknown"
-    assert dead_parts(schema) == {}
+    assert satisfiability(schema) == "unknown"
+    assert unsatisfiable_parts(schema) == {}
 
 
 def test_dead_parts_are_found_by_their_pointer() -> None:
     schema: Schema = {"properties": {"id": {"type": "integer", "minimum": 3, "maximum": 1}, "ok": True}}
-    assert dead_parts(schema) == {"/properties/id": "empty"}
-    assert accepts_something({"type": "string", "allOf": [{"type": "integer"}]}) == "no"
+    assert unsatisfiable_parts(schema) == {"/properties/id": "empty"}
+    assert satisfiability({"type": "string", "allOf": [{"type": "integer"}]}) == "no"

@@ -103,7 +103,7 @@ def test_a_comparison_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(jsonschema_rs, "canonicalize", canonicalize)
     assert algebra.covers({}, {"type": "object"}) == "unknown"
-    assert algebra.accepts_something({"type": "object"}) == "unknown"
+    assert algebra.satisfiability({"type": "object"}) == "unknown"
 
 
 def test_a_panic_anywhere_else_is_a_fault_of_ours(

@@ -22,7 +22,7 @@ from channelmap.validation import (
     with_type,
 )
 from channelmap.validation.descent import Descent
-from channelmap.validation.growth import grows, is_small
+from channelmap.validation.cost import is_small, is_too_costly
 from channelmap.validation.parts import Parts
 
 
@@ -203,8 +203,8 @@ def test_a_schema_that_is_taken_for_small_is_one_that_the_engine_judges_in_time(
     layers: list[int], keyword: str
 ) -> None:
     schema = layered(layers, keyword=keyword)
-    assert not (is_small(schema, {}) and grows(Parts(schema, "urn:x", {}, None)))
-    assert not (is_small({"$ref": "urn:y"}, {"urn:y": schema}) and grows(Parts(schema, "urn:x", {}, None)))
+    assert not (is_small(schema, {}) and is_too_costly(Parts(schema, "urn:x", {}, None)))
+    assert not (is_small({"$ref": "urn:y"}, {"urn:y": schema}) and is_too_costly(Parts(schema, "urn:x", {}, None)))
 
 
 def test_small_schemas_are_small_and_those_with_too_many_parts_are_not() -> None:

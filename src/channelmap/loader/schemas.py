@@ -168,7 +168,7 @@ class Schemas:
     def _add_metaschema(self, dialect: str) -> None:
         """Let schemas refer to the schema of all draft-07 schemas, which the engine knows only where it is alone."""
         if dialect == DIALECTS[1] and dialect not in self._schemas:
-            from channelmap.validation.second import draft_07_metaschema
+            from channelmap.validation.second_engine import draft_07_metaschema
 
             self._schemas[dialect] = draft_07_metaschema()
 

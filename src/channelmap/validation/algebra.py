@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import jsonschema_rs
 
 from channelmap.pointers import resolve, steps_of
-from channelmap.validation.engine import Schema, no_panic
+from channelmap.validation.engine import Schema, panic_as_error
 from channelmap.validation.structure import children
 
 Answer = Literal["yes", "no", "unknown"]
@@ -25,27 +25,27 @@ def covers(wide: Schema, narrow: Schema) -> Answer:
     Only ``yes`` is a proof; the other two mean that none was found.
     """
     try:
-        with no_panic():
+        with panic_as_error():
             answer = _canonical(wide).covers(_canonical(narrow))
     except Exception:  # noqa: BLE001  (an experimental interface may raise anything; it is not an answer)
         return "unknown"
     return _word(answer)
 
 
-def accepts_something(schema: Schema) -> Answer:
+def satisfiability(schema: Schema) -> Answer:
     """Say whether there is any value that a schema accepts; only ``no`` is a proof."""
     try:
-        with no_panic():
+        with panic_as_error():
             return _word(_canonical(schema).satisfiability())
     except Exception:  # noqa: BLE001  (an experimental interface may raise anything; it is not an answer)
         return "unknown"
 
 
-def dead_parts(schema: Schema) -> dict[str, str]:
+def unsatisfiable_parts(schema: Schema) -> dict[str, str]:
     """Find the subschemas that are known to accept no value: the JSON pointer of each, and why."""
     try:
         _require_finite(schema)
-        with no_panic():
+        with panic_as_error():
             found = jsonschema_rs.canonical.find_unsatisfiable(schema)
         return {pointer: type(reason).__name__.lower() for pointer, reason in found.items()}
     except Exception:  # noqa: BLE001  (the same)

@@ -11,7 +11,7 @@ import jsonschema_rs
 
 from channelmap.errors import Violation, text_of
 from channelmap.validation.descent import Descent, TooLong
-from channelmap.validation.growth import grows, is_small
+from channelmap.validation.cost import is_small, is_too_costly
 from channelmap.validation.guard import is_plain, unsupported
 from channelmap.validation.parts import PATTERNS, Parts
 from channelmap.validation.wording import Mismatch, mismatch
@@ -40,7 +40,7 @@ class EnginePanic(ValueError):
 
 
 @contextmanager
-def no_panic() -> Iterator[None]:
+def panic_as_error() -> Iterator[None]:
     """Let a panic of the engine be an error as any other."""
     try:
         yield
@@ -82,7 +82,7 @@ class SchemaSet:
     def __init__(self, schemas: Iterable[tuple[str, Any]]) -> None:
         self.schemas = dict(schemas)
         try:
-            with no_panic():
+            with panic_as_error():
                 self.registry = jsonschema_rs.Registry(self.schemas.items()) if self.schemas else None
         except (*_ENGINE_FAILURES, jsonschema_rs.ReferencingError) as error:
             raise SchemaUnusable(str(error)) from None
@@ -115,10 +115,10 @@ class Validator:
         self._uri = uri
         self.others = others or SchemaSet(())
         self._parts: Parts | None = None
-        #: What `structure.standalone` made of the schema, once it was asked.
+        #: What `structure.bundle` made of the schema, once it was asked.
         self.bundle: Schema | None = None
         try:
-            with no_panic():
+            with panic_as_error():
                 self._engine = jsonschema_rs.validator_for(
                     schema,
                     registry=self.others.registry,
@@ -149,7 +149,7 @@ class Validator:
     def _first_verdict(self, instance: Any) -> bool:
         """Judge for the first time: whether the engine can judge in time is not asked before anything is judged."""
         if not is_small(self._schema, self.others.schemas):
-            self._walked.may_ask_engine = not grows(self._walked)
+            self._walked.may_ask_engine = not is_too_costly(self._walked)
         may_ask = self._parts is None or self._parts.may_ask_engine
         self.accepts = self._engine.is_valid if may_ask else self._descend
         return self.accepts(instance)
@@ -199,7 +199,7 @@ class Validator:
         if self.fits(instance):
             return ()
         try:
-            with no_panic():
+            with panic_as_error():
                 faults = Descent(self._walked, limit, steps).faults(self._walked.root, instance)
         except LookupError:
             faults = []

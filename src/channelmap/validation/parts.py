@@ -130,7 +130,7 @@ class Parts:
     def _document(self, uri: str) -> Part | None:
         if uri == _DRAFT_07:
             # The engine does not show this one.
-            from channelmap.validation.second import draft_07_metaschema
+            from channelmap.validation.second_engine import draft_07_metaschema
 
             return Part(draft_07_metaschema(), uri)
         return self.root if uri == self.root.base else None

@@ -28,7 +28,7 @@ _MORE = _HOLDERS | _LEFT_OUT
 _MAX_PARTS = 20_000
 
 
-class Entangled(Exception):
+class CannotBundle(Exception):
     """A schema cannot be written without its references."""
 
 
@@ -49,7 +49,7 @@ def children(schema: Mapping[str, Any]) -> list[tuple[Pointer, Schema]]:
     return found
 
 
-def rebuilt(schema: Mapping[str, Any], change: Callable[[Pointer, Schema], Schema]) -> dict[str, Any]:
+def map_children(schema: Mapping[str, Any], change: Callable[[Pointer, Schema], Schema]) -> dict[str, Any]:
     """Return a schema with each schema right inside it changed."""
     result: dict[str, Any] = {}
     for keyword, value in schema.items():
@@ -72,7 +72,7 @@ def rebuilt(schema: Mapping[str, Any], change: Callable[[Pointer, Schema], Schem
     return result
 
 
-def documents(validator: Validator) -> dict[str, Any]:
+def reachable_documents(validator: Validator) -> dict[str, Any]:
     """Return a schema and all that it may refer to, by their URIs, to tell whether any of it has changed."""
     known = {**validator.others.schemas, validator._uri: validator._schema}  # noqa: SLF001  (the same room)
     found: dict[str, Any] = {}
@@ -90,14 +90,14 @@ def documents(validator: Validator) -> dict[str, Any]:
     return found
 
 
-def standalone(validator: Validator) -> Schema:
+def bundle(validator: Validator) -> Schema:
     """Return the schema of a validator so that it means the same anywhere; the caller must not change it.
 
     What refers to itself keeps its `$ref`, to an entry of `$defs`. The validator keeps the result: a check asks for it
     several times.
 
     Raises:
-        Entangled: it refers by anchors or `$dynamicRef`, mixes dialects, or would grow without measure.
+        CannotBundle: it refers by anchors or `$dynamicRef`, mixes dialects, or would grow without measure.
 
     """
     if validator.bundle is None:
@@ -124,7 +124,7 @@ class _Alone:
         """Take up a document, and those schemas in it that have a URI of their own."""
         for own, resource in _resources(document, uri).items():
             if own in self._resources or (own != uri and own in self._others):
-                raise Entangled(own)
+                raise CannotBundle(own)
             self._resources[own] = resource
 
     def _note(self, first: str) -> None:
@@ -154,24 +154,24 @@ class _Alone:
             self._open(self._others[base], base)
         value: Any = self._resources.get(base)
         if value is None or (fragment and not fragment.startswith("/")) or _dialect(value) != self._dialect:
-            raise Entangled(reference)
+            raise CannotBundle(reference)
         outer = value
         for step in steps_of(unquote(fragment)):
             if value is not outer and isinstance(value, dict) and "$id" in value:
                 # A pointer that leads through a schema with a name of its own: only its own base would be right.
-                raise Entangled(reference)
+                raise CannotBundle(reference)
             value = child(value, step)
         return value, base
 
     def _put(self, schema: Schema, base: str) -> Schema:
         self._parts += 1
         if self._parts > _MAX_PARTS:
-            raise Entangled(base)
+            raise CannotBundle(base)
         if isinstance(schema, bool) or _MORE.isdisjoint(schema):
             return schema
         base = _base(schema, base)
         own = {keyword: value for keyword, value in schema.items() if keyword not in _LEFT_OUT}
-        own = rebuilt(own, lambda _, child: self._put(child, base))
+        own = map_children(own, lambda _, child: self._put(child, base))
         if "$ref" not in schema:
             return own
         target = _joined(base, schema["$ref"])
@@ -191,7 +191,7 @@ def _references(schema: Schema, base: str) -> Iterator[str]:
             continue
         own = _base(value, around)
         if not _ENTANGLING.isdisjoint(value):
-            raise Entangled(own)
+            raise CannotBundle(own)
         if "$ref" in value:
             yield _joined(own, value["$ref"])
         waiting += [(child, own) for pointer, child in children(value) if pointer[0] not in DEFINITIONS]
@@ -215,14 +215,14 @@ def _base(schema: Mapping[str, Any], around: str) -> str:
     """Return what the references in a schema are relative to.
 
     Raises:
-        Entangled: its `$id` stands beside a `$ref`, where the dialects differ, or is only an anchor.
+        CannotBundle: its `$id` stands beside a `$ref`, where the dialects differ, or is only an anchor.
 
     """
     identity = schema.get("$id")
     if not isinstance(identity, str):
         return around
     if "$ref" in schema or urldefrag(identity)[1]:
-        raise Entangled(identity)
+        raise CannotBundle(identity)
     return _joined(around, identity)
 
 

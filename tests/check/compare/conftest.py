@@ -10,7 +10,7 @@ import pytest
 from channelmap.check.compare.normal import normal
 from channelmap.check.compare.releases import ReleasedType
 from channelmap.validation import Validator, with_type
-from channelmap.validation.structure import standalone
+from channelmap.validation.structure import bundle
 
 
 @pytest.fixture(scope="session")
@@ -18,7 +18,7 @@ def released() -> Callable[..., ReleasedType]:
     """Make an event type as a release has it from a schema as people write it."""
 
     def make(schema: Any, *accepts: Any) -> ReleasedType:
-        return ReleasedType(normal(standalone(Validator(with_type(schema)))), accepts)
+        return ReleasedType(normal(bundle(Validator(with_type(schema)))), accepts)
 
     return make
 

@@ -9,14 +9,14 @@ from channelmap.check.compare.normal import digest, normal
 from channelmap.check.compare.releases import ReleasedType
 from channelmap.check.compare.verdicts import judge
 from channelmap.validation import BASE_URI, SchemaSet, Validator, with_type
-from channelmap.validation.structure import Entangled, children, documents, standalone
+from channelmap.validation.structure import CannotBundle, bundle, children, reachable_documents
 
 PART = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 
 
 def alone(schema: Any, **files: Any) -> Any:
     others = SchemaSet([(f"{BASE_URI}{name}.json", each) for name, each in files.items()])
-    return standalone(Validator(with_type(schema), f"{BASE_URI}own.json", others))
+    return bundle(Validator(with_type(schema), f"{BASE_URI}own.json", others))
 
 
 def test_what_stands_beside_a_reference_still_counts() -> None:
@@ -58,7 +58,7 @@ def test_a_change_in_a_recursive_file_is_found() -> None:
     ids=["an anchor", "an id beside", "a way through an id", "a dynamic reference", "a metaschema", "a bomb"],
 )  # fmt: skip
 def test_what_cannot_be_written_out_says_so(schema: Any) -> None:
-    with pytest.raises(Entangled):
+    with pytest.raises(CannotBundle):
         alone(schema)
 
 
@@ -121,16 +121,16 @@ def test_what_is_no_schema_where_one_may_stand_is_passed_over() -> None:
 def test_a_recursive_definition_with_a_name_beyond_ascii_can_be_compiled() -> None:
     name = quote("Straße")
     validator = Validator({"$defs": {"Straße": {"items": {"$ref": f"#/$defs/{name}"}}}, "$ref": f"#/$defs/{name}"})
-    assert Validator(standalone(validator)).is_valid({"type": "street"})
+    assert Validator(bundle(validator)).is_valid({"type": "street"})
 
 
 def test_all_that_a_schema_may_refer_to_tells_whether_it_has_changed() -> None:
     near, far = f"{BASE_URI}near.json", f"{BASE_URI}far.json"
     others: dict[str, Any] = {near: {"$ref": "far.json#name"}, far: {"$anchor": "name"}, f"{BASE_URI}unused.json": {}}
-    assert set(documents(Validator(others[near], near, SchemaSet(others.items())))) == {near, far}
+    assert set(reachable_documents(Validator(others[near], near, SchemaSet(others.items())))) == {near, far}
 
 
 def test_what_moves_the_base_of_references_may_refer_to_everything() -> None:
     near = f"{BASE_URI}near.json"
     others: dict[str, Any] = {near: {"items": {"$id": "sub/x.json", "$ref": "y.json"}}, f"{BASE_URI}sub/y.json": {}}
-    assert set(documents(Validator(others[near], near, SchemaSet(others.items())))) == set(others)
+    assert set(reachable_documents(Validator(others[near], near, SchemaSet(others.items())))) == set(others)

@@ -16,7 +16,7 @@ from channelmap.check.compare.verdicts import judge
 from channelmap.check.compare.views import declared, event_schema
 from channelmap.check.compare.witness import Search
 from channelmap.validation import Validator, with_type
-from channelmap.validation.structure import standalone
+from channelmap.validation.structure import bundle
 
 Make = Callable[..., ReleasedType]
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -78,7 +78,7 @@ OBJECTS = st.builds(
 
 
 def released(schema: Any) -> ReleasedType:
-    return ReleasedType(normal(standalone(Validator(with_type(schema)))))
+    return ReleasedType(normal(bundle(Validator(with_type(schema)))))
 
 
 def edited(schema: Any, other: Any, keyword: int) -> Any:

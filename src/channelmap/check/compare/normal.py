@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from channelmap.validation import BASE_URI, DIALECTS, Schema
-from channelmap.validation.structure import children, rebuilt
+from channelmap.validation.structure import children, map_children
 
 _DRAFT_7 = DIALECTS[1]
 #: Keywords that decide, in draft 2020-12.
@@ -89,7 +89,7 @@ def _reduced(schema: Schema, known: AbstractSet[str], rewritten: Callable[[dict[
         return schema
     kept = {keyword: value for keyword, value in schema.items() if keyword in known}
     # From the inside out: what is rewritten is of another draft than what is left to do.
-    result = rewritten(rebuilt(kept, lambda _, child: _reduced(child, known, rewritten)))
+    result = rewritten(map_children(kept, lambda _, child: _reduced(child, known, rewritten)))
     for keyword in ("required", "type", "enum"):
         if isinstance(result.get(keyword), list) and len(result[keyword]) > 1:
             result[keyword].sort(key=canonical)

@@ -9,7 +9,7 @@ from channelmap.check.compare.normal import digest, normal, opaque
 from channelmap.contract import Contract, EventType, Validate
 from channelmap.environment import shown
 from channelmap.validation import Schema, Validator
-from channelmap.validation.structure import Entangled, documents, standalone
+from channelmap.validation.structure import CannotBundle, bundle, reachable_documents
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ class ReleasedType:
     @cached_property
     def written(self) -> Mapping[str, Any] | None:
         """The schema as it was written and all that it refers to, by their URIs, where the contract itself was read."""
-        return None if self.validator is None else documents(self.validator)
+        return None if self.validator is None else reachable_documents(self.validator)
 
     def says_the_same(self, other: "ReleasedType") -> bool:
         """Whether both schemas say the same; nothing is rewritten to find that out of two that are written alike."""
@@ -109,6 +109,6 @@ def _released(event_type: EventType) -> ReleasedType:
 
 def _schema_of(validator: Validator) -> Schema:
     try:
-        return normal(standalone(validator))
-    except Entangled:
-        return opaque(documents(validator))
+        return normal(bundle(validator))
+    except CannotBundle:
+        return opaque(reachable_documents(validator))

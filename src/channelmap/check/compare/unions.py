@@ -11,7 +11,7 @@ from channelmap.check.compare.merging import absorbed, disjoint
 from channelmap.check.compare.normal import is_draft_7
 from channelmap.pointers import Pointer
 from channelmap.validation import Schema
-from channelmap.validation.structure import rebuilt
+from channelmap.validation.structure import map_children
 
 #: Each is compared with each.
 _MOST_BRANCHES = 200
@@ -36,7 +36,7 @@ def cases(schema: Mapping[str, Any], keyword: str) -> list[dict[str, Any]]:
 def _rewritten(_: Pointer, schema: Schema) -> Schema:
     if isinstance(schema, bool):
         return schema
-    result = rebuilt(schema, _rewritten)
+    result = map_children(schema, _rewritten)
     if "oneOf" in result and "anyOf" not in result and _exclude_each_other(result["oneOf"], result):
         result["anyOf"] = result.pop("oneOf")
     return result

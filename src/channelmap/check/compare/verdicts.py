@@ -13,7 +13,7 @@ from channelmap.check.compare.unions import exclusive
 from channelmap.check.compare.views import declared, event_schema
 from channelmap.check.compare.witness import Search
 from channelmap.validation import Schema, SchemaUnusable, Validator, unsupported
-from channelmap.validation.algebra import accepts_something
+from channelmap.validation.algebra import satisfiability
 
 Verdict = Literal["same", "compatible", "breaking", "likely", "undecided"]
 """Equal schemas; proved compatible; proved breaking, by an event; breaking by the rules; undecided."""
@@ -61,7 +61,7 @@ def judge(event_type: str, source: ReleasedType, target: ReleasedType, *, strict
         return Judgement("same")
     plain, wide = exclusive(source.schema), exclusive(target.schema)
     view = plain if strict else declared(plain)
-    if is_simple(view) and accepts_something(event_schema(view, event_type)) == "no":
+    if is_simple(view) and satisfiability(event_schema(view, event_type)) == "no":
         view = plain  # It describes no event at all, so it can only be taken at its word.
     try:
         sides = _Sides(event_type, source.schema, view, target.schema)

@@ -11,7 +11,7 @@ from typing import Any
 from channelmap.check.compare.normal import is_draft_7, mentions
 from channelmap.pointers import Pointer
 from channelmap.validation import Schema
-from channelmap.validation.structure import children, rebuilt
+from channelmap.validation.structure import children, map_children
 
 #: Schemas under these keywords judge the same value as the one that they are in.
 _IN_PLACE = frozenset({"allOf", "anyOf", "oneOf", "then", "else", "dependentSchemas"})
@@ -78,7 +78,7 @@ class _Closing:
     def _in_place(self, _: Pointer, schema: Schema) -> Schema:
         if isinstance(schema, bool):
             return schema
-        result = rebuilt(schema, self._child)
+        result = map_children(schema, self._child)
         if _describes(result):
             result = {key: value for key, value in result.items() if key not in _EXTRAS or value is not True}
         return {**result, "$ref": f"{schema['$ref']}-open"} if "$ref" in schema else result

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from channelmap.errors import did_you_mean, quoted
 from channelmap.pointers import Pointer
 from channelmap.validation import Mismatch, Schema, SchemaUnusable, Validator, with_type
-from channelmap.validation.algebra import accepts_something
+from channelmap.validation.algebra import satisfiability
 
 _BOUNDS = (
     ("minimum", "maximum"),
@@ -52,7 +52,7 @@ def blame(schema: Schema) -> Blame:
         found = reason(schema)
         if found is not None:
             return found
-    if "oneOf" in schema and accepts_something(schema) == "no" and _overlaps(schema):
+    if "oneOf" in schema and satisfiability(schema) == "no" and _overlaps(schema):
         return Blame(("oneOf",), "what matches one alternative of 'oneOf' matches another one too")
     return Blame((), "its keywords exclude each other")
 
@@ -61,7 +61,7 @@ def _overlaps(schema: dict[str, Any]) -> bool:
     """Whether a schema would accept something if more than one alternative of its `oneOf` might match."""
     looser = {keyword: value for keyword, value in schema.items() if keyword != "oneOf"}
     alternatives = {"anyOf": schema["oneOf"]}
-    return accepts_something({**looser, "allOf": [*schema.get("allOf", ()), alternatives]}) == "yes"
+    return satisfiability({**looser, "allOf": [*schema.get("allOf", ()), alternatives]}) == "yes"
 
 
 def _bounds(schema: dict[str, Any]) -> Blame | None:
@@ -91,7 +91,7 @@ def _required(schema: dict[str, Any]) -> Blame | None:
     properties = schema.get("properties", {})
     is_closed = schema.get("additionalProperties") is False and not schema.get("patternProperties")
     for index, name in enumerate(schema.get("required", ())):
-        if name in properties and accepts_something(properties[name]) == "no":
+        if name in properties and satisfiability(properties[name]) == "no":
             inner = blame(properties[name])
             return Blame(("properties", name, *inner.pointer), f"it requires {quoted(name)}, where {inner.reason}")
         if is_closed and name not in properties:
@@ -130,7 +130,7 @@ def _closed(whole: dict[str, Any], name: str) -> Blame | None:
     """Say which keyword leaves no room for the property `type`, in a schema that accepts objects without it."""
     untyped = {"type": "object", "not": {"required": ["type"]}}
     required = [other for other in whole.get("required", ()) if other != "type"]
-    if accepts_something({**whole, "required": required, "allOf": [*whole.get("allOf", ()), untyped]}) != "yes":
+    if satisfiability({**whole, "required": required, "allOf": [*whole.get("allOf", ()), untyped]}) != "yes":
         return None
     for pointer, conjunct in _conjuncts(whole):
         for keyword in filter(conjunct.__contains__, _CLOSING):
@@ -164,7 +164,7 @@ def refuses_all(whole: Schema, name: str) -> bool:
     if isinstance(whole, bool):
         return not whole
     typed = {"type": "object", "required": ["type"], "properties": {"type": {"const": name}}}
-    return accepts_something({**whole, "allOf": [*whole.get("allOf", ()), typed]}) == "no"
+    return satisfiability({**whole, "allOf": [*whole.get("allOf", ()), typed]}) == "no"
 
 
 def _conjuncts_at(schema: Schema, pointer: Pointer) -> list[dict[str, Any]]:

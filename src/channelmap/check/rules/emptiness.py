@@ -11,8 +11,8 @@ from channelmap.diagnostics import Diagnostic
 from channelmap.errors import quoted
 from channelmap.pointers import Pointer, text_of
 from channelmap.validation import Schema
-from channelmap.validation.algebra import dead_parts
-from channelmap.validation.structure import Entangled, standalone
+from channelmap.validation.algebra import unsatisfiable_parts
+from channelmap.validation.structure import CannotBundle, bundle
 
 #: What says, beside `false`, that there is to be no such thing.
 _MEANT: tuple[Any, ...] = ({"not": {}}, {"not": True})
@@ -37,8 +37,8 @@ def _whole(event_type: EventType) -> Schema:
     """Return the schema of an event type with what it refers to; where there is no such schema, one for anything."""
     assert event_type.validator is not None
     try:
-        return standalone(event_type.validator)
-    except Entangled:
+        return bundle(event_type.validator)
+    except CannotBundle:
         return True
 
 
@@ -46,7 +46,7 @@ def schema_dead_part(document: SchemaDocument) -> Iterator[Diagnostic]:
     """Find what can have no valid value, and does not say so by being `false`."""
     # The engine gives up on a reference to another file.
     refers_far = any(not part.schema.get("$ref", "#").startswith("#") for part in document.parts)
-    found = dead_parts(_whole(document.event_type) if refers_far and document.is_event else document.schema)
+    found = unsatisfiable_parts(_whole(document.event_type) if refers_far and document.is_event else document.schema)
     if not found:
         return
     written = {text_of(part.pointer): (part.pointer, part.schema) for part in document.parts}

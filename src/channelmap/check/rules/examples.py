@@ -6,7 +6,7 @@ from channelmap.codes import Code
 from channelmap.contract import Channel, EventType
 from channelmap.diagnostics import Diagnostic
 from channelmap.errors import quoted
-from channelmap.validation.second import second_opinion
+from channelmap.validation.second_engine import second_opinion
 
 
 def engines_disagree(_channel: Channel, event_type: EventType) -> Iterator[Diagnostic]:

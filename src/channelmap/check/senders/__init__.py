@@ -18,7 +18,7 @@ from channelmap.contract import Channel, Contract, EventType
 from channelmap.diagnostics import Diagnostic, Location, Related, in_order
 from channelmap.errors import did_you_mean, quoted
 from channelmap.validation import Mismatch, Schema, Validator, unsupported
-from channelmap.validation.structure import Entangled, standalone
+from channelmap.validation.structure import CannotBundle, bundle
 
 __all__ = ["Senders", "SendersMissing", "check_senders"]
 
@@ -225,8 +225,8 @@ class _Judge:
 
 def _demanded(validator: Validator, event: Known) -> Schema:
     try:
-        return demands(standalone(validator), event)
-    except Entangled:
+        return demands(bundle(validator), event)
+    except CannotBundle:
         return True
 
 

@@ -17,7 +17,7 @@ def demands(schema: Schema, known: Known) -> Schema:
     depend on what stands for its unknown parts. So what breaks it breaks the schema, whatever those parts are.
 
     Args:
-        schema: without references, as `standalone` returns it; what refers to itself is taken for whatever it may be.
+        schema: without references, as `bundle` returns it; what refers to itself is taken for whatever it may be.
         known: what is known of the event, or of the value in it that the schema is about.
 
     """

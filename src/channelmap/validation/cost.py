@@ -46,7 +46,7 @@ def is_small(schema: Any, others: Mapping[str, Any]) -> bool:
     return True
 
 
-def grows(parts: Parts) -> bool:
+def is_too_costly(parts: Parts) -> bool:
     """Whether the engine may hold one value against one part of a schema too often to wait for."""
     try:
         return _Counted(parts).below(parts.root).most > _MOST

@@ -6,7 +6,7 @@ from typing import Any
 
 from channelmap.validation.engine import Validator
 from channelmap.validation.guard import unsupported
-from channelmap.validation.structure import Entangled, standalone
+from channelmap.validation.structure import CannotBundle, bundle
 
 
 def second_opinion(validator: Validator) -> Callable[[dict[str, Any]], bool | None]:
@@ -19,8 +19,8 @@ def second_opinion(validator: Validator) -> Callable[[dict[str, Any]], bool | No
     from jsonschema.validators import validator_for
 
     try:
-        schema = standalone(validator)
-    except Entangled:
+        schema = bundle(validator)
+    except CannotBundle:
         return lambda _event: None
     text = json.dumps(schema)
     if any(f'"{keyword}' in text for keyword in ("pattern", "format", "content")):
