@@ -1,7 +1,7 @@
-"""JSON Schema: schemas compiled once, instances judged in no time, reasons in words that quote no payload.
+"""JSON Schema validation: compile a schema once, judge many events, and give reasons that quote no payload.
 
-The only room that knows the JSON Schema engine, jsonschema-rs. Knows no channel, no YAML, and reads nothing:
-not the disk, not the network.
+This is the only package that uses the JSON Schema engine, jsonschema-rs. It does not know channels or YAML, and reads
+neither files nor the network.
 """
 
 from channelmap.validation.engine import (

@@ -1,8 +1,7 @@
-"""What sets of values two schemas describe, and how they lie to each other.
+"""Compare the sets of values that schemas accept.
 
-The only module that knows the engine's set algebra, which is experimental: where it is missing, has changed or
-gives up, the answer is that nobody knows. Nor is it asked about a schema that refers to itself: there it may end the
-process.
+This is the only module that uses the engine's set algebra, which is experimental. If it is missing, has changed or
+fails, the answer is "unknown". So it is for recursive schemas: with these, the engine may end the process.
 """
 
 from typing import Any, Literal
@@ -20,29 +19,29 @@ _REFERENCES = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
 
 
 def covers(wide: Schema, narrow: Schema) -> Answer:
-    """Say whether `wide` accepts every value that `narrow` accepts. Neither may refer to another file.
+    """Return whether `wide` accepts every value that `narrow` accepts. Neither may refer to another file.
 
-    Only ``yes`` is a proof; the other two mean that none was found.
+    Only ``yes`` is a proof; ``no`` and ``unknown`` mean that no proof was found.
     """
     try:
         with panic_as_error():
             answer = _canonical(wide).covers(_canonical(narrow))
     except Exception:  # noqa: BLE001  (an experimental interface may raise anything; it is not an answer)
         return "unknown"
-    return _word(answer)
+    return _as_answer(answer)
 
 
 def satisfiability(schema: Schema) -> Answer:
-    """Say whether there is any value that a schema accepts; only ``no`` is a proof."""
+    """Return whether a schema accepts any value at all; only ``no`` is a proof."""
     try:
         with panic_as_error():
-            return _word(_canonical(schema).satisfiability())
+            return _as_answer(_canonical(schema).satisfiability())
     except Exception:  # noqa: BLE001  (an experimental interface may raise anything; it is not an answer)
         return "unknown"
 
 
 def unsatisfiable_parts(schema: Schema) -> dict[str, str]:
-    """Find the subschemas that are known to accept no value: the JSON pointer of each, and why."""
+    """Return the subschemas that accept no value, as far as this can be proved: JSON pointer to reason."""
     try:
         _require_finite(schema)
         with panic_as_error():
@@ -58,7 +57,7 @@ def _canonical(schema: Schema) -> Any:
 
 
 def _require_finite(schema: Schema) -> None:
-    """Raise ValueError where a schema refers to itself, or may do so."""
+    """Raise ValueError if a schema is recursive or has references that this function cannot follow."""
     seen: set[str] = set()
 
     def follow(part: Schema, path: tuple[str, ...]) -> None:
@@ -75,18 +74,18 @@ def _require_finite(schema: Schema) -> None:
                 raise ValueError(target)
             if target not in seen:
                 seen.add(target)
-                follow(_at(schema, target), (*path, target))
+                follow(_resolved(schema, target), (*path, target))
 
     follow(schema, ("#",))
 
 
-def _at(schema: Any, reference: str) -> Schema:
+def _resolved(schema: Any, reference: str) -> Schema:
     schema = resolve(schema, steps_of(unquote(reference)))
     if not isinstance(schema, (dict, bool)):
         raise TypeError(reference)
     return schema
 
 
-def _word(answer: Any) -> Answer:
+def _as_answer(answer: Any) -> Answer:
     word = str(answer).rpartition(".")[2].lower()
     return "yes" if word == "yes" else "no" if word == "no" else "unknown"

@@ -1,7 +1,8 @@
-"""Whether the engine's verdict on one event may take forever: it follows each reference anew, whatever leads there.
+"""Estimate whether the engine may take too long to judge one event.
 
-A few definitions, each with two alternatives that refer to the next one, make it hold the same value against the last
-one a million times. Only where definitions refer back to themselves, it remembers what it has seen.
+The engine follows each reference again, even to a schema that it has already compared with the same value. So the cost
+doubles with each definition that has two alternatives, both of which refer to the next definition. The engine
+remembers its verdicts only for recursive definitions.
 """
 
 from collections import defaultdict
@@ -12,29 +13,29 @@ from typing import Any
 from channelmap.validation.keywords import IN_PLACE, LISTS, MAPS, SINGLES
 from channelmap.validation.parts import Part, Parts
 
-#: So many take the engine about a millisecond.
-_MOST = 50_000
-#: Through so many steps from schema to schema lead at most 3 ** (28 / 3) ways: always three abreast.
-_FEW = 28
+#: The engine needs about a millisecond for this number of visits.
+_MAX_VISITS = 50_000
+#: With so few subschemas and references there are at most 3 ** (28 / 3) paths: three branches a level is the worst case.
+_MAX_SMALL = 28
 
-#: Keywords whose schemas are held against one property or item, which they name.
-_NAMING = frozenset({"properties", "prefixItems"})
-_OF_SAME_VALUE = IN_PLACE | {"$ref"}
-#: Keywords that hold schemas, or refer to one.
+#: Keywords whose subschemas apply to one property or item each, which the keyword names.
+_OF_ONE_CHILD = frozenset({"properties", "prefixItems"})
+_SAME_VALUE = IN_PLACE | {"$ref"}
+#: Keywords that contain subschemas or refer to a schema.
 _FOLLOWED = LISTS | MAPS | SINGLES | {"$ref"}
 _ANY: str | int = -1
 
 
 def is_small(schema: Any, others: Mapping[str, Any]) -> bool:
-    """Whether a schema, with those that it may refer to, has too few parts to grow: that is seen at a glance."""
-    left = _FEW
+    """Whether a schema and those that it may refer to are too small to be costly; quicker than `is_too_costly`."""
+    left = _MAX_SMALL
     waiting = [schema, *others.values()]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
             left -= 1 + ("$ref" in value)
             if str(value.get("$ref")).startswith("http"):
-                # This may be the schema of all schemas, which is not among the others.
+                # This may be the metaschema, which is not among the others.
                 return False
             waiting += value.values()
         elif isinstance(value, list):
@@ -47,21 +48,21 @@ def is_small(schema: Any, others: Mapping[str, Any]) -> bool:
 
 
 def is_too_costly(parts: Parts) -> bool:
-    """Whether the engine may hold one value against one part of a schema too often to wait for."""
+    """Whether the engine may compare one value with one part of a schema more than `_MAX_VISITS` times."""
     try:
-        return _Counted(parts).below(parts.root).most > _MOST
+        return _VisitCounter(parts).visits(parts.root).most > _MAX_VISITS
     except (LookupError, RecursionError):
-        # What cannot be followed is left to the engine.
+        # A reference cannot be followed: leave the schema to the engine.
         return False
 
 
 @dataclass(slots=True)
 class _Visits:
-    """How often values are looked at, for each time that a schema is held against a value.
+    """Visit counts for one application of a schema to a value.
 
     Attributes:
-        here: the value itself.
-        inside: its properties and items and all in them, at most, by name or index; or by `_ANY`.
+        here: visits of the value itself.
+        inside: maximum number of visits of any value inside each property or item, by name or index, or by `_ANY`.
 
     """
 
@@ -70,7 +71,7 @@ class _Visits:
 
     @property
     def most(self) -> int:
-        """How often any of them is looked at."""
+        """The largest number of visits of any single value."""
         if not self.inside:
             return self.here
         anything = self.inside.get(_ANY, 0)
@@ -80,28 +81,28 @@ class _Visits:
 _ONE_VISIT = _Visits()
 
 
-class _Counted:
+class _VisitCounter:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._known: dict[int, _Visits] = {}
 
-    def below(self, part: Part) -> _Visits:
-        """Count the visits that holding a part against a value brings about."""
+    def visits(self, part: Part) -> _Visits:
+        """Return the visits that one application of a part to a value causes."""
         if not isinstance(part.schema, dict) or _FOLLOWED.isdisjoint(part.schema):
             return _ONE_VISIT
         if id(part.schema) not in self._known:
-            # The engine remembers its verdict where a schema leads back to itself.
+            # The engine remembers its verdicts for recursive schemas.
             self._known[id(part.schema)] = _ONE_VISIT
             children = list(self._children(part))
             found = _Visits() if children else _ONE_VISIT
             for keyword, step, child in children:
-                visits = self.below(child)
-                if keyword in _OF_SAME_VALUE:
+                visits = self.visits(child)
+                if keyword in _SAME_VALUE:
                     found.here += visits.here
                     for inner, count in visits.inside.items():
                         found.inside[inner] += count
                 else:
-                    found.inside[step if keyword in _NAMING else _ANY] += visits.most
+                    found.inside[step if keyword in _OF_ONE_CHILD else _ANY] += visits.most
             self._known[id(part.schema)] = found
         return self._known[id(part.schema)]
 
@@ -110,7 +111,7 @@ class _Counted:
         for keyword in self._parts.keywords(schema):
             value = schema[keyword]
             if keyword == "$ref":
-                yield keyword, "", self._parts.referred(part, value)
+                yield keyword, "", self._parts.resolve(part, value)
             elif keyword in LISTS and isinstance(value, list):
                 yield from ((keyword, index, part.child(keyword, index)) for index in range(len(value)))
             elif keyword in MAPS:

@@ -1,34 +1,34 @@
-"""What an instance breaks in a schema, found by a descent through both whose cost is bounded.
+"""Find the keywords that an instance breaks, by a recursive descent through schema and instance with bounded cost.
 
-The engine's own errors cost too much: it goes through all alternatives anew at every level, and copies the instance for
-each error. Here each part of a schema is held against each part of an instance once, whichever way leads there, and the
-engine is only asked about single keywords.
+The engine's own errors cost too much: it tries all alternatives again at every level, and copies the instance for each
+error. The descent compares each part of a schema with each part of an instance at most once, and asks the engine only
+about single keywords.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from channelmap.validation.alternatives import plausible
+from channelmap.validation.alternatives import most_helpful
 from channelmap.validation.evaluated import evaluated_items, evaluated_names
 from channelmap.validation.fault import Fault, Steps
 from channelmap.validation.parts import Part, Parts
 
-#: Items or properties from which on the engine is asked which of them fit, before any is looked into.
-_MANY = 16
+#: With more items or properties than this, the engine first tells which of them fit; only the others are descended.
+_ASK_ENGINE_FROM = 16
 
 
-class TooLong(Exception):
-    """The descent has taken all the steps that it may take."""
+class StepLimitExceeded(Exception):
+    """The descent needs more than its maximum number of steps."""
 
 
 class Descent:
-    """One search for what an instance breaks.
+    """One search for the faults of an instance.
 
     Args:
         parts: the schema.
-        limit: faults after which it ends.
-        steps: keywords that are held against parts of the instance, at most.
+        limit: number of faults after which the search ends.
+        steps: maximum number of keyword evaluations.
 
     """
 
@@ -39,13 +39,18 @@ class Descent:
         self._known: dict[tuple[int, Steps], list[Fault]] = {}
 
     def faults(self, part: Part, value: Any, pointer: Steps = ()) -> list[Fault]:
-        """Find what a value at a pointer breaks in a part of the schema; TooLong when that takes too many steps."""
+        """Return the faults of the value at a pointer in a part of the schema.
+
+        Raises:
+            StepLimitExceeded: the search takes too many steps.
+
+        """
         schema = part.schema
         if isinstance(schema, bool):
             return [] if schema else [Fault(pointer, "falseSchema", part.path, schema, value)]
         key = id(schema), pointer
         if key not in self._known:
-            # A reference that leads back to itself rejects nothing.
+            # A reference back to the same part and value adds no fault.
             self._known[key] = []
             self._known[key] = self._search(part, value, pointer)
         return self._known[key]
@@ -54,11 +59,11 @@ class Descent:
         """Whether a value fits a part of the schema."""
         return not self.faults(part, value, pointer)
 
-    def each(
+    def faults_of_each(
         self, part: Part, values: Iterable[tuple[int | str, Any]], count: int, pointer: Steps
     ) -> Iterator[tuple[int | str, list[Fault]]]:
-        """Find the faults of each of many values that are held against the same part; leave out those without."""
-        fits = self.parts.engine(part) if count > _MANY else None
+        """Yield the step and the faults of each value that does not fit the part; `values` come with their steps."""
+        fits = self.parts.part_predicate(part) if count > _ASK_ENGINE_FROM else None
         for step, value in values:
             if (fits is None or not fits(value)) and (found := self.faults(part, value, (*pointer, step))):
                 yield step, found
@@ -68,27 +73,27 @@ class Descent:
         for keyword in self.parts.keywords(part.schema):
             self._steps -= 1
             if self._steps < 0:
-                raise TooLong
-            look = _LOOKS.get(keyword)
-            if look is not None:
-                for fault in look(self, part, value, pointer):
+                raise StepLimitExceeded
+            check = _CHECKS.get(keyword)
+            if check is not None:
+                for fault in check(self, part, value, pointer):
                     found.append(fault)
                     if len(found) >= self._limit:
                         return found
-            elif not self.parts.leaf(part.schema, keyword)(value):
-                detail = self.parts.gives_up(part.schema["pattern"], value) if keyword == "pattern" else None
+            elif not self.parts.keyword_predicate(part.schema, keyword)(value):
+                detail = self.parts.pattern_failure(part.schema["pattern"], value) if keyword == "pattern" else None
                 found.append(_fault(part, keyword, value, pointer, detail))
         return found
 
 
-_Look = Callable[[Descent, Part, Any, Steps], Iterable[Fault]]
+_Check = Callable[[Descent, Part, Any, Steps], Iterable[Fault]]
 
 
 def _fault(part: Part, keyword: str, value: Any, pointer: Steps, detail: Any = None) -> Fault:
     return Fault(pointer, keyword, (*part.path, keyword), part.schema, value, detail)
 
 
-# Keywords that hold other schemas against the same value.
+# Keywords that apply other schemas to the same value.
 
 
 def _all_of(descent: Descent, part: Part, value: Any, pointer: Steps) -> Iterator[Fault]:
@@ -96,18 +101,18 @@ def _all_of(descent: Descent, part: Part, value: Any, pointer: Steps) -> Iterato
         yield from descent.faults(part.child("allOf", index), value, pointer)
 
 
-def _alternatives(keyword: str) -> _Look:
-    def look(descent: Descent, part: Part, value: Any, pointer: Steps) -> list[Fault]:
+def _alternatives(keyword: str) -> _Check:
+    def check(descent: Descent, part: Part, value: Any, pointer: Steps) -> list[Fault]:
         branches = [part.child(keyword, index) for index in range(len(part.schema[keyword]))]
         faults = [descent.faults(branch, value, pointer) for branch in branches]
         fitting = [index for index, found in enumerate(faults) if not found]
         if not fitting:
             tags = [descent.parts.tags(branch) for branch in branches]
-            return plausible(_fault(part, keyword, value, pointer), faults, tags)
+            return most_helpful(_fault(part, keyword, value, pointer), faults, tags)
         is_one = keyword == "anyOf" or len(fitting) == 1
         return [] if is_one else [_fault(part, keyword, value, pointer, ("several", fitting))]
 
-    return look
+    return check
 
 
 def _not(descent: Descent, part: Part, value: Any, pointer: Steps) -> Iterator[Fault]:
@@ -119,14 +124,14 @@ def _if(descent: Descent, part: Part, value: Any, pointer: Steps) -> Iterator[Fa
     branch = "then" if descent.fits(part.child("if"), value, pointer) else "else"
     if branch in part.schema:
         for fault in descent.faults(part.child(branch), value, pointer):
-            yield fault.because(branch, part.schema["if"])
+            yield fault.with_cause(branch, part.schema["if"])
 
 
-def _reference(keyword: str) -> _Look:
-    def look(descent: Descent, part: Part, value: Any, pointer: Steps) -> list[Fault]:
-        return descent.faults(descent.parts.referred(part, part.schema[keyword]), value, pointer)
+def _reference(keyword: str) -> _Check:
+    def check(descent: Descent, part: Part, value: Any, pointer: Steps) -> list[Fault]:
+        return descent.faults(descent.parts.resolve(part, part.schema[keyword]), value, pointer)
 
-    return look
+    return check
 
 
 # Objects.
@@ -138,8 +143,8 @@ def _required(descent: Descent, part: Part, value: Any, pointer: Steps) -> Itera
             yield _fault(part, "required", value, pointer, (name,))
 
 
-def _dependents(keyword: str) -> _Look:
-    def look(descent: Descent, part: Part, value: Any, pointer: Steps) -> Iterator[Fault]:
+def _dependents(keyword: str) -> _Check:
+    def check(descent: Descent, part: Part, value: Any, pointer: Steps) -> Iterator[Fault]:
         for name, dependent in part.schema[keyword].items() if isinstance(value, dict) else ():
             if name not in value:
                 continue
@@ -147,9 +152,9 @@ def _dependents(keyword: str) -> _Look:
                 found = [_fault(part, keyword, value, pointer, (one,)) for one in dependent if one not in value]
             else:
                 found = descent.faults(part.child(keyword, name), value, pointer)
-            yield from (fault.because(keyword, name) for fault in found)
+            yield from (fault.with_cause(keyword, name) for fault in found)
 
-    return look
+    return check
 
 
 def _properties(descent: Descent, part: Part, value: Any, pointer: Steps) -> Iterator[Fault]:
@@ -160,8 +165,8 @@ def _properties(descent: Descent, part: Part, value: Any, pointer: Steps) -> Ite
 
 def _pattern_properties(descent: Descent, part: Part, value: Any, pointer: Steps) -> Iterator[Fault]:
     for pattern in part.schema["patternProperties"] if isinstance(value, dict) else ():
-        names = list(filter(descent.parts.pattern(pattern), value))
-        yield from _below(descent, part.child("patternProperties", pattern), value, names, pointer)
+        names = list(filter(descent.parts.pattern_predicate(pattern), value))
+        yield from _faults_below(descent, part.child("patternProperties", pattern), value, names, pointer)
 
 
 def _additional_properties(descent: Descent, part: Part, value: Any, pointer: Steps) -> Iterable[Fault]:
@@ -169,9 +174,9 @@ def _additional_properties(descent: Descent, part: Part, value: Any, pointer: St
         return ()
     names = [name for name in value if name not in part.schema.get("properties", ())]
     for pattern in part.schema.get("patternProperties", ()):
-        matches = descent.parts.pattern(pattern)
+        matches = descent.parts.pattern_predicate(pattern)
         names = [name for name in names if not matches(name)]
-    return _further(descent, part, "additionalProperties", value, names, pointer)
+    return _remaining(descent, part, "additionalProperties", value, names, pointer)
 
 
 def _unevaluated_properties(descent: Descent, part: Part, value: Any, pointer: Steps) -> Iterable[Fault]:
@@ -179,12 +184,13 @@ def _unevaluated_properties(descent: Descent, part: Part, value: Any, pointer: S
         return ()
     seen = evaluated_names(descent, part, value, pointer)
     names = [name for name in value if name not in seen]
-    return _further(descent, part, "unevaluatedProperties", value, names, pointer)
+    return _remaining(descent, part, "unevaluatedProperties", value, names, pointer)
 
 
 def _property_names(descent: Descent, part: Part, value: Any, pointer: Steps) -> Iterator[Fault]:
     names = value if isinstance(value, dict) else ()
-    for name, found in descent.each(part.child("propertyNames"), ((n, n) for n in names), len(names), (*pointer, "")):
+    child = part.child("propertyNames")
+    for name, found in descent.faults_of_each(child, ((n, n) for n in names), len(names), (*pointer, "")):
         yield _fault(part, "propertyNames", value, pointer, ((name,), found[0]))
 
 
@@ -197,7 +203,7 @@ def _items(descent: Descent, part: Part, value: Any, pointer: Steps) -> Iterable
     if isinstance(part.schema["items"], list):
         return _first_items(descent, part, "items", value, pointer)
     first = len(part.schema.get("prefixItems", ()))
-    return _further(descent, part, "items", value, list(range(first, len(value))), pointer)
+    return _remaining(descent, part, "items", value, list(range(first, len(value))), pointer)
 
 
 def _prefix_items(descent: Descent, part: Part, value: Any, pointer: Steps) -> Iterable[Fault]:
@@ -214,7 +220,7 @@ def _additional_items(descent: Descent, part: Part, value: Any, pointer: Steps) 
     first = part.schema.get("items")
     if not isinstance(value, (list, tuple)) or not isinstance(first, list):
         return ()
-    return _further(descent, part, "additionalItems", value, list(range(len(first), len(value))), pointer)
+    return _remaining(descent, part, "additionalItems", value, list(range(len(first), len(value))), pointer)
 
 
 def _unevaluated_items(descent: Descent, part: Part, value: Any, pointer: Steps) -> Iterable[Fault]:
@@ -222,40 +228,40 @@ def _unevaluated_items(descent: Descent, part: Part, value: Any, pointer: Steps)
         return ()
     seen = evaluated_items(descent, part, value, pointer)
     indexes = [index for index in range(len(value)) if index not in seen]
-    return _further(descent, part, "unevaluatedItems", value, indexes, pointer)
+    return _remaining(descent, part, "unevaluatedItems", value, indexes, pointer)
 
 
 def _contains(descent: Descent, part: Part, value: Any, pointer: Steps) -> Iterator[Fault]:
     if not isinstance(value, (list, tuple)):
         return
-    mismatched = dict(descent.each(part.child("contains"), enumerate(value), len(value), pointer))
+    mismatched = dict(descent.faults_of_each(part.child("contains"), enumerate(value), len(value), pointer))
     fitting = [index for index in range(len(value)) if index not in mismatched]
-    least = 1 if descent.parts.is_older else part.schema.get("minContains", 1)
-    most = math.inf if descent.parts.is_older else part.schema.get("maxContains", math.inf)
+    least = 1 if descent.parts.is_draft_07 else part.schema.get("minContains", 1)
+    most = math.inf if descent.parts.is_draft_07 else part.schema.get("maxContains", math.inf)
     if len(fitting) < least:
         yield _fault(part, "contains", value, pointer, ("at least", least, fitting))
     if len(fitting) > most:
         yield _fault(part, "contains", value, pointer, ("at most", most, fitting))
 
 
-# What no other keyword is about.
+# Properties and items that no other keyword covers.
 
 
-def _further(  # noqa: PLR0913, PLR0917
+def _remaining(  # noqa: PLR0913, PLR0917
     descent: Descent, part: Part, keyword: str, value: Any, steps: list[Any], pointer: Steps
 ) -> Iterable[Fault]:
-    """Hold properties or items against a schema, which mostly is `false`."""
+    """Apply the schema of a keyword, usually `false`, to the remaining properties or items."""
     if part.schema[keyword] is False:
         return [_fault(part, keyword, value, pointer, tuple(steps))] if steps else []
-    return _below(descent, part.child(keyword), value, steps, pointer)
+    return _faults_below(descent, part.child(keyword), value, steps, pointer)
 
 
-def _below(descent: Descent, part: Part, value: Any, steps: list[Any], pointer: Steps) -> Iterator[Fault]:
-    for _, found in descent.each(part, ((step, value[step]) for step in steps), len(steps), pointer):
+def _faults_below(descent: Descent, part: Part, value: Any, steps: list[Any], pointer: Steps) -> Iterator[Fault]:
+    for _, found in descent.faults_of_each(part, ((step, value[step]) for step in steps), len(steps), pointer):
         yield from found
 
 
-_LOOKS: dict[str, _Look] = {
+_CHECKS: dict[str, _Check] = {
     "allOf": _all_of,
     "anyOf": _alternatives("anyOf"),
     "oneOf": _alternatives("oneOf"),

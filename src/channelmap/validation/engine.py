@@ -1,4 +1,4 @@
-"""The engine behind a schema: compiled once, then asked for each event."""
+"""Compile schemas with the engine, and judge events by them."""
 
 import functools
 import json
@@ -10,38 +10,39 @@ from typing import Any
 import jsonschema_rs
 
 from channelmap.errors import Violation, text_of
-from channelmap.validation.descent import Descent, TooLong
+from channelmap.validation.descent import Descent, StepLimitExceeded
 from channelmap.validation.cost import is_small, is_too_costly
 from channelmap.validation.guard import is_plain, unsupported
 from channelmap.validation.parts import PATTERNS, Parts
 from channelmap.validation.wording import Mismatch, mismatch
 
 BASE_URI = "https://channelmap.invalid/schemas/"
-"""Where schema files stand for each other: this, then the path below the schema root.
+"""The base URI of schema files; their path below the schema root follows.
 
-Of http, because relative references resolve against no other scheme as they should; `.invalid` is never a host.
+The scheme is https because relative references do not resolve correctly against other schemes. `.invalid` is never a
+host.
 """
 
 Schema = dict[str, Any] | bool
 """A JSON Schema, as Python data."""
 
 DIALECTS = ("https://json-schema.org/draft/2020-12/schema", "http://json-schema.org/draft-07/schema")
-"""What `$schema` may say; the first is meant where it says nothing."""
+"""The supported values of `$schema`; the first is the default."""
 
 MAX_VIOLATIONS = 20
-#: Keywords that are held against parts of one event, for its reasons: some 10 ms.
+#: Maximum number of keyword evaluations for the reasons of one rejection: about 10 ms.
 MAX_STEPS = 10_000
-#: What the engine raises, instead of deciding, on what the guard does not know yet.
+#: Exceptions of the engine on values that the guard should have rejected.
 _ENGINE_FAILURES = (ValueError, TypeError, OverflowError, RecursionError)
 
 
 class EnginePanic(ValueError):
-    """The engine panicked, which raises something that is no `Exception`; says what."""
+    """The engine panicked; the message is that of the panic, which is not an `Exception`."""
 
 
 @contextmanager
 def panic_as_error() -> Iterator[None]:
-    """Let a panic of the engine be an error as any other."""
+    """Raise EnginePanic, which is an ordinary exception, if the engine panics."""
     try:
         yield
     except BaseException as error:
@@ -51,17 +52,17 @@ def panic_as_error() -> Iterator[None]:
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether an error neither is an `Exception` nor ends something on purpose."""
+    """Whether an error is neither an `Exception` nor a deliberate exit such as KeyboardInterrupt."""
     return not isinstance(error, Exception | KeyboardInterrupt | SystemExit | GeneratorExit)
 
 
 def is_engine_failure(error: BaseException) -> bool:
-    """Whether an error means that the engine could not decide; then nothing fits."""
+    """Whether an error means that the engine failed to decide; the value then counts as not fitting."""
     return isinstance(error, _ENGINE_FAILURES) or is_panic(error)
 
 
 class SchemaUnusable(Exception):
-    """A schema that its metaschema accepts cannot be compiled all the same; says why."""
+    """A schema cannot be compiled although its metaschema accepts it; `reason` says why."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -75,7 +76,7 @@ class SchemaSet:
         schemas: URI and schema of each.
 
     Raises:
-        SchemaUnusable: one of them refers to something that is not among them.
+        SchemaUnusable: one of them refers to a schema that is not among them.
 
     """
 
@@ -93,15 +94,16 @@ class Validator:
 
     Args:
         schema: a JSON Schema, valid by its metaschema.
-        uri: what its relative references are relative to.
+        uri: the base URI of its relative references.
         others: the schemas that it may refer to.
 
     Attributes:
-        others: as given, or none.
-        accepts: the engine's function that `fits` calls; with it a caller handles `is_engine_failure` itself.
+        others: the schemas that it may refer to; empty by default.
+        accepts: the function that `fits` calls; a direct caller handles errors by `is_engine_failure`.
+        bundle: the result of `structure.bundle`, once that was called.
 
     Raises:
-        SchemaUnusable: it cannot be compiled.
+        SchemaUnusable: the schema cannot be compiled.
 
     """
 
@@ -115,7 +117,6 @@ class Validator:
         self._uri = uri
         self.others = others or SchemaSet(())
         self._parts: Parts | None = None
-        #: What `structure.bundle` made of the schema, once it was asked.
         self.bundle: Schema | None = None
         try:
             with panic_as_error():
@@ -138,7 +139,7 @@ class Validator:
         return (is_plain(event) or unsupported(event) is None) and self.fits(event)
 
     def fits(self, instance: Any) -> bool:
-        """Return whether a value fits the schema; the caller has made sure that it is JSON and not too deep."""
+        """Return whether a value fits the schema; the caller has checked that it is JSON and not too deep."""
         try:
             return self.accepts(instance)
         except BaseException as error:
@@ -147,27 +148,27 @@ class Validator:
             return False
 
     def _first_verdict(self, instance: Any) -> bool:
-        """Judge for the first time: whether the engine can judge in time is not asked before anything is judged."""
+        """Judge the first instance, and replace `accepts`: only now decide whether the engine is fast enough."""
         if not is_small(self._schema, self.others.schemas):
-            self._walked.may_ask_engine = not is_too_costly(self._walked)
+            self._schema_parts.may_ask_engine = not is_too_costly(self._schema_parts)
         may_ask = self._parts is None or self._parts.may_ask_engine
-        self.accepts = self._engine.is_valid if may_ask else self._descend
+        self.accepts = self._engine.is_valid if may_ask else self._judge_by_descent
         return self.accepts(instance)
 
-    def _descend(self, instance: Any) -> bool:
-        """Judge without the engine: slower, and each part of the schema only once for each value."""
-        return not Descent(self._walked, limit=1).faults(self._walked.root, instance)
+    def _judge_by_descent(self, instance: Any) -> bool:
+        """Judge by descent: slower than the engine, but each part of the schema sees each value only once."""
+        return not Descent(self._schema_parts, limit=1).faults(self._schema_parts.root, instance)
 
     @property
-    def _walked(self) -> Parts:
+    def _schema_parts(self) -> Parts:
         if self._parts is None:
             self._parts = Parts(self._schema, self._uri, self.others.schemas, self.others.registry)
         return self._parts
 
     def reasons(self, event: dict[str, Any]) -> Callable[[], tuple[Violation, ...]]:
-        """Return what finds out why an event (known to be JSON) does not fit the schema.
+        """Return a function that finds the violations of an event (known to be JSON) as it is now.
 
-        It finds the violations of the event as it is now: a copy of it is kept until then.
+        The function keeps a copy of the event, so later changes have no effect.
         """
         if is_plain(event):
             flat = event.copy()
@@ -178,36 +179,36 @@ class Validator:
     def _violations(self, event: dict[str, Any]) -> tuple[Violation, ...]:
         try:
             found = self.mismatches(event, MAX_VIOLATIONS, MAX_STEPS)
-        except TooLong:
-            return (Violation("$", "schema", "breaks the schema, in too large a place to say where"),)
+        except StepLimitExceeded:
+            return (Violation("$", "schema", "breaks the schema; finding out where would take too long"),)
         except _ENGINE_FAILURES:
             return (Violation("$", "schema", "cannot be judged: the schema engine gives up on it"),)
         return tuple(dict.fromkeys(one.violation for one in found))
 
     def mismatches(self, instance: Any, limit: float = math.inf, steps: float = math.inf) -> tuple[Mismatch, ...]:
-        """Find what in a value (known to be JSON) breaks the schema, each keyword and place once.
+        """Return the mismatches of a value (known to be JSON) with the schema, without duplicates.
 
         Args:
             instance: the value.
-            limit: mismatches after which the search ends.
-            steps: keywords that are held against parts of the value, at most.
+            limit: number of mismatches after which the search ends.
+            steps: maximum number of keyword evaluations.
 
         Raises:
-            TooLong: that is not enough.
+            StepLimitExceeded: the search takes more steps.
 
         """
         if self.fits(instance):
             return ()
         try:
             with panic_as_error():
-                faults = Descent(self._walked, limit, steps).faults(self._walked.root, instance)
+                faults = Descent(self._schema_parts, limit, steps).faults(self._schema_parts.root, instance)
         except LookupError:
             faults = []
         return tuple(dict.fromkeys(map(mismatch, faults))) or (Mismatch((), "schema", "breaks the schema", ()),)
 
 
 def schema_mismatches(schema: Any, dialect: str) -> tuple[Mismatch, ...]:
-    """Find what in a schema breaks the metaschema of its dialect, regular expressions included."""
+    """Return the mismatches of a schema with the metaschema of its dialect, including invalid regular expressions."""
     return _metaschema(dialect).mismatches(schema)
 
 
@@ -221,13 +222,12 @@ _CONDITIONS = ("if", "then", "else")
 
 
 def with_type(schema: Schema) -> Schema:
-    """Return the schema of an event as it reads when `type` need not be written: as one of its properties.
+    """Return a copy of an event's schema in which `type` is a declared property.
 
-    This only matters where a schema is closed (`additionalProperties: false`), which would refuse every event
-    otherwise. What the type is has been compared before a schema is asked, so any will do here. It holds for
-    the schema itself and, since they describe the same object, for the branches of its `allOf`, `anyOf`,
-    `oneOf`, `if`, `then` and `else`. It does not reach through a `$ref`: a closed schema that others refer to
-    must name `type` itself.
+    Otherwise a closed schema (`additionalProperties: false`) would have to declare `type`, or it would reject every
+    event. Any value is allowed: the caller has compared the type before. The property is added to the schema itself
+    and to the branches of its `allOf`, `anyOf`, `oneOf`, `if`, `then` and `else`, which describe the same object. It is
+    not added behind a `$ref`: a closed schema that others refer to must declare `type` itself.
     """
     if not isinstance(schema, dict):
         return schema

@@ -1,4 +1,4 @@
-"""Which properties and items of an instance other keywords are about: `unevaluated…` is about the rest."""
+"""Find the properties and items that other keywords evaluate, for `unevaluatedProperties` and `unevaluatedItems`."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
 
 def evaluated_names(descent: "Descent", part: Part, value: dict[str, Any], pointer: Steps) -> set[str]:
-    """Find the properties that other keywords than `unevaluatedProperties` are about, in a part of a schema."""
+    """Return the properties of a value that keywords other than `unevaluatedProperties` evaluate in a part."""
     return _evaluated(descent, part, value, pointer, "unevaluatedProperties", _own_names)
 
 
 def evaluated_items(descent: "Descent", part: Part, value: Any, pointer: Steps) -> set[int]:
-    """Find the items that other keywords than `unevaluatedItems` are about, in a part of a schema."""
+    """Return the items of a value, by index, that keywords other than `unevaluatedItems` evaluate in a part."""
     return _evaluated(descent, part, value, pointer, "unevaluatedItems", _own_items)
 
 
 def _evaluated(  # noqa: PLR0913, PLR0917
     descent: "Descent", first: Part, value: Any, pointer: Steps, keyword: str, own: Callable[..., Iterator[Any]]
 ) -> set[Any]:
-    """Gather it from all schemas that judge the same value, and that it fits."""
+    """Collect them from all schemas that apply to the same value and accept it."""
     found: set[Any] = set()
     seen: set[int] = set()
     waiting = [first]
@@ -35,18 +35,19 @@ def _evaluated(  # noqa: PLR0913, PLR0917
         if part is not first and keyword in part.schema:
             return set(value) if isinstance(value, dict) else set(range(len(value)))
         found.update(own(descent, part, value, pointer))
-        waiting += [other for other in _in_place(descent, part, value, pointer) if descent.fits(other, value, pointer)]
+        others = _in_place_subschemas(descent, part, value, pointer)
+        waiting += [other for other in others if descent.fits(other, value, pointer)]
     return found
 
 
-def _in_place(descent: "Descent", part: Part, value: Any, pointer: Steps) -> Iterator[Part]:
-    """Find the schemas in a part that judge the same value, whether or not it fits them."""
+def _in_place_subschemas(descent: "Descent", part: Part, value: Any, pointer: Steps) -> Iterator[Part]:
+    """Yield the subschemas of a part that apply to the same value, whether or not they accept it."""
     schema = part.schema
     for keyword in ("allOf", "anyOf", "oneOf"):
         yield from (part.child(keyword, index) for index in range(len(schema.get(keyword, ()))))
     for keyword in ("$ref", "$dynamicRef"):
         if keyword in schema:
-            yield descent.parts.referred(part, schema[keyword])
+            yield descent.parts.resolve(part, schema[keyword])
     for name in schema.get("dependentSchemas", ()):
         if isinstance(value, dict) and name in value:
             yield part.child("dependentSchemas", name)
@@ -59,15 +60,17 @@ def _in_place(descent: "Descent", part: Part, value: Any, pointer: Steps) -> Ite
 
 
 def _own_names(descent: "Descent", part: Part, value: dict[str, Any], pointer: Steps) -> Iterator[str]:  # noqa: ARG001
+    """Yield the properties that the part's own keywords evaluate."""
     schema = part.schema
     if "additionalProperties" in schema:
         yield from value
     yield from schema.get("properties", ())
     for pattern in schema.get("patternProperties", ()):
-        yield from filter(descent.parts.pattern(pattern), value)
+        yield from filter(descent.parts.pattern_predicate(pattern), value)
 
 
 def _own_items(descent: "Descent", part: Part, value: Any, pointer: Steps) -> Iterator[int]:
+    """Yield the indexes of the items that the part's own keywords evaluate."""
     schema = part.schema
     yield from range(len(value) if "items" in schema else len(schema.get("prefixItems", ())))
     if "contains" in schema:

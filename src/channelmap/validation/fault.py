@@ -1,4 +1,4 @@
-"""One keyword of a schema that an instance breaks, as it is found; it is worded later, when it is read."""
+"""The record of one keyword that an instance breaks; `wording` turns it into text when that is needed."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,8 +16,8 @@ class Fault:
         path: where the keyword stands in its schema document.
         owner: the schema that the keyword stands in.
         got: the value that breaks it.
-        detail: what its keyword's words need besides, such as the names that are missing.
-        causes: why the keyword counts: the keyword that says so, and its condition; the innermost first.
+        detail: further values for the message, depending on the keyword, such as the names that are missing.
+        causes: the conditions under which the keyword applies, the innermost first: keyword and its condition.
 
     """
 
@@ -29,13 +29,13 @@ class Fault:
     detail: Any = None
     causes: tuple[tuple[str, Any], ...] = ()
 
-    def because(self, keyword: str, condition: Any) -> "Fault":
-        """Return the same fault, which counts only under a condition."""
+    def with_cause(self, keyword: str, condition: Any) -> "Fault":
+        """Return a copy of the fault with one more condition under which it applies."""
         return replace(self, causes=(*self.causes, (keyword, condition)))
 
 
 def type_name(value: Any) -> str:
-    """Name a value's JSON type."""
+    """Return the name of a value's JSON type."""
     # A bool is an int to Python, so the order counts.
     for kind, name in _TYPE_NAMES:
         if isinstance(value, kind):

@@ -1,10 +1,10 @@
-"""Which formats the engine checks: it passes over the others in silence."""
+"""List the formats that the engine checks; it ignores all others."""
 
 import functools
 
 import jsonschema_rs
 
-#: Those of JSON Schema's own list, over all dialects.
+#: The formats that JSON Schema defines, in any dialect.
 _NAMES = (
     *("date", "date-time", "duration", "email", "hostname", "idn-email", "idn-hostname", "ipv4", "ipv6", "iri"),
     *("iri-reference", "json-pointer", "regex", "relative-json-pointer", "time", "uri", "uri-reference"),
@@ -14,7 +14,7 @@ _NAMES = (
 
 @functools.cache
 def known_formats(dialect: str) -> frozenset[str]:
-    """Name the formats that are checked in schemas of that dialect."""
+    """Return the names of the formats that the engine checks in schemas of a dialect."""
     return frozenset(name for name in _NAMES if _is_known(name, dialect))
 
 

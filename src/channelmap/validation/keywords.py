@@ -1,22 +1,23 @@
-"""The keywords of JSON Schema that hold schemas: draft-07 and 2020-12 together, since none holds data in the other one.
+"""The JSON Schema keywords that contain subschemas, of draft-07 and 2020-12 together.
 
-The referencing package knows them too, but its `subresources_of` returns schemas without their pointers.
+No keyword contains subschemas in one dialect and data in the other. The referencing package knows these keywords too,
+but its `subresources_of` returns subschemas without their pointers.
 """
 
 MAPS = frozenset({"properties", "patternProperties", "dependentSchemas", "dependencies"})
-"""Each holds an object of schemas that apply. A value of `dependencies` may be a list of names instead."""
+"""Keywords whose value is an object of schemas that apply. `dependencies` may contain lists of names as well."""
 
 DEFINITIONS = frozenset({"$defs", "definitions"})
-"""Each holds an object of schemas that apply only where a `$ref` names them."""
+"""Keywords whose value is an object of schemas that apply only where a `$ref` names them."""
 
 LISTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems", "items"})
-"""Each holds a list of schemas; `items` only in draft-07."""
+"""Keywords whose value is a list of schemas; `items` only in draft-07."""
 
 SINGLES = frozenset((
     *("items", "additionalItems", "unevaluatedItems", "contains", "not", "if", "then", "else"),
     *("additionalProperties", "unevaluatedProperties", "propertyNames"),
 ))  # fmt: skip
-"""Each holds one schema."""
+"""Keywords whose value is one schema."""
 
 IN_PLACE = frozenset({"allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "dependencies"})
-"""The schemas of these judge the same value as the schema that they are in."""
+"""In-place applicators: keywords whose schemas apply to the same value as the schema around them."""

@@ -1,7 +1,7 @@
-r"""What is wrong in a regular expression that the engine refuses: it says only that it is none.
+r"""Explain why the engine rejects a regular expression: its own message does not say what is wrong.
 
-The engine reads ECMA-262 with a few exceptions, such as ``\k<name>``. Tokens are tried one by one, so that the first
-one at fault can be named.
+The engine supports ECMA-262 with a few exceptions, such as ``\k<name>``. Tokens are tried one by one to find the first
+invalid one.
 """
 
 import functools
@@ -19,8 +19,8 @@ _QUANTIFIER = re.compile(r"\{[0-9]+(?:,[0-9]*)?\}")
 #: A '-' with a set of characters, such as `\w`, on one side, where a range needs one character.
 _SET_IN_RANGE = re.compile(r"\\[dDsSwWpP](?:\{[^}]*\})?-[^\]]|[^\[^\]]-\\[dDsSwWpP]")
 
-#: What other languages have, or what the engine lacks, and what to write instead.
-_INSTEAD = {
+#: Syntax of other languages, or that the engine lacks, and the remedy.
+_REMEDIES = {
     "[^]": r"write [\s\S] instead of [^]",
     "[]": "write (?!) instead of [], which matches nothing",
     "\\0": r"write \x00 instead of \0",
@@ -34,12 +34,12 @@ _INSTEAD = {
 
 
 def pattern_fault(pattern: str) -> str:
-    r"""Say what is wrong in a pattern, or nothing where the engine takes it.
+    r"""Return what is wrong in a pattern; empty if the engine accepts it.
 
     >>> pattern_fault(r"^[\w-.]+$")
     "in '[\\w-.]' a '-' stands beside a set of characters: put it first or last in the brackets"
     """
-    if _is_taken(pattern):
+    if _is_accepted(pattern):
         return ""
     for token in _TOKEN.finditer(pattern):
         fault = _token_fault(token.group())
@@ -47,17 +47,17 @@ def pattern_fault(pattern: str) -> str:
             return fault
     rest = _QUANTIFIER.sub("", _TOKEN.sub("", pattern))
     stray = next((f"write \\{char} instead of {char}" for char in rest if char in "{}]"), "")
-    return _in_pythons_words(pattern) or stray or "it is not a regular expression of ECMA-262"
+    return _python_message(pattern) or stray or "it is not a regular expression of ECMA-262"
 
 
-def _in_pythons_words(pattern: str) -> str:
+def _python_message(pattern: str) -> str:
     try:
         with warnings.catch_warnings():
-            # Of what a later Python may read otherwise.
+            # Warnings about syntax that a later Python may read differently.
             warnings.simplefilter("ignore")
             re.compile(pattern)
     except re.error as error:
-        # Python reads fewer escapes and groups; what is wrong with those is said before.
+        # Python knows fewer escapes and groups than ECMA-262, and the invalid ones were found before.
         if not re.match(r"bad escape \\|unknown extension", error.msg):
             return error.msg if error.pos is None else f"{error.msg} (character {error.pos + 1})"
     except (OverflowError, RecursionError):
@@ -65,28 +65,28 @@ def _in_pythons_words(pattern: str) -> str:
     return ""
 
 
-def _is_taken(pattern: str) -> bool:
-    """Whether the engine can compile a pattern, and holds it to be one of ECMA-262: of some only the first is true."""
+def _is_accepted(pattern: str) -> bool:
+    """Whether the engine compiles a pattern and its format `regex` accepts it; of some patterns only the first is true."""
     try:
         Validator({"pattern": pattern})
     except SchemaUnusable:
         return False
-    return _ecma().fits(pattern)
+    return _ecma_regex().fits(pattern)
 
 
 @functools.cache
-def _ecma() -> Validator:
+def _ecma_regex() -> Validator:
     return Validator({"format": "regex"})
 
 
 def _token_fault(token: str) -> str:
-    """Say what is wrong in an escape, a class in brackets or the beginning of a group, each by itself."""
-    if token in _INSTEAD:
-        return _INSTEAD[token]
+    """Return what is wrong in a single escape, bracket class or beginning of a group; empty if it is valid."""
+    if token in _REMEDIES:
+        return _REMEDIES[token]
     if token.startswith("(?"):
         return f"{quoted(token)} is not part of ECMA-262, which has no flags within a pattern"
     is_posix = token.startswith("[[:") and token.endswith(":]")
-    if not is_posix and (re.match(r"\\[1-9]", token) or _is_taken(token)):
+    if not is_posix and (re.match(r"\\[1-9]", token) or _is_accepted(token)):
         return ""
     return _class_fault(token) if token.startswith("[") else _escape_fault(token)
 
@@ -107,5 +107,5 @@ def _class_fault(token: str) -> str:
     if _SET_IN_RANGE.search(token):
         return f"in {quoted(token)} a '-' stands beside a set of characters: put it first or last in the brackets"
     escapes = (_token_fault(found.group()) for found in re.finditer(_ESCAPE, token, re.DOTALL))
-    reason = next(filter(None, escapes), "") or _in_pythons_words(token).partition(" (")[0]
+    reason = next(filter(None, escapes), "") or _python_message(token).partition(" (")[0]
     return reason or f"{quoted(token)} is not a class of characters"

@@ -1,4 +1,4 @@
-"""A second engine, the jsonschema package: slow, widely used, and imported only when a check asks it."""
+"""A second JSON Schema engine, the jsonschema package: slow, widely used, and imported only by `channelmap check`."""
 
 import json
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from channelmap.validation.structure import CannotBundle, bundle
 
 
 def second_opinion(validator: Validator) -> Callable[[dict[str, Any]], bool | None]:
-    """Return a function that says whether the jsonschema package accepts an event; `None` where it cannot say.
+    """Return a function that tells whether the jsonschema package accepts an event; `None` if it was not asked.
 
-    The package is not asked where the two are known to differ: regular expressions, which Python reads in its own way
-    and may never finish, formats, which it does not assert, and what the guard refuses.
+    It is not asked where the two engines are known to differ: regular expressions, which Python reads differently and
+    may never finish; formats, which it does not assert; and events that the guard rejects.
     """
     from jsonschema import Draft202012Validator
     from jsonschema.validators import validator_for
@@ -37,7 +37,7 @@ def second_opinion(validator: Validator) -> Callable[[dict[str, Any]], bool | No
 
 
 def draft_07_metaschema() -> dict[str, Any]:
-    """Return the schema of all draft-07 schemas."""
+    """Return the metaschema of draft-07."""
     from jsonschema import Draft7Validator
 
     return Draft7Validator.META_SCHEMA

@@ -1,4 +1,4 @@
-"""A schema and all schemas in it, in the order in which they were written."""
+"""Walk through a schema and all its subschemas in document order."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from channelmap.validation.structure import children
 
 
 def subschemas(schema: Schema) -> Iterator[tuple[Pointer, Schema]]:
-    """Go through a schema and those in it, each with the way to it; passes over data, and follows no `$ref`."""
+    """Yield a schema and all its subschemas, each with the path to it; follow no `$ref`."""
     waiting: list[tuple[Pointer, Schema]] = [((), schema)]
     while waiting:
         pointer, found = waiting.pop()

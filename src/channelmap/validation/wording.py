@@ -1,4 +1,4 @@
-"""Why an instance breaks a schema, in our words: they quote the schema and property names, never a value."""
+"""Turn faults into messages, which quote the schema and property names, but never a value of the instance."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -19,9 +19,9 @@ class Mismatch:
     Attributes:
         pointer: where in the instance.
         keyword: the schema's keyword.
-        message: what it expects and what it got.
+        message: what the keyword expects and what it got.
         schema_path: where the keyword stands in its schema document.
-        names: the properties it is about: those that are missing, or not allowed.
+        names: the missing or unexpected properties, if the keyword is about properties.
 
     """
 
@@ -38,7 +38,7 @@ class Mismatch:
 
 
 def path_text(pointer: Sequence[str | int]) -> str:
-    """Write a pointer as people do.
+    """Return a pointer in the notation of messages.
 
     >>> path_text(("sizes", 0, "a b"))
     "$.sizes[0]['a b']"
@@ -53,7 +53,7 @@ def _step_text(step: str | int) -> str:
 
 
 def mismatch(fault: Fault) -> Mismatch:
-    """Word a fault."""
+    """Return a fault with its message."""
     return Mismatch(fault.pointer, fault.keyword, _message(fault), fault.path, _names(fault))
 
 
@@ -64,7 +64,7 @@ def _message(fault: Fault) -> str:
 
 
 def _names(fault: Fault) -> tuple[str, ...]:
-    """Name the properties that are missing, or not allowed."""
+    """Return the properties that are missing or not allowed."""
     if fault.keyword == "propertyNames":
         return fault.detail[0]  # type: ignore[no-any-return]
     is_about_names = isinstance(fault.got, dict) and isinstance(fault.detail, tuple) and fault.keyword in _ABOUT_NAMES
@@ -80,18 +80,18 @@ def _cause(keyword: str, condition: Any) -> str:
     if keyword not in {"then", "else"}:
         return f"because {quoted(condition)} is there"
     what = f"because it {'matches' if keyword == 'then' else 'does not match'} 'if'"
-    told = described(condition)
-    return f"{what} ({told})" if told else what
+    description = describe(condition)
+    return f"{what} ({description})" if description else what
 
 
-def described(schema: Any) -> str:
-    """Say what a small schema demands; nothing where that takes more than a few words."""
+def describe(schema: Any) -> str:
+    """Return what a small schema demands, in words; empty if that takes more than a few words."""
     words = list(_demands(schema, "it"))
     return " and ".join(words) if "" not in words and len(words) <= 3 else ""
 
 
 def _demands(schema: Any, subject: str) -> Iterable[str]:
-    """Word the demands of a schema one by one; an empty one stands for what has no short words."""
+    """Yield the demands of a schema one by one; an empty text for a demand that cannot be put briefly."""
     if not isinstance(schema, dict):
         return
     names = schema.get("properties", {})
@@ -99,41 +99,41 @@ def _demands(schema: Any, subject: str) -> Iterable[str]:
         if keyword == "const":
             yield f"{subject} is {_constant(value)}"
         elif keyword == "enum":
-            yield f"{subject} is one of {_listed(map(_constant, value))}"
+            yield f"{subject} is one of {_comma_separated(map(_constant, value))}"
         elif keyword == "type":
-            yield f"{subject} is {_either([value] if isinstance(value, str) else value)}"
+            yield f"{subject} is {_any_of_types([value] if isinstance(value, str) else value)}"
         elif keyword == "properties" and subject == "it":
             for name, child in value.items():
                 yield from _demands(child, quoted(name))
         elif keyword == "required" and subject == "it":
-            yield from (f"{quoted(name)} is there" for name in value if not _is_told(names.get(name)))
-        elif keyword not in _REMARKS:
+            yield from (f"{quoted(name)} is there" for name in value if not _is_described(names.get(name)))
+        elif keyword not in _ANNOTATIONS:
             yield ""
 
 
-def _is_told(schema: Any) -> bool:
+def _is_described(schema: Any) -> bool:
     return isinstance(schema, dict) and bool(schema.keys() & {"const", "enum", "type"})
 
 
-_REMARKS = frozenset(("$schema", "$id", "$comment", "title", "description", "default", "examples"))
+_ANNOTATIONS = frozenset(("$schema", "$id", "$comment", "title", "description", "default", "examples"))
 
 
 def _constant(value: Any) -> str:
     return quoted(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)[:60]
 
 
-def _listed(names: Iterable[str], limit: int = 12, separator: str = ", ") -> str:
+def _comma_separated(names: Iterable[str], limit: int = 12, separator: str = ", ") -> str:
     shown = list(islice(dict.fromkeys(names), limit + 1))
     return separator.join(shown[:limit]) + (f"{separator}…" if len(shown) > limit else "")
 
 
-def _either(types: Iterable[str]) -> str:
+def _any_of_types(types: Iterable[str]) -> str:
     return " or ".join(dict.fromkeys(types))
 
 
 def _type(fault: Fault) -> str:
     types = fault.owner["type"]
-    return f"expected {_either([types] if isinstance(types, str) else types)}, got {type_name(fault.got)}"
+    return f"expected {_any_of_types([types] if isinstance(types, str) else types)}, got {type_name(fault.got)}"
 
 
 def _enum(fault: Fault) -> str:
@@ -142,7 +142,7 @@ def _enum(fault: Fault) -> str:
 
 def _one_of(constants: Iterable[Any]) -> str:
     words = dict.fromkeys(map(_constant, constants))
-    return f"{'one of ' if len(words) > 1 else ''}{_listed(words)}"
+    return f"{'one of ' if len(words) > 1 else ''}{_comma_separated(words)}"
 
 
 def _required(fault: Fault) -> str:
@@ -150,7 +150,7 @@ def _required(fault: Fault) -> str:
 
 
 def _unexpected(fault: Fault) -> str:
-    text = f"does not allow {_listed(map(quoted, fault.detail))}"
+    text = f"does not allow {_comma_separated(map(quoted, fault.detail))}"
     hint = did_you_mean(fault.detail[0], fault.owner.get("properties", {})) if len(fault.detail) == 1 else ""
     return f"{text}; {hint}" if hint else text
 
@@ -162,7 +162,7 @@ def _property_names(fault: Fault) -> str:
 
 def _further_items(fault: Fault) -> str:
     first = fault.detail[0]
-    return f"expected at most {_counted(first, 'item', 'items')}, got {len(fault.got)}"
+    return f"expected at most {_quantity(first, 'item', 'items')}, got {len(fault.got)}"
 
 
 def _unevaluated_items(fault: Fault) -> str:
@@ -171,49 +171,50 @@ def _unevaluated_items(fault: Fault) -> str:
 
 
 def _indexes(indexes: Iterable[int]) -> str:
-    return _listed(f"[{index}]" for index in indexes)
+    return _comma_separated(f"[{index}]" for index in indexes)
 
 
 def _alternatives(fault: Fault) -> str:
     kind, what = fault.detail
     if kind == "several":
-        return f"matches more than one of the alternatives: {_listed(f'number {index + 1}' for index in what)}"
+        return f"matches more than one of the alternatives: {_comma_separated(f'number {index + 1}' for index in what)}"
     if kind == "constants":
         return f"expected {_one_of(what)}"
     if kind == "here":
         types, constants = what
         several = ", or " if len(constants) > 1 else " or "
-        expected = several.join([*([_one_of(constants)] if constants else []), *([_either(types)] if types else [])])
+        parts = [*([_one_of(constants)] if constants else []), *([_any_of_types(types)] if types else [])]
+        expected = several.join(parts)
         got = type_name(fault.got)
         return f"expected {expected}" + ("" if got in map(type_name, constants) else f", got {got}")
-    return f"fits no alternative; repair one of: {_listed(_firsts(fault, what), separator='; ')}"
+    return f"fits no alternative; repair one of: {_comma_separated(_first_faults(fault, what), separator='; ')}"
 
 
-def _firsts(around: Fault, branches: Iterable[Sequence[Fault]]) -> Iterable[str]:
-    """Word the first fault in each alternative, and where it is."""
+def _first_faults(around: Fault, branches: Iterable[Sequence[Fault]]) -> Iterable[str]:
+    """Yield the first fault of each alternative, with its path."""
     for branch in branches:
         where = path_text(branch[0].pointer[len(around.pointer) :]).removeprefix("$").removeprefix(".")
         yield f"{where} {_message(branch[0])}" if where else _message(branch[0])
 
 
 def _not(fault: Fault) -> str:
-    told = described(fault.owner["not"])
-    return f"matches what it must not match{f': {told}' if told else ''}"
+    description = describe(fault.owner["not"])
+    return f"matches what it must not match{f': {description}' if description else ''}"
 
 
 def _contains(fault: Fault) -> str:
     bound, limit, fitting = fault.detail
-    told = described(fault.owner["contains"])
-    which = f"for 'contains'{f' ({told})' if told else ''}"
-    return f"expected {bound} {_counted(limit, 'item', 'items')} {which}, got {len(fitting)}"
+    description = describe(fault.owner["contains"])
+    which = f"for 'contains'{f' ({description})' if description else ''}"
+    return f"expected {bound} {_quantity(limit, 'item', 'items')} {which}, got {len(fitting)}"
 
 
-def _twice(fault: Fault) -> str:
-    first, second = _twins(fault.got)
+def _duplicate_items(fault: Fault) -> str:
+    first, second = _first_duplicates(fault.got)
     return f"holds the same item twice, at [{first}] and [{second}]"
 
 
-def _twins(items: Sequence[Any]) -> tuple[int, int]:
+def _first_duplicates(items: Sequence[Any]) -> tuple[int, int]:
     seen: dict[Any, int] = {}
     for index, item in enumerate(items):
         first = seen.setdefault(_comparable(item), index)
@@ -223,7 +224,7 @@ def _twins(items: Sequence[Any]) -> tuple[int, int]:
 
 
 def _comparable(value: Any) -> Any:
-    """Return something that is equal for values that are equal in JSON, and can be a key: 1 is 1.0, and not true."""
+    """Return a hashable value that is equal for equal JSON values: 1 equals 1.0, but not true."""
     if isinstance(value, dict):
         return "object", frozenset((key, _comparable(item)) for key, item in value.items())
     if isinstance(value, (list, tuple)):
@@ -231,7 +232,7 @@ def _comparable(value: Any) -> Any:
     return isinstance(value, bool), value
 
 
-def _counted(number: int, unit: str, units: str) -> str:
+def _quantity(number: int, unit: str, units: str) -> str:
     return f"{number} {unit if number == 1 else units}"
 
 
@@ -241,12 +242,12 @@ def _bound(text: str) -> _Wording:
 
 def _size(text: str, unit: str, units: str) -> _Wording:
     def wording(fault: Fault) -> str:
-        return f"expected {text} {_counted(fault.owner[fault.keyword], unit, units)}, got {len(fault.got)}"
+        return f"expected {text} {_quantity(fault.owner[fault.keyword], unit, units)}, got {len(fault.got)}"
 
     return wording
 
 
-def _naming(text: str) -> _Wording:
+def _quoting(text: str) -> _Wording:
     return lambda fault: f"{text} {quoted(fault.owner[fault.keyword])}"
 
 
@@ -268,7 +269,7 @@ _WORDINGS: dict[str, str | _Wording] = {
     "not": _not,
     "falseSchema": "is not allowed here",
     "contains": _contains,
-    "uniqueItems": _twice,
+    "uniqueItems": _duplicate_items,
     "minimum": _bound("at least"),
     "maximum": _bound("at most"),
     "exclusiveMinimum": _bound("more than"),
@@ -281,7 +282,7 @@ _WORDINGS: dict[str, str | _Wording] = {
     "minProperties": _size("at least", "property", "properties"),
     "maxProperties": _size("at most", "property", "properties"),
     "pattern": lambda fault: f"{fault.detail or 'does not match the pattern'} {quoted(fault.owner['pattern'])}",
-    "format": _naming("is not in the format"),
-    "contentEncoding": _naming("is not encoded in"),
-    "contentMediaType": _naming("is not of the media type"),
+    "format": _quoting("is not in the format"),
+    "contentEncoding": _quoting("is not encoded in"),
+    "contentMediaType": _quoting("is not of the media type"),
 }
