@@ -128,7 +128,7 @@ def test_a_suppression_of_what_was_not_looked_for_is_not_called_unused(checked: 
 
 def test_a_break_cannot_be_intended_for_ever(checked: Path, run: Run) -> None:
     suppressed(checked, "{code: breaks-senders, reason: known}")
-    hint = "say until when the old senders or consumers may be there"
+    hint = "give the date until which old senders or consumers may be running"
     expected = f"channels.yaml:11:18: error[missing-key] a suppression of 'breaks-senders' lacks 'until'; {hint}"
     assert ends(run("check")) == (1, [expected])
 

@@ -1,6 +1,7 @@
-"""Text to model, in stages that each collect every complaint: read the file, its shape, its schemas, build.
+"""Load a contract: read the file, check its shape, load its schemas and examples, build the model.
 
-Loading never imports user code, because senders load too.
+A stage reports everything that is wrong, not only the first fault. Loading never imports user code, because senders
+load contracts, too.
 """
 
 import os
@@ -26,15 +27,15 @@ _HINT = "point $CHANNELMAP_CONFIG to the contract file, or write a first one wit
 def load(
     path: str | Path = "channels.yaml", *, env: Mapping[str, str] | None = None, fetch: Fetch | None = None
 ) -> Contract:
-    """Read a contract file, with its schemas and examples.
+    """Read a contract file with its schemas and examples.
 
     Args:
-        path: the file; the paths in it are relative to its directory, and reach nothing outside.
-        env: what fills ``${NAME}`` in it; the process's environment unless given.
-        fetch: called with the relative path of each other file before it is read, to put it there.
+        path: the file. The paths in it are relative to its directory, and must stay inside it.
+        env: the variables for ``${NAME}`` in it; by default the environment of the process.
+        fetch: called with the relative path of each other file before that is read; it may create the file.
 
     Raises:
-        ContractError: with everything that is wrong, in this file and in those that it names.
+        ContractError: the contract is invalid; has all diagnostics about this file and the files that it names.
 
     """
     with collection_paused():
@@ -45,19 +46,19 @@ def _load(path: Path, env: Mapping[str, str], fetch: Fetch | None) -> Contract:
     document = _read(path, env)
     misplaced = [*misplaced_variables(document)]
     if misplaced:
-        # No schema and no example is looked at that holds a value of the environment.
+        # Schemas and examples are not read: one of them contains a value from the environment.
         raise ContractError([*misplaced, *check_shape(document)])
     files = Files(path.parent, fetch)
     schemas = Schemas(document, files)
     examples = read_examples(document, files)
-    found = [*check_shape(document), *schemas.found, *files.found]
+    found = [*check_shape(document), *schemas.diagnostics, *files.diagnostics]
     if found:
         raise ContractError(found)
     return build(document, schemas, examples, files)
 
 
 def _read(path: Path, env: Mapping[str, str]) -> Document:
-    """Read the contract file itself; if it is missing, the error has its absolute path, and says how to have one."""
+    """Read the contract file; the error for a missing file has its absolute path and says how to create one."""
     try:
         return read_document(path, label_of(path), env, ("channels",))
     except ContractError as error:

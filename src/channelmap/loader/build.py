@@ -1,4 +1,4 @@
-"""Data of the right shape to the model; nothing is wrong any more."""
+"""Build the model from a contract file whose shape, schemas and examples are valid."""
 
 from collections.abc import Callable, Mapping
 from datetime import date
@@ -20,13 +20,13 @@ Examples = dict[Pointer, tuple[Example, ...]]
 
 
 def build(document: Document, schemas: Schemas, examples: Examples, files: Files) -> Contract:
-    """Make the contract.
+    """Return the contract.
 
     Args:
         document: the contract file.
-        schemas: its schemas, compiled.
-        examples: its examples, by their pointer.
-        files: the directory that it is in, and what was read there.
+        schemas: its compiled schemas.
+        examples: its examples, by the pointer to their list.
+        files: the directory of the contract file, and the other files that were read.
 
     """
     data = document.marked
@@ -93,9 +93,9 @@ def _event_type(pointer: Pointer, declared: Any, schemas: Schemas, examples: Exa
 
 
 def _limits(settings: dict[str, Any]) -> Limits:
-    chosen = _chosen(settings, {"capacity": int, "expiry": _seconds, "dead_letters": int})
+    chosen = _converted(settings, {"capacity": int, "expiry": _seconds, "dead_letters": int})
     capacity = chosen.get("capacity", Limits().capacity)
-    # What may be delivered twice rather than lost is not to be lost on its way either.
+    # At-least-once promises that no event is lost, so it is durable by default.
     usual = "full" if settings.get("delivery") == "at-least-once" else "normal"
     durable = settings.get("durability", usual) == "full"
     return Limits(**{"dead_letters": letters_kept(capacity)} | chosen, durable=durable)
@@ -103,18 +103,18 @@ def _limits(settings: dict[str, Any]) -> Limits:
 
 def _service(settings: dict[str, Any]) -> Service:
     retry = RetryPolicy(**settings["retry"]) if settings.get("delivery") == "at-least-once" else None
-    return Service(**_chosen(settings, {"concurrency": int, "timeout": _seconds}), retry=retry)
+    return Service(**_converted(settings, {"concurrency": int, "timeout": _seconds}), retry=retry)
 
 
-def _chosen(settings: dict[str, Any], kinds: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
-    """Pick the settings that are there: the others stay the model's defaults. 2.0 is an integer too."""
+def _converted(settings: dict[str, Any], kinds: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:
+    """Return the settings that are present, converted: a missing one keeps the default, and an integer may be 2.0."""
     return {key: kind(settings[key]) for key, kind in kinds.items() if key in settings}
 
 
 def _retry(*levels: dict[str, Any]) -> dict[str, Any]:
-    """Put together what defaults and channel say of `retry`, key by key."""
+    """Merge the `retry` settings of several levels by key; a later level takes precedence."""
     kinds = {"attempts": int, "delay": float, "backoff": float, "max_delay": float, "jitter": float}
-    return {key: value for level in levels for key, value in _chosen(level.get("retry", {}), kinds).items()}
+    return {key: value for level in levels for key, value in _converted(level.get("retry", {}), kinds).items()}
 
 
 def _seconds(value: float | None) -> float | None:
@@ -125,7 +125,7 @@ def _layer(setting: Any, root: Path, *, from_environment: bool) -> LayerSetting:
     if isinstance(setting, str):
         setting = {"url": setting}
     return LayerSetting(
-        url=_absolute(setting.get("url", ""), root),
+        url=_absolute_url(setting.get("url", ""), root),
         options=_options(setting.get("options", {})),
         backend=setting.get("backend", ""),
         config=setting.get("config", {}),
@@ -134,11 +134,11 @@ def _layer(setting: Any, root: Path, *, from_environment: bool) -> LayerSetting:
 
 
 def _options(options: dict[str, Any]) -> dict[str, Any]:
-    return options | _chosen(options, {"capacity": int, "dead_letters": int, "random_prefix_length": int})
+    return options | _converted(options, {"capacity": int, "dead_letters": int, "random_prefix_length": int})
 
 
-def _absolute(url: str, root: Path) -> str:
-    """Make a relative SQLite path one below the file's directory: sender and worker may start anywhere."""
+def _absolute_url(url: str, root: Path) -> str:
+    """Make a relative SQLite path absolute, from the contract's directory: processes may start in any directory."""
     scheme, separator, path = url.partition(":///")
     if scheme != "sqlite" or not separator or not path or path.startswith("/"):
         return url

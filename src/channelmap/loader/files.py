@@ -1,4 +1,4 @@
-"""The files that a contract names: each read once, none outside the contract's own directory."""
+"""Read the files that a contract names: each file once, and no file outside the contract's directory."""
 
 import os
 from collections.abc import Callable
@@ -13,17 +13,17 @@ from channelmap.errors import ContractError, quoted
 from channelmap.source import Document, near_names, read_document
 
 Fetch = Callable[[str], None]
-"""Puts a file below the root, by its relative path; nothing where there is no such file."""
+"""A function that creates a file below the root, given its relative path, or does nothing if it has no such file."""
 
-Kind = Literal["schema", "examples"]
-_MISSING: dict[Kind, Code] = {"schema": Code.SCHEMA_MISSING, "examples": Code.EXAMPLES_MISSING}
-#: Files of a directory that are opened for a hint.
-_MOST_LOOKED_AT = 200
-_SYNTAX: dict[Kind, Code] = {"schema": Code.SCHEMA_SYNTAX, "examples": Code.EXAMPLES_SYNTAX}
+FileKind = Literal["schema", "examples"]
+_MISSING: dict[FileKind, Code] = {"schema": Code.SCHEMA_MISSING, "examples": Code.EXAMPLES_MISSING}
+#: Maximum number of files that are read for a hint.
+_MAX_OPENED_FOR_HINT = 200
+_SYNTAX: dict[FileKind, Code] = {"schema": Code.SCHEMA_SYNTAX, "examples": Code.EXAMPLES_SYNTAX}
 
 
 def absolute(path: Path) -> Path:
-    """Make a path absolute; symbolic links stay.
+    """Return an absolute path; do not resolve symbolic links.
 
     Raises:
         ContractError: the path is relative, and the working directory was deleted.
@@ -38,8 +38,8 @@ def absolute(path: Path) -> Path:
 
 
 def label_of(path: Path) -> str:
-    """Name a file for messages: relative to the working directory where it is below it."""
-    # Not resolved: a symbolic link is called as its user calls it.
+    """Return the name of a file in messages: relative if it is below the working directory, otherwise absolute."""
+    # Symbolic links are not resolved: messages use the name that the user wrote.
     file = os.path.normpath(absolute(path)) if "\0" not in str(path) else str(path)
     try:
         directory = os.getcwd()  # noqa: PTH109  (a contract may have 10,000 files, and pathlib is slow)
@@ -49,60 +49,64 @@ def label_of(path: Path) -> str:
 
 
 class Files:
-    """The files below a root directory; what is wrong with one is noted in `found`, once.
+    """A reader of files below a root directory.
+
+    Attributes:
+        root: the directory of the contract file.
+        diagnostics: faults of the files, each reported once.
 
     Args:
         root: the directory of the contract file.
-        fetch: called before a file is looked for the first time.
+        fetch: called before a file is read for the first time.
 
     """
 
     def __init__(self, root: Path, fetch: Fetch | None = None) -> None:
         self.root = root
         self._fetch = fetch
-        self.found: list[Diagnostic] = []
+        self.diagnostics: list[Diagnostic] = []
         self._resolved_root = root.resolve()
         self._documents: dict[Path, Document | None] = {}
         self._directories: dict[str, Path] = {}
 
     @property
     def paths(self) -> frozenset[Path]:
-        """The files that were read, resolved."""
+        """The resolved paths of the files that were read."""
         return frozenset(self._documents)
 
-    def read(self, name: str, mention: Location, kind: Kind) -> Document | None:
-        """Read the file of that relative name, or note what is wrong with it and return None.
+    def read(self, name: str, mention: Location, kind: FileKind) -> Document | None:
+        """Read a file, or report what is wrong with it and return None.
 
         Args:
-            name: the path, relative to the root, with slashes.
-            mention: where the file is named.
-            kind: what it is for.
+            name: the path relative to the root, with slashes.
+            mention: the location where the file is named.
+            kind: the use of the file.
 
         """
         try:
             path = self._resolved(name)
         except (ValueError, OSError, RuntimeError):
             message = f"{quoted(name)} is outside the directory of the contract"
-            self._note(mention, Code.PATH_OUTSIDE_ROOT, message, "move the file below that directory")
+            self._report(mention, Code.PATH_OUTSIDE_ROOT, message, "move the file below that directory")
             return None
         if self._fetch is not None and path not in self._documents:
             self._fetch(path.relative_to(self._resolved_root).as_posix())
-        # Not `path.exists`, which raises where a name is too long, or a directory may not be entered.
+        # Not `path.exists`: it raises if a name is too long or a directory is not accessible.
         if not os.path.exists(path):  # noqa: PTH110
-            self._note(mention, _MISSING[kind], f"there is no file {quoted(name)}", near_names(path))
+            self._report(mention, _MISSING[kind], f"there is no file {quoted(name)}", near_names(path))
             return None
         if path not in self._documents:
             self._documents[path] = self._read(path, name, kind)
         return self._documents[path]
 
     def _resolved(self, name: str) -> Path:
-        """Follow the symbolic links of a name; ValueError when it leads out of the root."""
+        """Return the path of a name without symbolic links; ValueError if it is outside the root."""
         directory, _, file = name.rpartition("/")
         if directory not in self._directories:
             self._directories[directory] = (self._resolved_root / directory).resolve()
         path = self._directories[directory] / file
-        # Not by `resolve` alone: of ten thousand files each step from the root would be looked at each time.
-        # (Not `path.is_symlink`, which raises where a name is too long.)
+        # `resolve` examines each directory from the root, too slow for ten thousand files; so directories are cached.
+        # (Not `path.is_symlink`: it raises if a name is too long.)
         if file in {"", ".", ".."} or os.path.islink(path):  # noqa: PTH114
             path = path.resolve()
         if not path.is_relative_to(self._resolved_root):
@@ -110,18 +114,18 @@ class Files:
         return path
 
     def with_id(self, identities: set[str], directory: str) -> str:
-        """Return the name of a schema file that has one of these as its `$id`, or nothing.
+        """Return the relative name of a schema file that has one of these as its `$id`; empty if none is found.
 
-        Looked through are the directories of what was read so far, and one more.
+        The search covers the directories of all files that were read so far, and one more.
 
         Args:
             identities: absolute URIs.
-            directory: its name, relative to the root.
+            directory: the further directory, relative to the root.
 
         """
         directories = {path.parent for path in self._documents} | {self._resolved_root / directory}
-        paths = (path for each in sorted(directories) for path in sorted(_listed(each)))
-        for path in islice(paths, _MOST_LOOKED_AT):
+        paths = (path for each in sorted(directories) for path in sorted(_schema_files_in(each)))
+        for path in islice(paths, _MAX_OPENED_FOR_HINT):
             with suppress(ContractError):
                 data = read_document(path, path.name).data
                 identity = data.get("$id") if isinstance(data, dict) else None
@@ -129,25 +133,25 @@ class Files:
                     return path.relative_to(self._resolved_root).as_posix()
         return ""
 
-    def _read(self, path: Path, name: str, kind: Kind) -> Document | None:
+    def _read(self, path: Path, name: str, kind: FileKind) -> Document | None:
         try:
             return read_document(path, label_of(self.root / name))
         except ContractError as error:
-            self.found.extend(_as_kind(diagnostic, kind) for diagnostic in error.diagnostics)
+            self.diagnostics.extend(_with_kind_code(diagnostic, kind) for diagnostic in error.diagnostics)
             return None
 
-    def _note(self, location: Location, code: Code, message: str, hint: str) -> None:
-        self.found.append(Diagnostic(location, code, message, hint))
+    def _report(self, location: Location, code: Code, message: str, hint: str) -> None:
+        self.diagnostics.append(Diagnostic(location, code, message, hint))
 
 
-def _listed(directory: Path) -> list[Path]:
+def _schema_files_in(directory: Path) -> list[Path]:
     try:
         return [path for path in directory.iterdir() if path.suffix in {".json", ".yaml", ".yml"}]
     except OSError:
         return []
 
 
-def _as_kind(diagnostic: Diagnostic, kind: Kind) -> Diagnostic:
-    """Call an error of syntax by the file that it is in: what it is a syntax of, the file's name says."""
+def _with_kind_code(diagnostic: Diagnostic, kind: FileKind) -> Diagnostic:
+    """Give a syntax error the code of the file's kind, instead of the code of YAML or JSON."""
     code = _SYNTAX[kind] if diagnostic.code in {Code.YAML_SYNTAX, Code.JSON_SYNTAX} else diagnostic.code
     return Diagnostic(diagnostic.location, code, diagnostic.message, diagnostic.hint)

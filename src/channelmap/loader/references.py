@@ -1,4 +1,4 @@
-"""Every `$ref` of a schema: what it names, and whether that is there."""
+"""Find the references of a schema, and the resources and anchors that references can name."""
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -11,23 +11,23 @@ from urllib.parse import unquote, urldefrag, urljoin
 from channelmap.pointers import Pointer, resolve, steps_of
 from channelmap.validation.keywords import DEFINITIONS, MAPS
 
-#: Keywords whose value is data, or maps names to schemas: a `$ref` right there refers to nothing.
+#: Keywords whose value is data: a `$ref` inside is not a reference.
 _DATA = frozenset({"const", "enum", "default", "examples"})
 _MAPS = MAPS | DEFINITIONS
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A `$ref`.
+    """A `$ref` or `$dynamicRef`.
 
     Attributes:
-        pointer: its place in the schema.
-        text: what it says.
-        base: the URI that it is relative to.
-        uri: the URI that it comes to, without fragment.
+        pointer: where it is in the schema.
+        text: its value.
+        base: its base URI.
+        uri: the URI that it resolves to, without the fragment.
         fragment: the fragment.
-        by_id: what `uri` would be if the `$id` of the whole schema counted.
-        is_by_id: whether `uri` was found by that `$id`.
+        by_id: what `uri` would be if the outermost `$id` set the base URI.
+        is_by_id: whether `uri` was determined by that `$id`.
 
     """
 
@@ -42,15 +42,15 @@ class Reference:
 
 @dataclass(slots=True)
 class Outline:
-    """What of a schema others can refer to, and what it refers to.
+    """The resources and anchors that a schema declares, and its references.
 
-    A file is where it is: its outermost `$id` does not move it. But its own references may name it, or what is in
-    it, by that `$id`; these are taken for references to the file.
+    The location of a file sets its URI; its outermost `$id` does not. But references in the file may use that `$id`
+    for the file and for resources in it; they are treated as references to the file.
 
     Attributes:
-        resources: by their URI: the schema, and those within it that have an `$id`.
-        anchors: URI and name of each `$anchor`.
-        references: what it refers to.
+        resources: the schema, and the subschemas that have an `$id`, by URI.
+        anchors: URI and name of each `$anchor` and `$dynamicAnchor`.
+        references: the references of the schema.
 
     """
 
@@ -59,21 +59,21 @@ class Outline:
     references: list[Reference] = field(default_factory=list)
 
     def holds(self, reference: Reference) -> bool:
-        """Whether a reference to one of the resources leads somewhere in it."""
+        """Whether a reference to one of the resources can be resolved."""
         fragment = reference.fragment
         if not fragment:
             return True
         if not fragment.startswith("/"):
             return (reference.uri, fragment) in self.anchors
-        return _leads_somewhere(self.resources[reference.uri], fragment)
+        return _is_resolvable(self.resources[reference.uri], fragment)
 
 
 def outline(schema: Any, uri: str) -> Outline:
-    """Walk a schema that stands at a URI."""
+    """Return the outline of the schema at a URI."""
     result = Outline({uri: schema})
     own_id = schema.get("$id") if isinstance(schema, dict) else None
-    bases = _Bases(uri, _joined(uri, own_id)[0] if isinstance(own_id, str) else uri)
-    #: By `$id`, the URI of what is in this file.
+    bases = _Bases(uri, _join(uri, own_id)[0] if isinstance(own_id, str) else uri)
+    # The URIs of the resources in this file, by their `$id`.
     here = {bases.by_id: uri}
     waiting: list[tuple[Any, Pointer, _Bases]] = [(schema, (), bases)]
     while waiting:
@@ -83,8 +83,8 @@ def outline(schema: Any, uri: str) -> Outline:
                 (item, (*pointer, index), bases) for index, item in enumerate(value) if isinstance(item, (dict, list))
             ]
         elif isinstance(value, dict):
-            bases = _note(result, value, pointer, bases)
-            here[bases.by_id] = bases.by_place
+            bases = _collect(result, value, pointer, bases)
+            here[bases.by_id] = bases.by_location
             waiting += [(child, pointer + steps, bases) for steps, child in _subschemas(value)]
     result.references = [
         replace(found, uri=here[found.by_id], is_by_id=True)
@@ -95,8 +95,8 @@ def outline(schema: Any, uri: str) -> Outline:
     return result
 
 
-def placed(schema: Any, found: Outline) -> Any:
-    """Return a schema as it reads at its place: without its `$id`, and with references that need none."""
+def relocated(schema: Any, found: Outline) -> Any:
+    """Return a copy of a schema without its outermost `$id`; references that use it are rewritten."""
     if not isinstance(schema, dict):
         return schema
     schema = {key: value for key, value in schema.items() if key != "$id"}
@@ -112,9 +112,9 @@ def placed(schema: Any, found: Outline) -> Any:
 
 
 class _Bases(NamedTuple):
-    """What references are relative to: the place of the file, and what its `$id` says."""
+    """The two base URIs of references: by the location of the file, and by its `$id`."""
 
-    by_place: str
+    by_location: str
     by_id: str
 
 
@@ -126,29 +126,29 @@ def _subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[Pointer, Any]]:
             yield (keyword,), value
 
 
-def _note(result: Outline, schema: dict[str, Any], pointer: Pointer, bases: _Bases) -> _Bases:
-    """Take down what one subschema declares and refers to; return the bases of the references below it."""
+def _collect(result: Outline, schema: dict[str, Any], pointer: Pointer, bases: _Bases) -> _Bases:
+    """Record what one subschema declares and refers to; return the base URIs for its own subschemas."""
     identity = schema.get("$id")
     if isinstance(identity, str):
-        own, anchor = _joined(bases.by_place, identity)
+        own, anchor = _join(bases.by_location, identity)
         if anchor:
-            result.anchors.add((bases.by_place, anchor))
+            result.anchors.add((bases.by_location, anchor))
         if pointer and not identity.startswith("#"):
             result.resources[own] = schema
-            bases = _Bases(own, _joined(bases.by_id, identity)[0])
+            bases = _Bases(own, _join(bases.by_id, identity)[0])
     for keyword in ("$anchor", "$dynamicAnchor"):
         if isinstance(schema.get(keyword), str):
-            result.anchors.add((bases.by_place, schema[keyword]))
+            result.anchors.add((bases.by_location, schema[keyword]))
     for keyword in ("$ref", "$dynamicRef"):
         text = schema.get(keyword)
         if isinstance(text, str):
-            uri, fragment = _joined(bases.by_place, text)
-            by_id = uri if bases.by_id == bases.by_place else _joined(bases.by_id, text)[0]
-            result.references.append(Reference((*pointer, keyword), text, bases.by_place, uri, fragment, by_id))
+            uri, fragment = _join(bases.by_location, text)
+            by_id = uri if bases.by_id == bases.by_location else _join(bases.by_id, text)[0]
+            result.references.append(Reference((*pointer, keyword), text, bases.by_location, uri, fragment, by_id))
     return bases
 
 
-def _joined(base: str, reference: str) -> tuple[str, str]:
+def _join(base: str, reference: str) -> tuple[str, str]:
     try:
         uri, fragment = urldefrag(urljoin(base, reference))
     except ValueError:
@@ -156,7 +156,7 @@ def _joined(base: str, reference: str) -> tuple[str, str]:
     return uri, unquote(fragment)
 
 
-def _leads_somewhere(value: Any, fragment: str) -> bool:
+def _is_resolvable(value: Any, fragment: str) -> bool:
     try:
         resolve(value, steps_of(fragment))
     except (LookupError, TypeError):

@@ -1,4 +1,4 @@
-"""The schemas of a contract: read, checked by their metaschema, their references followed, compiled."""
+"""Load the schemas of a contract: read them, check them by their metaschema, follow references, and compile them."""
 
 import posixpath
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from channelmap.diagnostics import Diagnostic
 from channelmap.environment import shown
 from channelmap.errors import quoted
 from channelmap.loader.files import Files
-from channelmap.loader.references import Outline, Reference, outline, placed
+from channelmap.loader.references import Outline, Reference, outline, relocated
 from channelmap.pointers import Pointer
 from channelmap.source import Document
 from channelmap.validation import (
@@ -31,8 +31,16 @@ from channelmap.validation.walk import subschemas
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A schema as it was written: a whole file, or a mapping in the contract's own document."""
+class SchemaSource:
+    """A schema in its document: a whole file, or a mapping in the contract file.
+
+    Attributes:
+        document: the file or the contract file.
+        pointer: where the schema is in the document; empty for a whole file.
+        uri: the URI of the schema.
+        schema: the schema.
+
+    """
 
     document: Document
     pointer: Pointer
@@ -40,65 +48,65 @@ class Source:
     schema: Any
 
     @property
-    def known(self) -> Validator | None:
-        """The validator of a file of the same URI and text, if one is in use."""
+    def in_use(self) -> Validator | None:
+        """The validator of a file with the same URI and text, if another contract uses one."""
         return None if self.pointer else _in_use.get((self.uri, self.document.text.text))
 
 
-#: The validators in use that were made of files, by the URI and text of the file, and what each file refers to. So a
-#: contract that is loaded once more, or another release of it, costs only what is written differently.
+#: The validators of files that are in use, by URI and text of the file, and their outlines. A contract that is loaded
+#: again, or another release of it, compiles only the files that differ.
 _in_use: WeakValueDictionary[tuple[str, str], Validator] = WeakValueDictionary()
 _outlines_in_use: WeakKeyDictionary[Validator, Outline] = WeakKeyDictionary()
 
 
 class Schemas:
-    """All schemas that a contract declares, by the event type's pointer, and those that they refer to.
+    """The schemas that a contract declares, by the event type's pointer, and the schemas that they refer to.
 
-    What is wrong with them is noted in `found`, or in the `found` of the files; then there are no validators.
+    Faults are reported in `diagnostics` of this object or of `files`; if there are any, nothing is compiled.
 
     Args:
-        document: the contract file, whatever its shape.
-        files: the directory around it.
+        document: the contract file, of any shape.
+        files: reads the files in its directory.
 
     """
 
     def __init__(self, document: Document, files: Files) -> None:
-        self.found: list[Diagnostic] = []
+        self.diagnostics: list[Diagnostic] = []
         self._document = document
         self._files = files
         self._outlines: dict[str, Outline | None] = {}
         self._schemas: dict[str, Any] = {}
-        self._sources: dict[Pointer, Source] = {}
+        self._sources: dict[Pointer, SchemaSource] = {}
         self._validators: dict[str, Validator] = {}
-        #: Those that are schemas, each once.
-        self._followed: list[Source] = []
+        #: The sources that are valid by their metaschema.
+        self._followed: list[SchemaSource] = []
         for pointer, schema in declared_schemas(document.data):
             source = self._source(pointer, schema)
             if source is not None:
                 self._sources[pointer] = source
                 self._outline(source)
-        if not self.found and not files.found:
+        if not self.diagnostics and not files.diagnostics:
             self._compile()
 
     def schema(self, event_type: Pointer) -> Schema:
-        """Return the schema of the event type at that pointer as it was written; True when it has none."""
+        """Return the schema of an event type as it is written; True if it has none."""
         source = self._sources.get(event_type)
         return True if source is None else source.schema
 
     def written(self, event_type: Pointer) -> Written | None:
-        """Return where that schema was written."""
+        """Return where the schema of an event type is written; None if it has none."""
         source = self._sources.get(event_type)
         return None if source is None else Written(source.document, source.pointer)
 
     def validator(self, event_type: Pointer) -> Validator | None:
-        """Return the compiled schema of the event type at that pointer; None when it has none."""
+        """Return the compiled schema of an event type; None if it has none."""
         source = self._sources.get(event_type)
         return None if source is None else self._validators[source.uri]
 
-    def _source(self, event_type: Pointer, schema: Any) -> Source | None:
+    def _source(self, event_type: Pointer, schema: Any) -> SchemaSource | None:
         if not isinstance(schema, str):
             pointer = (*event_type, "schema")
-            return Source(
+            return SchemaSource(
                 self._document,
                 pointer,
                 f"{BASE_URI}?{quote('/'.join(map(shown, self._document.named(pointer))))}",
@@ -108,71 +116,71 @@ class Schemas:
         document = self._files.read(schema, mention, "schema")
         if document is None:
             return None
-        # By its name, as it is referred to: two names of one file are two schemas to the engine.
-        return Source(document, (), BASE_URI + quote(posixpath.normpath(schema)), document.data)
+        # The URI has the name by which references name the file; two names of one file are two schemas for the engine.
+        return SchemaSource(document, (), BASE_URI + quote(posixpath.normpath(schema)), document.data)
 
-    def _outline(self, source: Source) -> Outline | None:
-        """Check a schema and the schemas that it refers to, each once; `None` if it is not a schema."""
+    def _outline(self, source: SchemaSource) -> Outline | None:
+        """Return the outline of a schema, and check those that it refers to; `None` if it is not a valid schema."""
         if source.uri not in self._outlines:
             self._outlines[source.uri] = None
             known = source.known
             if known is not None or self._is_schema(source):
                 result = outline(source.schema, source.uri) if known is None else _outlines_in_use[known]
                 self._outlines[source.uri] = result
-                self._schemas[source.uri] = placed(source.schema, result)
+                self._schemas[source.uri] = relocated(source.schema, result)
                 self._followed.append(source)
                 for reference in result.references:
                     self._follow(source, result, reference)
         return self._outlines[source.uri]
 
-    def _is_schema(self, source: Source) -> bool:
-        dialect = mapping(source.schema).get("$schema", DIALECTS[0])
+    def _is_schema(self, source: SchemaSource) -> bool:
+        dialect = mapping_or_empty(source.schema).get("$schema", DIALECTS[0])
         known = dialect.removesuffix("#") if isinstance(dialect, str) else ""
         if known not in DIALECTS:
             message, hint = f"dialect {quoted(dialect)} is not supported", f"expected {' or '.join(DIALECTS)}"
-            self._note(source, ("$schema",), Code.SCHEMA_DIALECT, message, hint)
+            self._report(source, ("$schema",), Code.SCHEMA_DIALECT, message, hint)
             return False
         mismatches = schema_mismatches(source.schema, known)
-        patterns = self._note_patterns(source) if mismatches else set()
+        patterns = self._report_patterns(source) if mismatches else set()
         for mismatch in mismatches:
             if not patterns.isdisjoint({mismatch.pointer, (*mismatch.pointer, *mismatch.names)}):
                 continue
             subject = f"{quoted(mismatch.pointer[-1])} " if mismatch.pointer else "the schema "
-            self._note(source, mismatch.pointer, Code.SCHEMA_INVALID, subject + mismatch.message)
+            self._report(source, mismatch.pointer, Code.SCHEMA_INVALID, subject + mismatch.message)
         return not mismatches
 
-    def _note_patterns(self, source: Source) -> set[Pointer]:
-        """Note the regular expressions that the engine refuses; return the way to each."""
+    def _report_patterns(self, source: SchemaSource) -> set[Pointer]:
+        """Report the regular expressions that the engine rejects; return the pointers to them."""
         found = dict(_bad_patterns(source.schema))
         for pointer, (pattern, fault) in found.items():
             is_key = pointer[-2:-1] == ("patternProperties",)
             message = f"the pattern {quoted(pattern)} cannot be used: {fault}"
-            self._note(source, pointer, Code.SCHEMA_INVALID, message, key=is_key)
+            self._report(source, pointer, Code.SCHEMA_INVALID, message, key=is_key)
         return set(found)
 
-    def _follow(self, source: Source, own: Outline, reference: Reference) -> None:
+    def _follow(self, source: SchemaSource, own: Outline, reference: Reference) -> None:
         if reference.uri in DIALECTS:
             self._add_metaschema(reference.uri)
             return
         if reference.uri in own.resources:
             target: Outline | None = own
         elif not reference.uri.startswith(BASE_URI):
-            self._refuse_far(source, reference)
+            self._report_not_local(source, reference)
             return
         else:
-            target = self._referred(source, reference)
+            target = self._outline_of_file(source, reference)
         if target is not None and not target.holds(reference):
             message = f"{quoted(reference.text)} leads nowhere"
-            self._note(source, reference.pointer, Code.SCHEMA_UNRESOLVABLE_REF, message)
+            self._report(source, reference.pointer, Code.SCHEMA_UNRESOLVABLE_REF, message)
 
     def _add_metaschema(self, dialect: str) -> None:
-        """Let schemas refer to the schema of all draft-07 schemas, which the engine knows only where it is alone."""
+        """Register the draft-07 metaschema for references; with a registry, the engine does not find its own copy."""
         if dialect == DIALECTS[1] and dialect not in self._schemas:
             from channelmap.validation.second_engine import draft_07_metaschema
 
             self._schemas[dialect] = draft_07_metaschema()
 
-    def _refuse_far(self, source: Source, reference: Reference) -> None:
+    def _report_not_local(self, source: SchemaSource, reference: Reference) -> None:
         root = BASE_URI.removesuffix("schemas/")
         if reference.uri.startswith((root, "file:")):
             code: Code = Code.REF_OUTSIDE_ROOT
@@ -181,35 +189,35 @@ class Schemas:
         else:
             code = Code.REMOTE_REF
             message = "is not a local file, and nothing is fetched from elsewhere"
-            hint = self._by_id(source, reference) or "keep a copy and refer to its relative path"
-        self._note(source, reference.pointer, code, f"{quoted(reference.text)} {message}", hint)
+            hint = self._hint_by_id(source, reference) or "keep a copy and refer to its relative path"
+        self._report(source, reference.pointer, code, f"{quoted(reference.text)} {message}", hint)
 
-    def _referred(self, source: Source, reference: Reference) -> Outline | None:
-        """Return the outline of the file that a reference names, which is read when it is not known yet."""
+    def _outline_of_file(self, source: SchemaSource, reference: Reference) -> Outline | None:
+        """Return the outline of the file that a reference names; read the file unless that was done before."""
         if reference.uri in self._outlines:
             return self._outlines[reference.uri]
-        before = len(self._files.found)
+        before = len(self._files.diagnostics)
         name = unquote(reference.uri.removeprefix(BASE_URI))
         mention = source.document.locate((*source.pointer, *reference.pointer))
         document = self._files.read(name, mention, "schema")
-        self._files.found[before:] = [
-            self._of_reference(found, source, reference) for found in self._files.found[before:]
+        self._files.diagnostics[before:] = [
+            self._for_reference(found, source, reference) for found in self._files.diagnostics[before:]
         ]
         if document is None:
             return None
-        return self._outline(Source(document, (), reference.uri, document.data))
+        return self._outline(SchemaSource(document, (), reference.uri, document.data))
 
-    def _of_reference(self, found: Diagnostic, source: Source, reference: Reference) -> Diagnostic:
-        """Word what is wrong with a file for the reference that names it."""
+    def _for_reference(self, found: Diagnostic, source: SchemaSource, reference: Reference) -> Diagnostic:
+        """Adapt the code and the hint of a file's diagnostic to the reference that names the file."""
         codes: dict[Code, Code] = {
             Code.SCHEMA_MISSING: Code.SCHEMA_UNRESOLVABLE_REF,
             Code.PATH_OUTSIDE_ROOT: Code.REF_OUTSIDE_ROOT,
         }
-        hint = self._by_id(source, reference) if found.code == Code.SCHEMA_MISSING else ""
+        hint = self._hint_by_id(source, reference) if found.code == Code.SCHEMA_MISSING else ""
         return replace(found, code=codes.get(found.code, found.code), hint=hint or found.hint)
 
-    def _by_id(self, source: Source, reference: Reference) -> str:
-        """Name the file that has the `$id` to which a reference leads, as a hint, or say nothing."""
+    def _hint_by_id(self, source: SchemaSource, reference: Reference) -> str:
+        """Return a hint that names the file with the `$id` that a reference uses; empty if there is none."""
         directory = posixpath.dirname(unquote(urlsplit(source.uri).path.removeprefix(urlsplit(BASE_URI).path)))
         name = self._files.with_id({reference.uri, reference.by_id}, directory)
         if not name:
@@ -226,23 +234,23 @@ class Schemas:
             if (known := source.known) is not None:
                 key = referred, known.others
                 if key not in alike:
-                    alike[key] = known.others.schemas == self._placed(referred)
+                    alike[key] = known.others.schemas == self._relocated(referred)
                 if alike[key]:
                     self._validators[uri] = known
                     continue
             try:
                 if referred not in sets:
-                    sets[referred] = SchemaSet(self._placed(referred).items())
+                    sets[referred] = SchemaSet(self._relocated(referred).items())
                 self._validators[uri] = self._new_validator(source, sets[referred])
             except SchemaUnusable as error:
-                # It may be one of those that it refers to which cannot be compiled.
-                if not [pattern for each in self._followed for pattern in self._note_patterns(each)]:
-                    self._note(source, (), Code.SCHEMA_INVALID, f"the schema cannot be used: {error.reason}")
+                # The fault may be in a schema that this one refers to.
+                if not [pattern for each in self._followed for pattern in self._report_patterns(each)]:
+                    self._report(source, (), Code.SCHEMA_INVALID, f"the schema cannot be used: {error.reason}")
 
-    def _placed(self, uris: frozenset[str]) -> dict[str, Any]:
+    def _relocated(self, uris: frozenset[str]) -> dict[str, Any]:
         return {uri: self._schemas[uri] for uri in uris}
 
-    def _new_validator(self, source: Source, others: SchemaSet) -> Validator:
+    def _new_validator(self, source: SchemaSource, others: SchemaSet) -> Validator:
         validator = Validator(with_type(self._schemas[source.uri]), source.uri, others)
         outlined = self._outlines[source.uri]
         if not source.pointer and outlined is not None:
@@ -251,9 +259,10 @@ class Schemas:
         return validator
 
     def _referred_by(self, uri: str) -> frozenset[str]:
-        """Return the URIs of the files that a schema refers to, directly or through others; its own only if one does.
+        """Return the URIs of the files that a schema refers to, directly or through others.
 
-        The engine needs time for each schema that it is given, so it is given no others.
+        Its own URI is included only if one of them refers to it. The engine gets no other schemas, because each one
+        takes time.
         """
         found: set[str] = set()
         waiting = [uri]
@@ -266,34 +275,35 @@ class Schemas:
             waiting += new
         return frozenset(found)
 
-    def _note(  # noqa: PLR0913  (what a diagnostic has)
-        self, source: Source, pointer: Pointer, code: Code, message: str, hint: str = "", *, key: bool = False
+    def _report(  # noqa: PLR0913  (what a diagnostic has)
+        self, source: SchemaSource, pointer: Pointer, code: Code, message: str, hint: str = "", *, key: bool = False
     ) -> None:
         location = source.document.locate((*source.pointer, *pointer), key=key)
-        self.found.append(Diagnostic(location, code, message, hint))
+        self.diagnostics.append(Diagnostic(location, code, message, hint))
 
 
 def declared_schemas(data: Any) -> Iterator[tuple[Pointer, Any]]:
-    """Find the schemas in a contract file of any shape: the event type's pointer, and path or schema."""
-    for channel, settings in mapping(mapping(data).get("channels")).items():
-        for event_type, declared in mapping(mapping(settings).get("events")).items():
+    """Yield the schemas in a contract file of any shape: the event type's pointer, and the path or the schema."""
+    for channel, settings in mapping_or_empty(mapping_or_empty(data).get("channels")).items():
+        for event_type, declared in mapping_or_empty(mapping_or_empty(settings).get("events")).items():
             schema = declared.get("schema") if isinstance(declared, dict) else declared
             if (isinstance(schema, str) and schema) or isinstance(schema, dict):
                 yield ("channels", channel, "events", event_type), schema
 
 
 def _bad_patterns(schema: Any) -> Iterator[tuple[Pointer, tuple[str, str]]]:
-    """Find the regular expressions that the engine refuses: the way to each, and what is wrong in it."""
+    """Yield the regular expressions that the engine rejects: pointer, pattern, and what is wrong in it."""
     for pointer, part in subschemas(schema):
         if isinstance(part, dict):
-            patterns = {(*pointer, "patternProperties", name): name for name in mapping(part.get("patternProperties"))}
+            names = mapping_or_empty(part.get("patternProperties"))
+            patterns = {(*pointer, "patternProperties", name): name for name in names}
             if isinstance(part.get("pattern"), str):
                 patterns[*pointer, "pattern"] = part["pattern"]
-            for place, pattern in patterns.items():
+            for where, pattern in patterns.items():
                 if fault := pattern_fault(pattern):
-                    yield place, (pattern, fault)
+                    yield where, (pattern, fault)
 
 
-def mapping(value: Any) -> dict[str, Any]:
-    """Take what has not the shape of a mapping for an empty one: its shape is complained about elsewhere."""
+def mapping_or_empty(value: Any) -> dict[str, Any]:
+    """Return a value if it is a mapping, otherwise an empty one; `check_shape` reports the wrong shape."""
     return value if isinstance(value, dict) else {}

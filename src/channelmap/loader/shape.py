@@ -1,4 +1,4 @@
-"""The shape of a contract file, by `channels.schema.json`, and the few rules that JSON Schema cannot say."""
+"""Check the shape of a contract file, by `channels.schema.json` and the few rules that JSON Schema cannot express."""
 
 import functools
 import json
@@ -26,19 +26,19 @@ _TYPES = {
 
 
 def check_shape(document: Document) -> list[Diagnostic]:
-    """Find everything in a contract file that has not the shape of one."""
+    """Return everything that is wrong with the shape of a contract file."""
     validator, schema = _own_schema()
     found = [
         diagnostic
         for mismatch in validator.mismatches(document.data)
         for diagnostic in _diagnostics(document, mismatch, schema)
     ]
-    found += _suppressions(document)
+    found += _suppression_faults(document)
     channels = document.marked.get("channels") if isinstance(document.data, dict) else None
     for name, channel in channels.items() if isinstance(channels, dict) else ():
         if isinstance(channel, dict):
-            found += _collisions(document, ("channels", name, "events"), channel.get("events"))
-            found += _idle_retry(document, ("channels", name), channel)
+            found += _handler_collisions(document, ("channels", name, "events"), channel.get("events"))
+            found += _retry_without_effect(document, ("channels", name), channel)
     return found
 
 
@@ -54,11 +54,11 @@ def _diagnostics(document: Document, mismatch: Mismatch, schema: dict[str, Any])
         case "additionalProperties":
             known = _follow(schema, mismatch.schema_path[:-1])["properties"]
             for name in mismatch.names:
-                place = document.locate((*pointer, name), key=True)
-                yield Diagnostic(place, Code.UNKNOWN_KEY, f"unknown key {quoted(name)}", _instead(name, known))
+                location = document.locate((*pointer, name), key=True)
+                yield Diagnostic(location, Code.UNKNOWN_KEY, f"unknown key {quoted(name)}", _key_hint(name, known))
         case "required" | "dependencies" if mismatch.names:
-            place = document.locate(pointer, key=True)
-            yield Diagnostic(place, Code.MISSING_KEY, f"{_subject(pointer)} lacks {quoted(mismatch.names[0])}")
+            location = document.locate(pointer, key=True)
+            yield Diagnostic(location, Code.MISSING_KEY, f"{_subject(pointer)} lacks {quoted(mismatch.names[0])}")
         case "propertyNames":
             named = document.named((*pointer, mismatch.names[0]))
             yield Diagnostic(document.locate(named, key=True), *_bad_name(pointer, shown(named[-1])))
@@ -68,7 +68,7 @@ def _diagnostics(document: Document, mismatch: Mismatch, schema: dict[str, Any])
             )
 
 
-def _instead(name: str, known: dict[str, Any]) -> str:
+def _key_hint(name: str, known: dict[str, Any]) -> str:
     return did_you_mean(name, known) or f"expected one of {', '.join(map(quoted, known))}"
 
 
@@ -90,7 +90,7 @@ def _wrong_shape(document: Document, pointer: Pointer, mismatch: Mismatch, schem
     if "symmetric_encryption_keys" in pointer[:-1]:
         return f"{subject} expected text in quotes"
     value, written = _follow(document.data, pointer), document.written(pointer)
-    got = _kind(value) if pointer[:1] == ("layer",) else _found(value, written)
+    got = _kind_of(value) if pointer[:1] == ("layer",) else _got(value, written)
     if mismatch.keyword == "maximum":
         return f"{subject} expected a number of at most {owner['maximum']:,}, got {got}"
     return f"{subject} expected {_expectation(owner, schema)}, got {got}"
@@ -104,7 +104,7 @@ def _subject(pointer: Pointer) -> str:
 
 
 def _expectation(owner: dict[str, Any], schema: dict[str, Any]) -> str:
-    """Say in words what a schema wants, as far as `channels.schema.json` goes."""
+    """Return in words what a schema expects; supports only the keywords that `channels.schema.json` uses."""
     if "$ref" in owner:
         return _expectation(_follow(schema, owner["$ref"].split("/")[1:]), schema)
     if "anyOf" in owner:
@@ -124,16 +124,16 @@ def _expectation(owner: dict[str, Any], schema: dict[str, Any]) -> str:
     return f"{words} of at least {owner['minimum']}" if "minimum" in owner else words
 
 
-def _found(value: Any, written: str) -> str:
-    """Say what a value is: itself where it is short, but never what came from the environment."""
+def _got(value: Any, written: str) -> str:
+    """Return a value in words: a short one is shown, but never a value from the environment."""
     if written:
-        return f"{_kind(value)} {quoted(written)}"
+        return f"{_kind_of(value)} {quoted(written)}"
     if isinstance(value, str) and value:
         return f"text {quoted(value)}"
-    return json.dumps(value)[:60] if isinstance(value, (bool, int, float)) else _kind(value)
+    return json.dumps(value)[:60] if isinstance(value, (bool, int, float)) else _kind_of(value)
 
 
-def _kind(value: Any) -> str:
+def _kind_of(value: Any) -> str:
     match value:
         case dict():
             return "a mapping" if value else "an empty mapping"
@@ -154,23 +154,23 @@ def _follow(value: Any, pointer: Any) -> Any:
     return value
 
 
-def _collisions(document: Document, pointer: Pointer, events: Any) -> Iterator[Diagnostic]:
-    """Two types that would call one handler: a consumer could not tell them apart."""
+def _handler_collisions(document: Document, pointer: Pointer, events: Any) -> Iterator[Diagnostic]:
+    """Yield event types whose handler has the same name as that of an earlier type."""
     first: dict[str, str] = {}
     for event_type in events if isinstance(events, dict) else ():
         handler = event_type.replace(".", "_")
         other = first.setdefault(handler, event_type)
         if other != event_type:
-            place = document.locate((*pointer, other), key=True)
+            location = document.locate((*pointer, other), key=True)
             message = (
-                f"{quoted(event_type)} and {quoted(other)} ({place.line}:{place.column}) "
+                f"{quoted(event_type)} and {quoted(other)} ({location.line}:{location.column}) "
                 f"would both call {quoted(handler)}"
             )
             yield Diagnostic(document.locate((*pointer, event_type), key=True), Code.HANDLER_COLLISION, message)
 
 
-def _suppressions(document: Document) -> Iterator[Diagnostic]:
-    """Suppressions of what does not exist, and of breaks that would be forgotten."""
+def _suppression_faults(document: Document) -> Iterator[Diagnostic]:
+    """Yield suppressions of unknown codes, and suppressions of breaks without an end date."""
     check = document.marked.get("check") if isinstance(document.data, dict) else None
     for key, entries in check.items() if isinstance(check, dict) else ():
         for index, entry in enumerate(entries) if isinstance(entries, list) else ():
@@ -181,12 +181,12 @@ def _suppressions(document: Document) -> Iterator[Diagnostic]:
                 yield Diagnostic(document.locate(pointer), Code.WRONG_SHAPE, message, did_you_mean(code, [*Code]))
             if isinstance(entry, dict) and code in BREAKS and "until" not in entry:
                 message = f"a suppression of {quoted(code)} lacks 'until'"
-                hint = "say until when the old senders or consumers may be there"
+                hint = "give the date until which old senders or consumers may be running"
                 yield Diagnostic(document.locate(pointer[:-1]), Code.MISSING_KEY, message, hint)
 
 
 def misplaced_variables(document: Document) -> Iterator[Diagnostic]:
-    """Find variables in what senders and consumers have agreed on: it may not depend on where they run."""
+    """Yield environment variables below `events`: what an event looks like must not depend on where a process runs."""
     for pointer in document.variables:
         if pointer[:1] == ("channels",) and pointer[2:3] == ("events",):
             message = "'events' cannot hold an environment variable: events look the same wherever they are sent"
@@ -194,11 +194,11 @@ def misplaced_variables(document: Document) -> Iterator[Diagnostic]:
             yield Diagnostic(document.locate(pointer), Code.VARIABLE_MISPLACED, message, hint)
 
 
-def _idle_retry(document: Document, pointer: Pointer, channel: dict[str, Any]) -> Iterator[Diagnostic]:
-    """`retry` that would never be obeyed: better refused than believed in."""
+def _retry_without_effect(document: Document, pointer: Pointer, channel: dict[str, Any]) -> Iterator[Diagnostic]:
+    """Yield a `retry` setting of a channel without retries: its author would rely on it."""
     defaults = document.data.get("defaults")
     inherited = defaults.get("delivery") if isinstance(defaults, dict) else None
     if "retry" in channel and channel.get("delivery", inherited) in {None, "at-most-once"}:
         message = "'retry' has no effect where delivery is at-most-once"
-        place = document.locate((*pointer, "retry"), key=True)
-        yield Diagnostic(place, Code.RETRY_AT_MOST_ONCE, message, "add 'delivery: at-least-once'")
+        location = document.locate((*pointer, "retry"), key=True)
+        yield Diagnostic(location, Code.RETRY_AT_MOST_ONCE, message, "add 'delivery: at-least-once'")

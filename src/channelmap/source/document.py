@@ -160,7 +160,7 @@ class Builder:
 
     def __init__(self, text: Text) -> None:
         self.text = text
-        self.found: list[Diagnostic] = []
+        self.diagnostics: list[Diagnostic] = []
         self._root: tuple[Any, Place] | None = None
         self._open: list[tuple[dict[str, Any] | list[Any], Place]] = []
         self._key: tuple[str, int] | None = None
@@ -240,21 +240,21 @@ class Builder:
 
     def report(self, offset: int, code: Code, message: str, hint: str = "") -> None:
         """Note something wrong and go on, unless there is too much of it."""
-        self.found.append(self.text.error(offset, code, message, hint))
-        if len(self.found) == MAX_FINDINGS:
-            raise ContractError(self.found)
+        self.diagnostics.append(self.text.error(offset, code, message, hint))
+        if len(self.diagnostics) == MAX_FINDINGS:
+            raise ContractError(self.diagnostics)
 
     def stop(self, offset: int, code: Code, message: str, hint: str = "") -> ContractError:
         """Return the error that ends the reading, with what was found before it."""
         self.report(offset, code, message, hint)
-        return ContractError(self.found)
+        return ContractError(self.diagnostics)
 
     def document(self) -> Document:
         """Return what was read; ContractError when anything was found, or nothing was there to read."""
-        if self._root is None and not self.found:
-            self.found.append(Diagnostic(Location(self.text.path), Code.FILE_EMPTY, "the file is empty"))
-        if self.found or self._root is None:
-            raise ContractError(self.found)
+        if self._root is None and not self.diagnostics:
+            self.diagnostics.append(Diagnostic(Location(self.text.path), Code.FILE_EMPTY, "the file is empty"))
+        if self.diagnostics or self._root is None:
+            raise ContractError(self.diagnostics)
         data, place = self._root
         return Document(self.text.path, data, self.text, lambda: place, tuple(self._variables))
 

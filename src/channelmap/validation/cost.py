@@ -15,7 +15,7 @@ from channelmap.validation.parts import Part, Parts
 
 #: The engine needs about a millisecond for this number of visits.
 _MAX_VISITS = 50_000
-#: With so few subschemas and references there are at most 3 ** (28 / 3) paths: three branches a level is the worst case.
+#: With so few subschemas and references there are at most 3 ** (28 / 3) paths: at worst, three branches a level.
 _MAX_SMALL = 28
 
 #: Keywords whose subschemas apply to one property or item each, which the keyword names.

@@ -66,7 +66,7 @@ def _python_message(pattern: str) -> str:
 
 
 def _is_accepted(pattern: str) -> bool:
-    """Whether the engine compiles a pattern and its format `regex` accepts it; of some patterns only the first is true."""
+    """Whether the engine compiles a pattern and its format `regex` accepts it; of some only the first is true."""
     try:
         Validator({"pattern": pattern})
     except SchemaUnusable:
