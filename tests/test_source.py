@@ -164,7 +164,7 @@ def test_a_pointer_to_nowhere_is_located_at_its_nearest_ancestor() -> None:
     ("text", "finding"),
     [
         (b"", "f: error[file-empty] the file is empty"),
-        (b'{"a": 1,}', "f:1:8: error[json-syntax] not JSON: a comma with nothing behind it; take it out"),
+        (b'{"a": 1,}', "f:1:8: error[json-syntax] not JSON: trailing comma; remove it"),
         (b'{"a":\n1 2}', "f:2:3: error[json-syntax] not JSON: expecting ',' delimiter"),
         (b'{"a": 1', "f:1:8: error[json-syntax] the JSON text ends too early"),
         (b"{} {}", "f:1:4: error[json-syntax] not JSON: extra data"),

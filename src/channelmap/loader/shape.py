@@ -89,7 +89,7 @@ def _wrong_shape(document: Document, pointer: Pointer, mismatch: Mismatch, schem
         return f"{subject} needs either 'url' or 'backend'"
     if "symmetric_encryption_keys" in pointer[:-1]:
         return f"{subject} expected text in quotes"
-    value, written = _follow(document.data, pointer), document.written(pointer)
+    value, written = _follow(document.data, pointer), document.source_text(pointer)
     got = _kind_of(value) if pointer[:1] == ("layer",) else _got(value, written)
     if mismatch.keyword == "maximum":
         return f"{subject} expected a number of at most {owner['maximum']:,}, got {got}"

@@ -1,7 +1,8 @@
-"""Text to plain data that still knows its places. The only room that knows the syntax of YAML and of JSON.
+"""Read YAML and JSON into plain data, and keep the location of every value.
 
-Both languages are read into the same JSON values under the same bounds, and everything that has no JSON
-value, or that an editor would read differently, is refused with its place. Knows no channel, event or schema.
+This is the only package that knows the syntax of YAML and JSON. Both are read into JSON values with the same limits.
+Anything that has no JSON value, or that an editor would read differently, is reported with its location. The package
+does not know channels, events or schemas.
 """
 
 from collections.abc import Mapping
@@ -22,13 +23,13 @@ def read_document(
     """Read a `.json` file as JSON and any other as YAML.
 
     Args:
-        path: where the file is.
-        label: what messages call it.
-        env: fills ``${NAME}`` in a YAML file; without it such text stays as it is.
-        filled_keys: the mapping whose keys are filled in too.
+        path: the file.
+        label: the name of the file in messages.
+        env: the variables for ``${NAME}`` in a YAML file; if None, such text is left unchanged.
+        filled_keys: the pointer to the mapping in whose keys variables are replaced, too.
 
     Raises:
-        ContractError: the file cannot be read, with everything that is wrong with it.
+        ContractError: the file cannot be read, or its text is invalid.
 
     """
     data = read_bytes(path, label)

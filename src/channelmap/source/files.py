@@ -1,4 +1,4 @@
-"""Bytes from the disk: a file that cannot be read says why, in plain words."""
+"""Read files, and explain why a file cannot be read."""
 
 import difflib
 import stat
@@ -11,7 +11,7 @@ from channelmap.source.document import MAX_BYTES
 
 
 def read_bytes(path: Path, label: str) -> bytes:
-    """Read a file, one byte more than is allowed at most, so that a huge one is found and not loaded.
+    """Return the content of a file, at most one byte more than the limit: enough to detect a file that is too large.
 
     Raises:
         ContractError: `file-missing` or `file-unreadable`.
@@ -20,19 +20,19 @@ def read_bytes(path: Path, label: str) -> bytes:
     try:
         # Opening a pipe would wait for its writer forever.
         if not stat.S_ISREG(mode := path.stat().st_mode):
-            raise _error(label, Code.FILE_UNREADABLE, "is a directory" if stat.S_ISDIR(mode) else "is not a file")
+            raise _read_error(label, Code.FILE_UNREADABLE, "is a directory" if stat.S_ISDIR(mode) else "is not a file")
         with path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        raise _error(label, Code.FILE_MISSING, "there is no such file", near_names(path)) from None
+        raise _read_error(label, Code.FILE_MISSING, "there is no such file", near_names(path)) from None
     except OSError as error:
-        raise _error(label, Code.FILE_UNREADABLE, f"cannot be read: {error.strerror}") from None
+        raise _read_error(label, Code.FILE_UNREADABLE, f"cannot be read: {error.strerror}") from None
     except ValueError:
-        raise _error(label, Code.FILE_MISSING, "no file can have such a name") from None
+        raise _read_error(label, Code.FILE_MISSING, "no file can have such a name") from None
 
 
 def near_names(path: Path) -> str:
-    """Name the file of the same directory that was probably meant, as a hint, or say nothing."""
+    """Return a hint with the most similar file name in the same directory; empty if there is none."""
     try:
         names = [sibling.name for sibling in path.parent.iterdir()]
     except (OSError, ValueError):
@@ -41,5 +41,5 @@ def near_names(path: Path) -> str:
     return f"did you mean {quoted(near[0])}?" if near else ""
 
 
-def _error(label: str, code: Code, message: str, hint: str = "") -> ContractError:
+def _read_error(label: str, code: Code, message: str, hint: str = "") -> ContractError:
     return ContractError([Diagnostic(Location(label), code, message, hint)])

@@ -1,4 +1,4 @@
-"""JSON as `json.loads` reads it, but with places, each key once, and only numbers that JSON has."""
+"""Read JSON as `json.loads` does, but with locations, unique keys, and only numbers that JSON allows."""
 
 import json
 import re
@@ -10,70 +10,70 @@ from channelmap.codes import Code
 from channelmap.source.document import MAX_DEPTH, MAX_NODES, Builder, Document, decode, number
 
 _TOKEN = re.compile(r'["{}\[\]]|[^\s",:{}\[\]]+')
-_COMMA = "not JSON: a comma with nothing behind it; take it out"
-_WORDS = {"null": None, "true": True, "false": False}
+_COMMA = "not JSON: trailing comma; remove it"
+_CONSTANTS = {"null": None, "true": True, "false": False}
 
 
 def read_json(path: str, data: bytes) -> Document:
     """Read a JSON text in UTF-8.
 
     Args:
-        path: what messages call the file.
-        data: its bytes; a byte order mark is passed over.
+        path: the name of the file in messages.
+        data: its bytes; a byte order mark is ignored.
 
     Raises:
-        ContractError: with the first error of syntax, or with everything else that is wrong.
+        ContractError: the text is invalid; has the first syntax error, or else all other faults.
 
     """
     text = decode(path, data)
     builder = Builder(text)
     if not text.text.strip():
         return builder.document()
-    if _is_simple(text.text):
+    if _is_within_bounds(text.text):
         try:
-            value = json.loads(text.text, object_pairs_hook=_mapping, parse_float=_finite, parse_constant=_finite)
+            value = json.loads(text.text, object_pairs_hook=_unique_keys, parse_float=_finite_number, parse_constant=_finite_number)
         except (ValueError, RecursionError):
-            pass  # which of its errors is the first to be told is decided below
+            pass  # The code below finds the fault to report.
         else:
-            # Most files have no finding: their places are never asked for.
-            return Document(path, value, text, lambda: _scanned(Builder(text)).root)
+            # Most files have no findings, so nothing needs their locations.
+            return Document(path, value, text, lambda: _scan_document(Builder(text)).root)
     try:
-        # Only for the syntax, to the end of the text: `_scan` says what else is wrong, and relies on it.
+        # Check the syntax of the whole text first: `_scan` relies on it, and finds all other faults.
         json.loads(text.text, parse_int=str, parse_float=str, parse_constant=str)
     except json.JSONDecodeError as error:
-        place, words = _in_words(error)
-        raise builder.stop(place, Code.JSON_SYNTAX, words) from None
+        offset, words = _describe_error(error)
+        raise builder.stop(offset, Code.JSON_SYNTAX, words) from None
     except RecursionError:
-        pass  # `_scan` stops sooner
-    return _scanned(builder)
+        pass  # `_scan` reports the nesting depth.
+    return _scan_document(builder)
 
 
-def _is_simple(text: str) -> bool:
-    """Whether the bounds and the rule about surrogates are kept for sure."""
+def _is_within_bounds(text: str) -> bool:
+    """Whether a text certainly keeps the limits and contains no surrogates."""
     return len(text) <= MAX_NODES and text.count("{") + text.count("[") <= MAX_DEPTH and r"\u" not in text
 
 
-def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a key is declared twice")
     return found
 
 
-def _finite(literal: str) -> float:
+def _finite_number(literal: str) -> float:
     value = float(literal)
     if not isfinite(value):
         raise ValueError("not a number of JSON")
     return value
 
 
-def _scanned(builder: Builder) -> Document:
+def _scan_document(builder: Builder) -> Document:
     _scan(builder.text.text, builder)
     return builder.document()
 
 
 def _scan(text: str, builder: Builder) -> None:
-    """Feed the tokens of a text whose syntax is right as far as it is not too deep."""
+    """Pass the tokens of a text to a builder; the syntax must be valid, unless the text is nested too deeply."""
     offset = 0
     while token := _TOKEN.search(text, offset):
         start, offset = token.span()
@@ -89,11 +89,11 @@ def _scan(text: str, builder: Builder) -> None:
                 (builder.key if builder.expects_key else builder.value)(value, start)
             case _:
                 word = token.group()
-                builder.value(_WORDS[word] if word in _WORDS else number(builder, word, start), start)
+                builder.value(_CONSTANTS[word] if word in _CONSTANTS else number(builder, word, start), start)
 
 
-def _in_words(error: json.JSONDecodeError) -> tuple[int, str]:
-    """Say where a text stops being JSON, and why; each Python words it in its own way."""
+def _describe_error(error: json.JSONDecodeError) -> tuple[int, str]:
+    """Return the offset and the message of a syntax error, the same in all versions of Python."""
     before, found = error.doc[: error.pos].rstrip(), error.doc[error.pos : error.pos + 1]
     if not found:
         return error.pos, "the JSON text ends too early"

@@ -1,4 +1,4 @@
-"""The environment in a text: `${NAME}`, `${NAME:-default}`, and `$${` for a literal `${`."""
+"""Replace variables in text: `${NAME}`, `${NAME:-default}`, and `$${` for a literal `${`."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,20 +10,20 @@ _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\
 
 
 def has_variable(text: str) -> bool:
-    """Whether a text holds a variable, not only a literal `${`."""
+    """Whether a text contains a variable, not only a literal `${`."""
     return any(variable.group() != "$${" for variable in _VARIABLE.finditer(text))
 
 
 def fill(text: str, env: Mapping[str, str], report: Callable[[str, str, str], None]) -> str:
-    """Put the environment's values in place; a default counts where a name is unset or empty, as in a shell.
+    """Replace the variables in a text; as in a shell, a default is used if the variable is unset or empty.
 
     Args:
-        text: a scalar's text.
+        text: the text of a scalar.
         env: the environment.
-        report: called with code, message and hint for what cannot be filled, which then becomes nothing.
+        report: called with code, message and hint for a variable that cannot be replaced; it becomes empty.
 
     Returns:
-        The filled text; a `Filled` where a value of the environment is in it.
+        The text; a `Filled` if it contains a value from the environment.
 
     """
     from_environment = False

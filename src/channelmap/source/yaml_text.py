@@ -1,7 +1,7 @@
-"""YAML 1.2, core schema, from PyYAML's events.
+"""Read YAML 1.2 with the core schema, from PyYAML's events.
 
-Not from its loaders: they follow YAML 1.1 (`on` is true, `1:30` is 90), keep the last of two equal keys, lose
-the places, and one ends the process on deep nesting. Anchors, aliases, merge keys and tags are refused.
+PyYAML's loaders are not used: they follow YAML 1.1 (`on` is true, `1:30` is 90), keep the last of two equal keys, lose
+locations, and one ends the process on deep nesting. Anchors, aliases, merge keys and tags are not supported.
 """
 
 import re
@@ -16,31 +16,31 @@ from channelmap.pointers import Pointer
 from channelmap.source.document import TOO_DEEP, Builder, Document, Text, decode, number
 from channelmap.source.variables import fill, has_variable
 
-#: Characters of a text that is read by the scanner in Python, about 100 times slower, for the exact place of a finding.
-_MAX_READ_TWICE = 1 << 16
+#: Maximum length of a text that is read again by the scanner in Python, 100 times slower, for the exact location.
+_MAX_SECOND_READ = 1 << 16
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|\ufeff")
-#: They end a line in YAML 1.1, as PyYAML has it, and not in YAML 1.2, as editors have it: by their escapes.
+#: Characters that end a line in YAML 1.1 (PyYAML) but not in YAML 1.2 (editors), with their escapes.
 _LINE_ENDS = {"\x85": "\\N", "\u2028": "\\L", "\u2029": "\\P"}
 _LINE_END = re.compile("[\x85\u2028\u2029]")
-#: PyYAML has two scanners, libyaml and one in Python. The reader refuses a text that only one of them accepts: tabs
-#: outside of quotes, block scalars and comments, and the following.
+#: PyYAML has two scanners, libyaml and one in Python. A text that only one of them accepts is an error. The patterns
+#: below find such texts, for example tabs outside of quotes, block scalars and comments.
 _TAB_OR_COMMENT = re.compile(r"(?<![^ \t\r\n])#[^\r\n]*|\t")
 _TAB_IN_BLOCK = re.compile(r"[|>](?:[-+0-9]* *|[-+]?(?: +#[^\r\n]*| *)[\r\n][\r\n ]*)\t")
 _COMMENT_AT_BLOCK = re.compile(r"[|>][-+0-9]*#")
 _BLOCK_OR_QUOTED = frozenset("|>'\"")
-_COLON_BEFORE = re.compile(r":[,\[\]{}]")
-_COLON_BEHIND = re.compile(r"[ \r\n]*(:)[,\[\]{}]")
-#: A line that begins with '%', other than '%YAML 1.2'. The scanners differ in the digits and the end of a version.
+_COLON_BEFORE_INDICATOR = re.compile(r":[,\[\]{}]")
+_COLON_AFTER_SCALAR = re.compile(r"[ \r\n]*(:)[,\[\]{}]")
+#: A line that begins with '%', except for '%YAML 1.2'. The scanners disagree about other version numbers.
 _DIRECTIVE = re.compile(r"%(?<![^\r\n]%)(?!YAML +1\.2(?: +#[^\r\n]*| *)[\r\n])")
-#: Libyaml refuses it; the scanner in Python passes the number to chr(), which raises ValueError or OverflowError.
+#: libyaml rejects this escape; the scanner in Python passes it to chr(), which raises ValueError or OverflowError.
 _ESCAPE_TOO_LARGE = re.compile(r"\\U(?!000|0010)[0-9a-fA-F]{8}")
 _TAB = ("a tab where only spaces may stand", "use spaces")
 _COMMENT = ("a comment directly behind '|' or '>'", "put a space before '#'")
 _COLON = ("':' directly before one of , [ ] { }", "put a space behind ':'")
 _QUESTION_MARK = ("'?' in a text without quotes, within [ ] or { }", "put the text in quotes")
-_WORDS = {"": None, "~": None} | {
+_CONSTANTS = {"": None, "~": None} | {
     spelled: value
     for word, value in {"null": None, "true": True, "false": False}.items()
     for spelled in (word, word.title(), word.upper())
@@ -49,9 +49,9 @@ _DECIMAL = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _OCTAL = re.compile(r"0o[0-7]+")
 _HEX = re.compile(r"0x[0-9a-fA-F]+")
 _BEGINS_NUMBER = frozenset("+-.0123456789")
-_NO_NUMBER = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
-#: What is part of PyYAML's words, in both of its scanners, and what is said instead: message and hint.
+#: A part of PyYAML's message, the same in both scanners, to our message and hint; the location is that of the problem.
 _AT_THE_PROBLEM = {
     "unexpected ':'": _COLON,
     "indicators, but found '#'": _COMMENT,
@@ -63,7 +63,7 @@ _AT_THE_PROBLEM = {
     "'-' indicator": ("indented differently from what it belongs to", ""),
     "expected key": ("indented differently from what it belongs to", ""),
 }
-#: The same for what is noticed late: the place is where the thing began.
+#: The same for problems that PyYAML notices late: the location is the beginning of the construct.
 _AT_THE_BEGINNING = {
     "expected ':'": ("a key without ':'", ""),
     "end of stream": ("this quote is never closed", ""),
@@ -81,14 +81,14 @@ def read_yaml(
     """Read a YAML text in UTF-8: one document, JSON values, keys that are text.
 
     Args:
-        path: what messages call the file.
-        data: its bytes; a byte order mark is passed over.
-        env: fills ``${NAME}`` and ``${NAME:-default}`` in values; without it such text stays as it is. What
-            was filled into a plain scalar is resolved again: ``${N:-10}`` is a number, and text in quotes.
-        filled_keys: the mapping whose keys are filled in too.
+        path: the name of the file in messages.
+        data: its bytes; a byte order mark is ignored.
+        env: the variables for ``${NAME}`` and ``${NAME:-default}`` in values; if None, such text is left unchanged.
+            A plain scalar gets its type after the replacement: ``${N:-10}`` is a number, in quotes it is text.
+        filled_keys: the pointer to the mapping in whose keys variables are replaced, too.
 
     Raises:
-        ContractError: with everything that is wrong up to the first error of syntax.
+        ContractError: the text is invalid; has all diagnostics up to the first syntax error.
 
     """
     return read_with(_Loader, path, data, env, filled_keys)
@@ -97,7 +97,7 @@ def read_yaml(
 def read_with(
     loader: Any, path: str, data: bytes, env: Mapping[str, str] | None = None, filled_keys: Pointer | None = None
 ) -> Document:
-    """Do the same as `read_yaml`, with the given one of PyYAML's loaders."""
+    """Read like `read_yaml`, with one of PyYAML's loaders."""
     text = decode(path, data)
     if control := _CONTROL.search(text.text):
         message = f"control character U+{ord(control.group()):04X} is not allowed"
@@ -120,123 +120,123 @@ def _read(text: Text, env: Mapping[str, str] | None, filled_keys: Pointer | None
     try:
         for event in yaml.parse(text.text, Loader=loader):
             reader.feed(event)
-        reader.refuse_tabs(len(text.text))
+        reader.check_tabs(len(text.text))
     except yaml.MarkedYAMLError as error:
         if "nesting depth" in (error.problem or "") and loader is not yaml.SafeLoader:
             # libyaml has a nesting limit too, and reads ahead: it may raise before the event that exceeds ours.
-            if len(text.text) <= _MAX_READ_TWICE:
+            if len(text.text) <= _MAX_SECOND_READ:
                 return _read(text, env, filled_keys, yaml.SafeLoader)
-            place, *_ = _in_words(error, text)
-            raise reader.build.stop(place, Code.TOO_DEEP, TOO_DEEP) from None
-        raise reader.build.stop(*_in_words(error, text)) from None
-    return reader.build.document()
+            offset, *_ = _describe_error(error, text)
+            raise reader.builder.stop(offset, Code.TOO_DEEP, TOO_DEEP) from None
+        raise reader.builder.stop(*_describe_error(error, text)) from None
+    return reader.builder.document()
 
 
 class _Reader:
     def __init__(self, text: Text, env: Mapping[str, str] | None, filled_keys: Pointer | None) -> None:
-        self.build = Builder(text)
+        self.builder = Builder(text)
         self._env = env
         self._filled_keys = filled_keys
         self._documents = 0
         self._flow_depth = 0
         self._has_tabs = "\t" in text.text
-        self._may_be_disputed = "?" in text.text or _COLON_BEFORE.search(text.text) is not None
-        #: Where the last key within [ ] or { } ends.
+        self._has_ambiguous_flow = "?" in text.text or _COLON_BEFORE_INDICATOR.search(text.text) is not None
+        #: The end offset of the last key within [ ] or { }.
         self._key_end = 0
-        #: Up to where there is no tab that is in dispute.
-        self._checked = 0
+        #: The offset up to which tabs have been checked.
+        self._tabs_checked_to = 0
 
     def feed(self, event: Any) -> None:
         offset = event.start_mark.index
         match event:
             case yaml.ScalarEvent():
                 if event.style in _BLOCK_OR_QUOTED:
-                    self._refuse_disputed(event, offset)
+                    self._check_scalar_style(event, offset)
                 elif self._flow_depth:
-                    offset = self._place_in_flow(event, offset)
-                self._refuse_properties(event, offset)
+                    offset = self._flow_scalar_offset(event, offset)
+                self._check_anchor_and_tag(event, offset)
                 self._scalar(event, offset)
             case yaml.AliasEvent():
                 self._alias(event, offset)
             case yaml.CollectionStartEvent():
-                self._refuse_properties(event, offset)
-                if self.build.expects_key:
-                    raise self.build.stop(offset, Code.YAML_UNSUPPORTED, "a key must be text")
+                self._check_anchor_and_tag(event, offset)
+                if self.builder.expects_key:
+                    raise self.builder.stop(offset, Code.YAML_UNSUPPORTED, "a key must be text")
                 self._flow_depth += bool(self._flow_depth or event.flow_style)
-                self.build.open({} if isinstance(event, yaml.MappingStartEvent) else [], offset)
+                self.builder.open({} if isinstance(event, yaml.MappingStartEvent) else [], offset)
             case yaml.CollectionEndEvent():
                 self._flow_depth -= bool(self._flow_depth)
-                self.build.close()
+                self.builder.close()
             case yaml.DocumentStartEvent():
                 self._documents += 1
                 if self._documents > 1:
-                    raise self.build.stop(offset, Code.YAML_SYNTAX, "more than one document in one file")
+                    raise self.builder.stop(offset, Code.YAML_SYNTAX, "more than one document in one file")
 
-    def _refuse_disputed(self, event: Any, offset: int) -> None:
-        """Refuse what is a scalar for one of PyYAML's scanners and an error for the other."""
-        self.refuse_tabs(offset)
-        self._checked = event.end_mark.index
+    def _check_scalar_style(self, event: Any, offset: int) -> None:
+        """Stop at a scalar that only one of PyYAML's scanners accepts."""
+        self.check_tabs(offset)
+        self._tabs_checked_to = event.end_mark.index
         if event.style in {"|", ">"}:
-            text = self.build.text.text
+            text = self.builder.text.text
             if tab := _TAB_IN_BLOCK.match(text, offset):
-                raise self.build.stop(tab.end() - 1, Code.YAML_SYNTAX, *_TAB)
+                raise self.builder.stop(tab.end() - 1, Code.YAML_SYNTAX, *_TAB)
             if comment := _COMMENT_AT_BLOCK.match(text, offset):
-                raise self.build.stop(comment.end() - 1, Code.YAML_SYNTAX, *_COMMENT)
+                raise self.builder.stop(comment.end() - 1, Code.YAML_SYNTAX, *_COMMENT)
 
-    def _place_in_flow(self, event: Any, offset: int) -> int:
-        """Return where a plain scalar within [ ] or { } begins, or refuse it as above.
+    def _flow_scalar_offset(self, event: Any, offset: int) -> int:
+        """Return the offset of a plain scalar within [ ] or { }; stop if only one scanner accepts it.
 
-        For an empty value that is behind its colon, whatever a scanner says.
+        The offset of an empty value is that behind its colon, for both scanners.
         """
-        text, is_key = self.build.text.text, self.build.expects_key
+        text, is_key = self.builder.text.text, self.builder.expects_key
         if is_key:
             self._key_end = event.end_mark.index
         if not event.value:
             if is_key:
-                # One scanner says where the blanks before the colon begin, the other where they end.
-                place = max(offset, text.find(":", offset))
-                raise self.build.stop(place, Code.YAML_SYNTAX, "a key is missing here", "write '' for an empty key")
+                # The scanners differ: one reports the beginning of the blanks before the colon, the other their end.
+                offset = max(offset, text.find(":", offset))
+                raise self.builder.stop(offset, Code.YAML_SYNTAX, "a key is missing here", "write '' for an empty key")
             colon = text.find(":", self._key_end, offset)
             return offset if colon < 0 else colon + 1
-        if self._may_be_disputed:
+        if self._has_ambiguous_flow:
             if "?" in event.value:
-                raise self.build.stop(text.index("?", offset), Code.YAML_SYNTAX, *_QUESTION_MARK)
-            if refused := _COLON_BEHIND.match(text, event.end_mark.index):
-                raise self.build.stop(refused.start(1), Code.YAML_SYNTAX, *_COLON)
+                raise self.builder.stop(text.index("?", offset), Code.YAML_SYNTAX, *_QUESTION_MARK)
+            if refused := _COLON_AFTER_SCALAR.match(text, event.end_mark.index):
+                raise self.builder.stop(refused.start(1), Code.YAML_SYNTAX, *_COLON)
         return offset
 
-    def refuse_tabs(self, end: int) -> None:
-        """Refuse tabs between the last quoted or block scalar and this offset, except in comments."""
+    def check_tabs(self, end: int) -> None:
+        """Stop at a tab between the last quoted or block scalar and an offset, except in comments."""
         if not self._has_tabs:
             return
-        for found in _TAB_OR_COMMENT.finditer(self.build.text.text, self._checked, end):
+        for found in _TAB_OR_COMMENT.finditer(self.builder.text.text, self._tabs_checked_to, end):
             if found.group() == "\t":
-                raise self.build.stop(found.start(), Code.YAML_SYNTAX, *_TAB)
+                raise self.builder.stop(found.start(), Code.YAML_SYNTAX, *_TAB)
 
     def _alias(self, event: yaml.AliasEvent, offset: int) -> None:
         message = f"alias '*{event.anchor}' is not supported"
-        self.build.report(offset, Code.YAML_UNSUPPORTED, message, "write the value out")
-        (self.build.key if self.build.expects_key else self.build.value)(f"*{event.anchor}", offset)
+        self.builder.report(offset, Code.YAML_UNSUPPORTED, message, "write the value out")
+        (self.builder.key if self.builder.expects_key else self.builder.value)(f"*{event.anchor}", offset)
 
-    def _refuse_properties(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, offset: int) -> None:
+    def _check_anchor_and_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, offset: int) -> None:
         if event.anchor is not None:
             message = f"anchor '&{event.anchor}' is not supported"
-            self.build.report(offset, Code.YAML_UNSUPPORTED, message, "write the value out where it is needed")
+            self.builder.report(offset, Code.YAML_UNSUPPORTED, message, "write the value out where it is needed")
         if event.tag is not None:
-            self.build.report(offset, Code.YAML_UNSUPPORTED, "tags are not supported", "leave it out")
+            self.builder.report(offset, Code.YAML_UNSUPPORTED, "tags are not supported", "leave it out")
 
     def _scalar(self, event: yaml.ScalarEvent, offset: int) -> None:
         plain = event.style in {None, ""}
-        if self.build.expects_key:
+        if self.builder.expects_key:
             if plain and event.value == "<<":
                 message = "merge key '<<' is not supported"
-                self.build.report(offset, Code.YAML_UNSUPPORTED, message, "write the keys out")
-            is_filled = self._filled_keys is not None and self.build.is_at(self._filled_keys)
-            self.build.key(self._fill(event.value, offset) if is_filled else event.value, offset)
+                self.builder.report(offset, Code.YAML_UNSUPPORTED, message, "write the keys out")
+            is_filled = self._filled_keys is not None and self.builder.is_at(self._filled_keys)
+            self.builder.key(self._fill(event.value, offset) if is_filled else event.value, offset)
             return
         text = self._fill(event.value, offset)
         value = self._resolve(text, offset) if plain else text
-        self.build.value(
+        self.builder.value(
             str(value) if isinstance(value, Filled) else value,
             offset,
             text.written if isinstance(text, Filled) else "",
@@ -246,25 +246,25 @@ class _Reader:
     def _fill(self, text: str, offset: int) -> str:
         if self._env is None or "${" not in text:
             return text
-        return fill(text, self._env, lambda *finding: self.build.report(offset, *finding))
+        return fill(text, self._env, lambda *finding: self.builder.report(offset, *finding))
 
     def _resolve(self, text: str, offset: int) -> Any:
-        """Find a plain scalar's value by the core schema."""
-        if text in _WORDS:
-            return _WORDS[text]
+        """Return the value of a plain scalar by the core schema."""
+        if text in _CONSTANTS:
+            return _CONSTANTS[text]
         if text[0] not in _BEGINS_NUMBER:
             return text
-        if _DECIMAL.fullmatch(text) or _NO_NUMBER.fullmatch(text):
-            return number(self.build, text, offset)
+        if _DECIMAL.fullmatch(text) or _NOT_FINITE.fullmatch(text):
+            return number(self.builder, text, offset)
         if _OCTAL.fullmatch(text):
-            return number(self.build, text, offset, base=8)
+            return number(self.builder, text, offset, base=8)
         if _HEX.fullmatch(text):
-            return number(self.build, text, offset, base=16)
+            return number(self.builder, text, offset, base=16)
         return text
 
 
-def _in_words(error: Any, text: Text) -> tuple[int, Code, str, str]:
-    """Say the same, and at the same place, for both scanners: offset, code, message, hint."""
+def _describe_error(error: Any, text: Text) -> tuple[int, Code, str, str]:
+    """Return offset, code, message and hint of a PyYAML error, the same for both scanners."""
     problem = error.problem or ""
     end = error.problem_mark.index if error.problem_mark is not None else len(text.text)
     begin = error.context_mark.index if error.context_mark is not None else end
