@@ -126,7 +126,7 @@ class Document:
         return self.text.at(position.key_offset if key else position.offset)
 
     def display_pointer(self, pointer: Pointer) -> Pointer:
-        """Return the pointer with keys that messages may show: `Filled` if they contain a value from the environment."""
+        """Return the pointer with keys that messages may show: `Filled` if they contain environment values."""
         position, keys = self.root, list(pointer)
         for index, step in enumerate(pointer):
             if step not in position.children:

@@ -31,7 +31,7 @@ def read_json(path: str, data: bytes) -> Document:
         return builder.document()
     if _is_within_bounds(text.text):
         try:
-            value = json.loads(text.text, object_pairs_hook=_unique_keys, parse_float=_finite_number, parse_constant=_finite_number)
+            value = json.loads(text.text, object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=_finite)
         except (ValueError, RecursionError):
             pass  # The code below finds the fault to report.
         else:
@@ -60,7 +60,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _finite_number(literal: str) -> float:
+def _finite(literal: str) -> float:
     value = float(literal)
     if not isfinite(value):
         raise ValueError("not a number of JSON")
