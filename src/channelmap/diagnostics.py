@@ -1,4 +1,4 @@
-"""A fault in a file and its location, as plain values; rules, colours and streams are elsewhere."""
+"""The data of a diagnostic: a fault in a file with its location. Rules and output are elsewhere."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ from channelmap.environment import shown
 
 @dataclass(frozen=True, slots=True, order=True)
 class Location:
-    """A place in a text file, for people: line and column count from 1, the column in code points.
+    """A location in a text file; line and column count from 1, the column in code points.
 
-    Line 0 stands for the file as a whole (it is missing, it cannot be read).
+    Line 0 stands for the whole file, for example if it is missing.
     """
 
     path: str
@@ -23,7 +23,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Related:
-    """A second place that belongs to a diagnostic, and what is there."""
+    """A further location that belongs to a diagnostic, and a message about it."""
 
     location: Location
     message: str
@@ -34,15 +34,15 @@ class Diagnostic:
     """One thing wrong in a file.
 
     Attributes:
-        location: the start of the word that is at fault.
-        code: says what is wrong.
-        message: the subject, the fault, the expected and the actual value.
-        hint: the likely remedy.
-        severity: how much it weighs; as an argument, left out for the severity of the code.
-        related: other places that belong to it.
-        channel: the channel that it is about, as messages call it; empty where it is about none.
-        event_type: the event type that it is about.
-        witness: an event that proves it, as JSON.
+        location: the start of the faulty word.
+        code: the kind of fault.
+        message: subject, fault, expected and actual value.
+        hint: the likely remedy; empty if there is none.
+        severity: error, warning or info; by default the severity of the code.
+        related: further locations that belong to it.
+        channel: the name of the channel that it is about; empty if there is none.
+        event_type: the event type that it is about; empty if there is none.
+        witness: the counterexample: an event that proves the finding, as JSON; empty if there is none.
 
     """
 
@@ -66,5 +66,5 @@ class Diagnostic:
 
 
 def in_order(diagnostics: "list[Diagnostic] | tuple[Diagnostic, ...]") -> tuple[Diagnostic, ...]:
-    """Sort by place, then code, each diagnostic once: the order in which people read a file."""
+    """Return diagnostics sorted by location, then by code, without duplicates."""
     return tuple(sorted(set(diagnostics), key=lambda d: (d.location, d.code, d.message)))

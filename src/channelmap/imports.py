@@ -46,19 +46,19 @@ class ModuleMissing(ImportProblem):
 
 
 class ModuleBroken(ImportProblem):
-    """The module raised while it was imported; `cause` is the exception, `place` its file:line."""
+    """The module raised while it was imported; `cause` is the exception, `location` its file:line."""
 
     def __init__(self, path: str, module: str, cause: BaseException) -> None:
         self.cause = cause
-        self.place = _place(cause)
-        super().__init__(path, f"importing {quoted(module)} raised {in_words(cause)}", _hint_for(cause))
+        self.location = _location_of(cause)
+        super().__init__(path, f"importing {quoted(module)} raised {describe_exception(cause)}", _hint_for(cause))
 
 
 class AttributeMissing(ImportProblem):
     """The module has no attribute of that name."""
 
 
-def in_words(error: BaseException) -> str:
+def describe_exception(error: BaseException) -> str:
     """Describe an exception of user code in one line, with its location."""
     settings_missing = _is_missing_django_settings(error)
     reason = (
@@ -66,8 +66,8 @@ def in_words(error: BaseException) -> str:
         if settings_missing
         else one_line(text_of(error))
     )
-    place = _place(error)
-    return f"{reason} at {place}" if place else reason
+    location = _location_of(error)
+    return f"{reason} at {location}" if location else reason
 
 
 class DjangoUnusable(ChannelMapError):
@@ -75,9 +75,8 @@ class DjangoUnusable(ChannelMapError):
 
     def __init__(self, settings: str, cause: BaseException) -> None:
         self.settings = settings
-        super().__init__(
-            f"DJANGO_SETTINGS_MODULE is {quoted(settings)}, and setting Django up raised {in_words(cause)}"
-        )
+        reason = describe_exception(cause)
+        super().__init__(f"DJANGO_SETTINGS_MODULE is {quoted(settings)}, and setting Django up raised {reason}")
 
 
 def prepare_imports(contract: str) -> None:
@@ -90,10 +89,10 @@ def prepare_imports(contract: str) -> None:
     make_importable(Path.cwd(), Path(contract).absolute().parent)
     settings = os.environ.get("DJANGO_SETTINGS_MODULE")
     if settings:
-        _set_django_up(settings)
+        _set_up_django(settings)
 
 
-def _set_django_up(settings: str) -> None:
+def _set_up_django(settings: str) -> None:
     try:
         import django
 
@@ -137,8 +136,8 @@ class _LibraryFinder:
 _LIBRARY_FINDER = _LibraryFinder()
 
 
-def hidden_by(name: str) -> str:
-    """Name the file that cannot be imported because another module has its name; empty if there is none.
+def shadowing_hint(name: str) -> str:
+    """Return a hint that names the file which cannot be imported because another module has its name; empty if none.
 
     Args:
         name: the dotted name of a module; only its first part matters.
@@ -184,7 +183,7 @@ def import_dotted(path: str) -> Any:
     except AttributeError:
         public = [known for known in dir(module) if not known.startswith("_")]
         message = f"{quoted(derived(module_name, path))} has no {quoted(derived(name, path))}"
-        raise AttributeMissing(path, message, hidden_by(module_name) or did_you_mean(name, public)) from None
+        raise AttributeMissing(path, message, shadowing_hint(module_name) or did_you_mean(name, public)) from None
 
 
 def _import(path: str, module_name: str) -> Any:
@@ -197,7 +196,7 @@ def _import(path: str, module_name: str) -> Any:
         missing = derived(error.name or "", path)
         if f"{module_name}.".startswith(f"{missing}."):
             message = f"there is no module {quoted(missing)}"
-            hint = hidden_by(module_name) or _module_hint(module_name, missing)
+            hint = shadowing_hint(module_name) or _module_hint(module_name, missing)
             raise ModuleMissing(path, message, hint) from None
         raise ModuleBroken(path, module_name, error) from None
     except BaseException as error:  # noqa: BLE001  (sys.exit() in a module is a broken module too)
@@ -209,9 +208,9 @@ def _hint_for(cause: BaseException) -> str:
     if _is_missing_django_settings(cause):
         return _django_hint()
     if isinstance(cause, ImportError):
-        return hidden_by(cause.name or "")
+        return shadowing_hint(cause.name or "")
     if isinstance(cause, AttributeError) and isinstance(cause.obj, ModuleType):
-        return hidden_by(cause.obj.__name__)
+        return shadowing_hint(cause.obj.__name__)
     return ""
 
 
@@ -249,7 +248,7 @@ def _module_hint(module_name: str, missing: str) -> str:
     return f"is the directory that holds {quoted(package)} on the Python path?"
 
 
-def _place(error: BaseException) -> str:
+def _location_of(error: BaseException) -> str:
     """Return file:line of the user code that raised: the last frame outside the import system."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"

@@ -1,4 +1,4 @@
-"""JSON Pointers (RFC 6901): the way to a value in a document."""
+"""JSON Pointers (RFC 6901): paths to values in a document."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,7 +8,7 @@ Pointer = tuple[str | int, ...]
 
 
 def steps_of(pointer: str) -> list[str]:
-    """Return the steps of a pointer in its text form, such as `/a/0`; decode the fragment of a URI first."""
+    """Return the steps of a pointer in text form, such as `/a/0`; the fragment of a URI must be decoded before."""
     return [step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:]]
 
 
@@ -18,7 +18,13 @@ def text_of(pointer: Pointer) -> str:
 
 
 def child(value: Any, step: str) -> Any:
-    """Return what one step of a text form leads to; LookupError or TypeError if it leads nowhere."""
+    """Return the value at one step of the text form below a value.
+
+    Raises:
+        LookupError: there is no such key or index.
+        TypeError: the value has no keys or indexes.
+
+    """
     if not isinstance(value, list):
         return value[step]
     if not step.isdecimal():
@@ -27,7 +33,7 @@ def child(value: Any, step: str) -> Any:
 
 
 def resolve(value: Any, steps: Iterable[str]) -> Any:
-    """Return what the steps of a text form lead to; errors as `child`."""
+    """Return the value at the end of the steps of a text form; raises like `child`."""
     for step in steps:
         value = child(value, step)
     return value

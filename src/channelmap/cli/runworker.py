@@ -31,7 +31,7 @@ from channelmap.codes import Severity
 from channelmap.contract import Contract
 from channelmap.environment import shown
 from channelmap.errors import ContractError, LayerError, LayerUnavailable, quoted
-from channelmap.imports import in_words
+from channelmap.imports import describe_exception
 from channelmap.layer import ChannelLayer, current_layer
 from channelmap.limits import Service
 from channelmap.loader import load
@@ -369,7 +369,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
         return None
     except Exception as error:  # noqa: BLE001  (with PYTHONPATH it may be a module of the project)
         file = getattr(sys.modules.get("uvloop"), "__file__", None)
-        log.warning("uvloop%s cannot be used: %s", f" ({file})" if file else "", in_words(error))
+        log.warning("uvloop%s cannot be used: %s", f" ({file})" if file else "", describe_exception(error))
         return None
     return factory
 

@@ -1,7 +1,7 @@
-"""The rules that keep a worker from starting; `runworker` applies them before it serves, and `channelmap check` too.
+"""The rules that can keep a worker from starting, applied by `runworker` before it serves and by `channelmap check`.
 
-They check examples, consumers and handlers; consumers are imported, through `imports`. A rule that only `check` applies
-is in `check/rules`.
+They are about examples, consumers and handlers; consumers are imported, through `imports`. The rules that only
+`channelmap check` applies are in `check/rules`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,13 +15,13 @@ from channelmap.preflight.handlers import handler_faults
 
 
 def preflight(contract: Contract, channels: Iterable[str] = ()) -> tuple[Diagnostic, ...]:
-    """Find what would make a worker fail that serves a contract.
+    """Return the faults because of which a worker cannot serve a contract.
 
-    Consumers are looked for on the Python path as it is: the caller prepares it.
+    The caller must make the consumers importable, for example with `imports.prepare_imports`.
 
     Args:
         contract: the contract.
-        channels: the names of the channels that the worker serves; empty for all.
+        channels: the names of the channels that the worker would serve; empty for all.
 
     Raises:
         UnknownChannel: the contract does not declare one of `channels`.
@@ -33,20 +33,20 @@ def preflight(contract: Contract, channels: Iterable[str] = ()) -> tuple[Diagnos
 
 
 def check_examples(channels: Iterable[Channel]) -> Iterator[Diagnostic]:
-    """Find examples that the channels do not judge as the contract says."""
+    """Yield `accepts` examples that their channel rejects, and `rejects` examples that it accepts."""
     for channel in channels:
         for event_type in channel.events.values():
             for rule in (accepts_refused, rejects_accepted):
-                yield from about(rule(channel, event_type), channel.name, event_type.name)
+                yield from with_subject(rule(channel, event_type), channel.name, event_type.name)
 
 
 def import_consumers(contract: Contract, channels: Iterable[Channel]) -> tuple[dict[str, type], list[Diagnostic]]:
-    """Import the consumers of channels; return the classes by their dotted paths, and what is wrong with the others."""
+    """Import the consumers of channels; return the classes by dotted path, and the faults of the others."""
     consumers: dict[str, type] = {}
     findings: list[Diagnostic] = []
     for channel in channels:
         consumer, found = consumer_of(channel, contract.document.locate(("channels", channel.name, "consumer")))
-        findings += about(found, channel.name)
+        findings += with_subject(found, channel.name)
         if consumer is not None:
             consumers[channel.consumer] = consumer
     return consumers, findings
@@ -55,16 +55,16 @@ def import_consumers(contract: Contract, channels: Iterable[Channel]) -> tuple[d
 def check_handlers(
     contract: Contract, channels: Iterable[Channel], consumers: Mapping[str, type]
 ) -> Iterator[Diagnostic]:
-    """Find event types of channels whose handlers are missing or cannot be called; `consumers` is by dotted path."""
+    """Yield the handlers that are missing or cannot be called; `consumers` are the classes by dotted path."""
     for channel in channels:
         consumer = consumers.get(channel.consumer)
         if consumer is not None:
             for event_type in channel.events.values():
                 location = contract.document.locate(("channels", channel.name, "events", event_type.name), key=True)
-                yield from about(handler_faults(consumer, event_type, location), channel.name, event_type.name)
+                yield from with_subject(handler_faults(consumer, event_type, location), channel.name, event_type.name)
 
 
-def about(found: Iterable[Diagnostic], channel: str, event_type: str = "") -> Iterator[Diagnostic]:
-    """Yield findings with the channel and the event type that they are about."""
+def with_subject(found: Iterable[Diagnostic], channel: str, event_type: str = "") -> Iterator[Diagnostic]:
+    """Yield copies of diagnostics with the channel and the event type that they are about."""
     for diagnostic in found:
         yield replace(diagnostic, channel=channel, event_type=event_type)

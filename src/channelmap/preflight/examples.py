@@ -1,4 +1,4 @@
-"""Whether the examples of an event type hold: the contract's own test of its schemas."""
+"""Check that channels accept and reject the examples as the contract says."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,23 +12,23 @@ _TYPE_FAULTS = {"missing-type": "it has no type", "unknown-type": "its type is n
 
 
 def accepts_refused(channel: Channel, event_type: EventType) -> Iterator[Diagnostic]:
-    """Find `accepts` examples that the channel rejects."""
+    """Yield the `accepts` examples that the channel rejects."""
     for example in event_type.accepts:
-        reason = _refusal(channel, event_type, example.event)
+        reason = _rejection_reason(channel, event_type, example.event)
         if reason:
             message = f"{quoted(event_type.name)} refuses an example that it must accept: {reason}"
             yield Diagnostic(example.location, Code.ACCEPTS_REFUSED, message)
 
 
 def rejects_accepted(channel: Channel, event_type: EventType) -> Iterator[Diagnostic]:
-    """Find `rejects` examples that the channel accepts."""
+    """Yield the `rejects` examples that the channel accepts."""
     for example in event_type.rejects:
         if channel.judge(example.event) is None and example.event["type"] == event_type.name:
             message = f"{quoted(event_type.name)} accepts an example that it must reject"
             yield Diagnostic(example.location, Code.REJECTS_ACCEPTED, message)
 
 
-def _refusal(channel: Channel, event_type: EventType, event: Any) -> str:
+def _rejection_reason(channel: Channel, event_type: EventType, event: Any) -> str:
     """Return why the channel does not accept an event as one of this type; empty if it does."""
     rejected = channel.judge(event)
     if rejected is not None:

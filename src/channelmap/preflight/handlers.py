@@ -1,4 +1,4 @@
-"""Whether each event type has a handler that can be called with it."""
+"""Check that each event type has a handler that can be called with one event."""
 
 import functools
 import inspect
@@ -13,33 +13,33 @@ from channelmap.consumers import handler_name, handlers_of, is_generator
 from channelmap.contract import EventType
 from channelmap.diagnostics import Diagnostic, Location
 from channelmap.errors import did_you_mean, quoted
-from channelmap.preflight.code_locations import defined
+from channelmap.preflight.code_locations import related_definition
 
 _BaseClasses = tuple[type, ...]
 
 
-def handler_faults(consumer: type, event_type: EventType, place: Location) -> Iterator[Diagnostic]:
-    """Find what is wrong with the handler of an event type, which is declared at that place.
+def handler_faults(consumer: type, event_type: EventType, location: Location) -> Iterator[Diagnostic]:
+    """Yield the faults of the handler of an event type, which the contract declares at `location`.
 
-    Consumers that derive from no class of channelmap or Channels may find their handlers in any way: nothing is
-    known of them.
+    A consumer that is not derived from a class of channelmap or Channels is not checked: how it finds its handlers is
+    unknown.
     """
     name = handler_name(event_type.name)
     bases = framework_bases(consumer)
     if not bases:
         return
     if any(hasattr(base, name) for base in bases):
-        yield _reserved(event_type, name, place)
+        yield _reserved(event_type, name, location)
     elif name not in handlers_of(consumer):
-        yield _missing(consumer, event_type, name, place)
+        yield _missing(consumer, event_type, name, location)
     else:
         kind = _generator if is_generator(getattr(consumer, name)) else _wrong_kind
         for rule in (kind, _wrong_arguments):
-            yield from rule(consumer, name, place)
+            yield from rule(consumer, name, location)
 
 
 def framework_bases(consumer: type) -> _BaseClasses:
-    """Return the classes of channelmap or Channels that a consumer derives from: these are understood."""
+    """Return the base classes of a consumer that belong to channelmap or Channels."""
     return tuple(
         base
         for base in consumer.__mro__
@@ -47,40 +47,43 @@ def framework_bases(consumer: type) -> _BaseClasses:
     )
 
 
-def _reserved(event_type: EventType, name: str, place: Location) -> Diagnostic:
+def _reserved(event_type: EventType, name: str, location: Location) -> Diagnostic:
     message = f"event type {quoted(event_type.name)} would call {quoted(name)}, which every consumer has"
-    return Diagnostic(place, Code.HANDLER_RESERVED, message, "give the event type another name")
+    return Diagnostic(location, Code.HANDLER_RESERVED, message, "give the event type another name")
 
 
-def _missing(consumer: type, event_type: EventType, name: str, place: Location) -> Diagnostic:
+def _missing(consumer: type, event_type: EventType, name: str, location: Location) -> Diagnostic:
     message = f"{consumer.__name__} has no method {quoted(name)} for event type {quoted(event_type.name)}"
     hint = did_you_mean(name, handlers_of(consumer))
-    return Diagnostic(place, Code.HANDLER_MISSING, message, hint, related=defined(consumer, consumer.__name__))
+    return Diagnostic(location, Code.HANDLER_MISSING, message, hint, related=related_definition(consumer, consumer.__name__))
 
 
-def _generator(consumer: type, name: str, place: Location) -> Iterator[Diagnostic]:
+def _generator(consumer: type, name: str, location: Location) -> Iterator[Diagnostic]:
     subject = f"{consumer.__name__}.{name}"
     message = f"{subject} is a generator: calling it runs none of it"
     hint = "remove 'yield', or collect its values in another method"
-    yield Diagnostic(place, Code.HANDLER_GENERATOR, message, hint, related=defined(getattr(consumer, name), subject))
+    yield Diagnostic(location, Code.HANDLER_GENERATOR, message, hint, related=related_definition(getattr(consumer, name), subject))
 
 
-def _wrong_kind(consumer: type, name: str, place: Location) -> Iterator[Diagnostic]:
+def _wrong_kind(consumer: type, name: str, location: Location) -> Iterator[Diagnostic]:
     handler = getattr(consumer, name)
     subject = f"{consumer.__name__}.{name}"
     if is_sync(consumer):
         if iscoroutinefunction(handler):
             message = f"{subject} is async, but {consumer.__name__} is a SyncConsumer"
             hint = "write 'def', or derive from AsyncConsumer"
-            yield Diagnostic(place, Code.HANDLER_NOT_SYNC, message, hint, related=defined(handler, subject))
+            yield Diagnostic(location, Code.HANDLER_NOT_SYNC, message, hint, related=related_definition(handler, subject))
     elif not _may_be_async(inspect.getattr_static(consumer, name), handler):
         message = f"{subject} is not async, but {consumer.__name__} is an AsyncConsumer"
         hint = "write 'async def', or derive from SyncConsumer"
-        yield Diagnostic(place, Code.HANDLER_NOT_ASYNC, message, hint, related=defined(handler, subject))
+        yield Diagnostic(location, Code.HANDLER_NOT_ASYNC, message, hint, related=related_definition(handler, subject))
 
 
 def _may_be_async(written: Any, handler: Any) -> bool:
-    """Whether calling a handler may return a coroutine: a plain function may return that of an async one inside it."""
+    """Whether calling a handler may return a coroutine.
+
+    A plain function counts if it wraps an async function, for example as the result of a decorator.
+    """
     if isinstance(written, functools.partialmethod):
         return _may_be_async(written.func, written.func)
     inner = inspect.unwrap(handler)
@@ -93,26 +96,26 @@ def is_sync(consumer: type) -> bool:
     return any(base.__name__ == "SyncConsumer" for base in framework_bases(consumer))
 
 
-def _wrong_arguments(consumer: type, name: str, place: Location) -> Iterator[Diagnostic]:
+def _wrong_arguments(consumer: type, name: str, location: Location) -> Iterator[Diagnostic]:
     if takes_an_event(consumer, name):
         return
     subject = f"{consumer.__name__}.{name}"
     message = f"{subject} cannot be called with one event and nothing else"
-    related = defined(getattr(consumer, name), subject)
+    related = related_definition(getattr(consumer, name), subject)
     hint = f"write 'def {name}(self, event)'" if is_sync(consumer) else f"write 'async def {name}(self, event)'"
-    yield Diagnostic(place, Code.HANDLER_WRONG_ARGUMENTS, message, hint, related=related)
+    yield Diagnostic(location, Code.HANDLER_WRONG_ARGUMENTS, message, hint, related=related)
 
 
 def takes_an_event(consumer: type, name: str) -> bool:
-    """Whether a method of an instance can be called with one argument; in doubt, yes."""
+    """Whether a method of an instance can be called with one argument; true if that cannot be determined."""
     written = inspect.getattr_static(consumer, name)
     if isinstance(written, functools.partial):
-        # Whether it is given `self` depends on the version of Python.
+        # It depends on the version of Python whether it gets `self`.
         return True
     is_bound = isinstance(written, (staticmethod, classmethod)) or not hasattr(type(written), "__get__")
     arguments = ("event",) if is_bound else ("self", "event")
     try:
-        # What a decorator returns is called, whatever it wraps.
+        # The signature of the decorated function counts, not that of the function inside.
         signature = inspect.signature(getattr(consumer, name), follow_wrapped=False)
     except (TypeError, ValueError):
         return True

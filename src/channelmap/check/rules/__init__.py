@@ -19,7 +19,7 @@ from channelmap.check.rules.schemas import format_unknown, required_undeclared, 
 from channelmap.check.rules.unreached import handler_unreached
 from channelmap.contract import Channel, Contract, EventType
 from channelmap.diagnostics import Diagnostic, in_order
-from channelmap.preflight import about, check_examples, check_handlers, import_consumers
+from channelmap.preflight import check_examples, check_handlers, import_consumers, with_subject
 
 _EventTypeRule = Callable[[Channel, EventType], Iterator[Diagnostic]]
 _DocumentRule = Callable[[SchemaDocument], Iterator[Diagnostic]]
@@ -71,7 +71,7 @@ def _event_types(channels: list[Channel]) -> Iterator[Diagnostic]:
     for channel in channels:
         for event_type in channel.events.values():
             for rule in _EVENT_TYPES:
-                yield from about(rule(channel, event_type), channel.name, event_type.name)
+                yield from with_subject(rule(channel, event_type), channel.name, event_type.name)
 
 
 def _retries(contract: Contract, channels: list[Channel], consumers: Mapping[str, type]) -> Iterator[Diagnostic]:
@@ -81,7 +81,7 @@ def _retries(contract: Contract, channels: list[Channel], consumers: Mapping[str
             for event_type in channel.events.values():
                 location = contract.document.locate(("channels", channel.name, "events", event_type.name), key=True)
                 found = handler_retry_at_most_once(consumer, channel, event_type, location)
-                yield from about(found, channel.name, event_type.name)
+                yield from with_subject(found, channel.name, event_type.name)
 
 
 def _schemas(contract: Contract, channels: list[Channel]) -> Iterator[Diagnostic]:
@@ -89,4 +89,4 @@ def _schemas(contract: Contract, channels: list[Channel]) -> Iterator[Diagnostic
         found = [diagnostic for rule in _DOCUMENTS for diagnostic in rule(document)]
         for part in document.parts:
             found += [diagnostic for rule in _PARTS for diagnostic in rule(part)]
-        yield from about(found, document.channel, document.event_type.name)
+        yield from with_subject(found, document.channel, document.event_type.name)

@@ -12,7 +12,7 @@ from channelmap.consumers import handler_name, handlers_of
 from channelmap.contract import Channel, Contract
 from channelmap.diagnostics import Diagnostic
 from channelmap.errors import did_you_mean
-from channelmap.preflight.code_locations import defined
+from channelmap.preflight.code_locations import related_definition
 from channelmap.preflight.handlers import framework_bases, is_sync, takes_an_event
 
 #: What the argument of a handler is called; a method that takes something else is a helper.
@@ -58,7 +58,7 @@ def handler_unreached(
                     Code.HANDLER_UNREACHED,
                     message,
                     near or "declare its event type, or begin its name with '_'",
-                    related=defined(getattr(owner, name), subject),
+                    related=related_definition(getattr(owner, name), subject),
                     channel=channel.name,
                 )
 
