@@ -1,4 +1,4 @@
-"""The model's verdicts: which code, in which order, with what help, and never an exception."""
+"""The verdicts of a channel: codes, violations, hints, and never an exception."""
 
 import copy
 import dataclasses
@@ -54,7 +54,7 @@ def test_an_event_that_breaks_its_schema_is_rejected_with_the_reasons() -> None:
     assert same(CHANNEL.judge({"type": "image.made", "id": "1", "idd": 2}), expected)
 
 
-def test_a_value_that_is_not_json_is_rejected_before_the_schema_is_asked() -> None:
+def test_a_value_that_is_not_json_is_rejected_without_asking_the_schema() -> None:
     expected = EventRejected(
         "images",
         "image.made",
@@ -87,14 +87,14 @@ def test_without_a_schema_json_values_and_bytes_pass(value: Any) -> None:
     ],
 )
 @pytest.mark.parametrize("base", [{"type": "ping"}, {"type": "image.made", "id": 1}])
-def test_what_no_layer_carries_is_rejected_with_a_schema_or_without(
+def test_a_value_that_no_layer_can_carry_is_rejected_with_or_without_a_schema(
     base: dict[str, Any], more: dict[Any, Any], violation: Violation
 ) -> None:
     expected = EventRejected("images", base["type"], "unsupported-value", [violation])
     assert same(CHANNEL.judge(base | more), expected)
 
 
-def test_too_deep_an_event_is_rejected_without_a_schema_too() -> None:
+def test_an_event_nested_too_deeply_is_rejected_even_without_a_schema() -> None:
     value: Any = 1
     for _ in range(2_000):
         value = [value]
@@ -113,7 +113,7 @@ def test_the_model_is_frozen() -> None:
 
 
 @pytest.mark.parametrize(("value", "got"), [({"secret": "s3cret-payload"}, "object"), ("s3cret-payload", "string")])
-def test_a_rejection_is_about_the_event_as_it_was_judged(value: Any, got: str) -> None:
+def test_later_changes_of_the_event_do_not_change_its_rejection(value: Any, got: str) -> None:
     event: dict[str, Any] = {"type": "image.made", "id": value}
     rejected = CHANNEL.judge(event)
     event["id"] = 1
@@ -136,7 +136,7 @@ EVERY_KIND: list[Any] = [
 
 @pytest.mark.parametrize("event", EVERY_KIND)
 @pytest.mark.parametrize("is_read_before", [True, False])
-def test_a_rejection_is_copied_pickled_and_shown_in_words_and_without_the_event(
+def test_copies_pickles_and_reprs_of_a_rejection_contain_its_message_but_not_the_event(
     event: Any, is_read_before: object
 ) -> None:
     def rejection() -> EventRejected:
@@ -155,7 +155,7 @@ def test_a_rejection_is_copied_pickled_and_shown_in_words_and_without_the_event(
     assert "s3cret" not in repr(rejection()) + words
 
 
-def test_a_rejection_keeps_what_others_note_on_it() -> None:
+def test_a_pickled_rejection_keeps_its_notes() -> None:
     rejected = CHANNEL.judge({"type": "image.made"})
     assert rejected is not None
     rejected.add_note("while the day was closed")
@@ -164,7 +164,7 @@ def test_a_rejection_keeps_what_others_note_on_it() -> None:
 
 
 @pytest.mark.parametrize("length", [10, 100, 100_000])
-def test_the_nearest_of_many_types_is_suggested_for_one_of_about_its_length(length: int) -> None:
+def test_a_similar_type_is_suggested_only_for_an_unknown_type_of_similar_length(length: int) -> None:
     events = {f"event.number-{number}": EventType(f"event.number-{number}") for number in range(1_000)}
     rejected = Channel("many", "a.B", events).judge({"type": "event.nomber-77" + "x" * (length - 10)})
 

@@ -1,4 +1,4 @@
-"""Whatever stands in the files: diagnostics, never a traceback, never a hang, never the end of the process."""
+"""Any content of the files gives a contract or diagnostics: never a traceback, a hang, or a crash of the process."""
 
 from pathlib import Path
 from random import Random
@@ -45,7 +45,7 @@ SCHEMA = """\
 """
 EXAMPLES = "- {type: image.deleted, id: seven}\n- 3\n"
 FILES = {"channels.yaml": CONTRACT, "schemas/generate.json": SCHEMA, "examples.yaml": EXAMPLES}
-#: What does harm: words of both languages, of JSON Schema and of the file's own format.
+#: Words that cause faults: from YAML, JSON, JSON Schema and channels.yaml.
 WORDS = [
     *"[]{}:,-#&*!|>'\"%@`\t\n \\\x00\x85\ufeff\u2028",
     *("- ", ": ", "? ", "<<: ", "&a ", "*a", "!!int ", "---\n", "%YAML 1.1\n", "null", "true", "on", "012", "1e999"),
@@ -66,8 +66,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def require_sound_answer(directory: Path, name: str, content: bytes) -> None:
-    """Check the good files with other content in one of them."""
+def require_diagnostics_with(directory: Path, name: str, content: bytes) -> None:
+    """Check the valid files with other content in one of them."""
     (directory / name).write_bytes(content)
     try:
         require_diagnostics(directory)
@@ -88,7 +88,7 @@ def require_diagnostics(directory: Path) -> None:
         assert str(finding)
 
 
-def test_the_files_that_are_mutated_here_are_good(directory: Path) -> None:
+def test_the_original_files_are_valid(directory: Path) -> None:
     assert load(directory / "channels.yaml", env={}).channels
 
 
@@ -97,12 +97,12 @@ fuzz = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, Heal
 
 @settings(fuzz, max_examples=1_500)
 @given(st.sampled_from(list(FILES)), st.binary(max_size=200) | st.text(max_size=200).map(lambda text: text.encode()))
-def test_any_bytes_are_answered(directory: Path, name: str, content: bytes) -> None:
-    require_sound_answer(directory, name, content)
+def test_any_bytes_give_a_contract_or_diagnostics(directory: Path, name: str, content: bytes) -> None:
+    require_diagnostics_with(directory, name, content)
 
 
-def spoilt(text: str, chance: Random) -> str:
-    """A good file to which something was done, several times: cut out, put in, replaced, doubled, moved."""
+def mutated(text: str, chance: Random) -> str:
+    """Return a valid file after some random edits: deletions, insertions, replacements, duplications, moves."""
     for _ in range(chance.choice([1, 1, 2, 3])):
         begin = chance.randint(0, len(text))
         end = min(len(text), begin + chance.randint(0, 30))
@@ -122,5 +122,5 @@ def spoilt(text: str, chance: Random) -> str:
 @pytest.mark.parametrize("name", FILES)
 @settings(fuzz, max_examples=2_834)
 @given(seed=st.integers(0, 2**64))
-def test_any_good_file_that_was_spoilt_is_answered(directory: Path, name: str, seed: int) -> None:
-    require_sound_answer(directory, name, spoilt(FILES[name], Random(seed)).encode("utf-8", "surrogatepass"))
+def test_any_mutation_of_a_valid_file_gives_a_contract_or_diagnostics(directory: Path, name: str, seed: int) -> None:
+    require_diagnostics_with(directory, name, mutated(FILES[name], Random(seed)).encode("utf-8", "surrogatepass"))

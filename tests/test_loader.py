@@ -1,4 +1,4 @@
-"""A contract file to a Contract, or to one error with everything that is wrong."""
+"""Loading a contract file: the result is a Contract, or one error with all diagnostics."""
 
 import contextlib
 import gc
@@ -48,7 +48,7 @@ def contract(
 
 
 def judging(loaded: Contract) -> Callable[[Any], str]:
-    """Return what says with which code an event is rejected, and nothing when it is not."""
+    """Return a function that returns the code with which an event is rejected; empty if it is accepted."""
 
     def judge(event: Any) -> str:
         rejected = loaded.channel("images").judge(event)
@@ -85,7 +85,7 @@ def test_every_key_reaches_the_model() -> None:
     assert images.events["wrapped"].validator is None
 
 
-def test_what_is_not_written_has_its_default(directory: Path) -> None:
+def test_a_missing_setting_has_its_default(directory: Path) -> None:
     loaded = contract(directory)
     images = loaded.channel("images")
     assert loaded.layer == LayerSetting(url=f"sqlite:///{directory}/channels.db")
@@ -108,7 +108,7 @@ def test_at_least_once_retries_by_default(directory: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("inherited", [False, True])
-def test_what_may_come_twice_is_durable_unless_the_contract_says_otherwise(
+def test_an_at_least_once_channel_is_durable_unless_the_contract_says_otherwise(
     directory: Path, delivery: str, durability: str | None, *, durable: bool, inherited: bool
 ) -> None:
     settings = f"delivery: {delivery}" + (f", durability: {durability}" if durability else "")
@@ -117,7 +117,7 @@ def test_what_may_come_twice_is_durable_unless_the_contract_says_otherwise(
     assert loaded.channel("images").limits.durable is durable
 
 
-def test_a_channel_may_undo_a_default(directory: Path) -> None:
+def test_a_channel_may_override_a_default(directory: Path) -> None:
     top = "defaults: {delivery: at-least-once, retry: {attempts: 2}, timeout: 5}"
     channel = "{consumer: a.B, delivery: at-most-once, timeout: null, events: {made: true}}"
     assert contract(directory, channel, top).channel("images").service == Service()
@@ -137,7 +137,7 @@ def test_a_layer_is_a_url_or_a_mapping(setting: str, layer: LayerSetting, direct
 
 
 @pytest.mark.parametrize("setting", ["${SECRET}", "{url: ['${SECRET}']}", "{url: a, backend: '${SECRET}'}"])
-def test_what_is_wrong_with_a_layer_never_quotes_it(setting: str, directory: Path) -> None:
+def test_a_finding_about_a_layer_never_quotes_its_settings(setting: str, directory: Path) -> None:
     top = f"layer: {setting}" if setting != "${SECRET}" else "layer: {url: 1, options: '${SECRET}'}"
     with pytest.raises(ContractError) as caught:
         contract(directory, top=top, env={"SECRET": "s3cret"})
@@ -157,11 +157,11 @@ def test_the_numbers_among_a_layers_options_are_integers(directory: Path) -> Non
     assert repr(options) == "{'capacity': 5, 'expiry': 2.5, 'prefix': 'b'}"
 
 
-def test_the_repr_of_a_contract_keeps_the_layer_to_itself(directory: Path) -> None:
+def test_the_repr_of_a_contract_does_not_show_the_layer(directory: Path) -> None:
     assert "s3cret" not in repr(contract(directory, top="layer: redis://:s3cret@host"))
 
 
-def test_a_name_that_is_too_long_for_a_file_is_one_that_is_not_there(directory: Path) -> None:
+def test_a_schema_path_that_is_too_long_for_a_file_name_is_reported_as_missing(directory: Path) -> None:
     name = "x" * 5_000
     write(directory, channels_yaml=f"version: 1\nchannels:\n  a: {{consumer: a.B, events: {{made: {name}}}}}\n")
     (finding,) = findings()
@@ -169,7 +169,7 @@ def test_a_name_that_is_too_long_for_a_file_is_one_that_is_not_there(directory: 
     assert len(finding) < 300
 
 
-def test_everything_that_is_wrong_is_found_at_once(directory: Path) -> None:
+def test_all_faults_are_reported_at_once(directory: Path) -> None:
     write(
         directory,
         channels_yaml="version: 1\nlayr: x\n"
@@ -184,7 +184,7 @@ def test_everything_that_is_wrong_is_found_at_once(directory: Path) -> None:
     ]
 
 
-def test_a_fault_in_a_shared_schema_is_told_once(directory: Path) -> None:
+def test_a_fault_in_a_shared_schema_is_reported_once(directory: Path) -> None:
     write(
         directory,
         channels_yaml="version: 1\nchannels:\n  a: {consumer: a.B, events: {made: a.json, more: b.json}}\n",
@@ -197,7 +197,7 @@ def test_a_fault_in_a_shared_schema_is_told_once(directory: Path) -> None:
     ]
 
 
-def test_an_error_is_a_value_with_every_field(directory: Path) -> None:
+def test_a_contract_error_has_complete_diagnostics(directory: Path) -> None:
     write(directory, channels_yaml="version: 1\nchannels: {a: {consumer: a.B, evnets: {}, events: {x: true}}}\n")
     with pytest.raises(ContractError) as caught:
         load()
@@ -207,7 +207,7 @@ def test_an_error_is_a_value_with_every_field(directory: Path) -> None:
     )
 
 
-def test_paths_are_told_relative_to_the_working_directory_when_below_it(
+def test_paths_in_messages_are_relative_if_they_are_below_the_working_directory(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(directory, sub__channels_yaml="[")
@@ -236,7 +236,7 @@ def test_an_inline_schema_refers_to_files_and_to_itself(directory: Path) -> None
     assert judge({"type": "made", "n": 2}) == "schema-mismatch"
 
 
-def test_the_id_of_a_file_does_not_move_it(directory: Path) -> None:
+def test_the_id_of_a_file_does_not_change_the_base_of_its_references(directory: Path) -> None:
     write(
         directory,
         made_json='{"$id": "https://example.com/made.json", "properties": {"a": {"$ref": "b.json"},'
@@ -249,12 +249,12 @@ def test_the_id_of_a_file_does_not_move_it(directory: Path) -> None:
     assert judge({"type": "made", "c": 2}) == "schema-mismatch"
 
 
-def test_a_ref_that_is_data_or_a_name_refers_to_nothing(directory: Path) -> None:
+def test_a_ref_that_is_data_or_a_property_name_is_not_a_reference(directory: Path) -> None:
     inline = "{schema: {properties: {$ref: {const: {$ref: no.json}}, a: {enum: [{$ref: http://x}]}}}}"
     assert judging(contract(directory, CHANNEL % inline))({"type": "made"}) == ""
 
 
-def test_the_engine_is_given_those_files_alone_that_a_schema_refers_to(directory: Path) -> None:
+def test_the_engine_gets_only_the_files_that_a_schema_refers_to(directory: Path) -> None:
     write(
         directory,
         one_json='{"$ref": "size.json"}',
@@ -287,7 +287,7 @@ def test_schemas_may_refer_to_each_other_in_a_circle(directory: Path) -> None:
     assert judge({"type": "made", "b": {"b": {}}}) == ""
 
 
-def test_a_recursive_closed_schema_is_what_its_author_meant(directory: Path) -> None:
+def test_a_recursive_closed_schema_rejects_undeclared_properties_at_every_level(directory: Path) -> None:
     node = '{"properties": {"child": {"$ref": "#"}}, "additionalProperties": false}'
     write(directory, a_json=node)
     judge = judging(contract(directory, CHANNEL % "a.json"))
@@ -303,7 +303,7 @@ def test_draft_07_schemas_are_read_as_such(directory: Path) -> None:
     assert judge({"type": "made", "v": ["a"]}) == "schema-mismatch"
 
 
-def test_a_link_may_not_lead_out_of_the_contracts_directory(
+def test_a_symbolic_link_out_of_the_contracts_directory_is_rejected(
     directory: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     outside = tmp_path_factory.mktemp("outside") / "a.json"
@@ -316,14 +316,14 @@ def test_a_link_may_not_lead_out_of_the_contracts_directory(
     ]
 
 
-def test_names_that_yaml_1_1_would_change_are_names(directory: Path) -> None:
+def test_channel_names_that_yaml_1_1_would_convert_stay_text(directory: Path) -> None:
     write(directory, channels_yaml="version: 1\nchannels:\n" + "".join(
         f"  {name}: {CHANNEL % 'true'}\n" for name in ("on", "012", "1.0", "null", "true", "a" * 99)
     ))  # fmt: skip
     assert list(load().channels) == ["on", "012", "1.0", "null", "true", "a" * 99]
 
 
-def test_an_unknown_channel_is_told_with_those_there_are(directory: Path) -> None:
+def test_the_error_for_an_unknown_channel_lists_the_declared_ones(directory: Path) -> None:
     with pytest.raises(UnknownChannel) as caught:
         contract(directory).channel("imges")
     assert str(caught.value) == "no channel 'imges'; the contract declares 'images'; did you mean 'images'?"
@@ -332,12 +332,12 @@ def test_an_unknown_channel_is_told_with_those_there_are(directory: Path) -> Non
 @pytest.mark.parametrize(
     "data", ["5", "[]", "null", "text", "version: 1\nchannels: []\n", "channels: {a: {events: 5}}"]
 )
-def test_a_file_of_any_shape_is_told_what_is_wrong(data: Any, directory: Path) -> None:
+def test_a_contract_file_of_any_wrong_shape_has_findings(data: Any, directory: Path) -> None:
     write(directory, channels_yaml=data)
     assert findings()
 
 
-def test_loading_imports_neither_user_code_nor_what_only_a_check_needs(directory: Path) -> None:
+def test_loading_imports_neither_user_code_nor_libraries_that_only_a_check_needs(directory: Path) -> None:
     write(directory, consumers_py="raise SystemExit('imported')", made_json="{}")
     contract(directory, "{consumer: consumers.A, events: {made: made.json}}")
     program = (
@@ -354,7 +354,7 @@ MADE = (EVERY_KEY / "schemas" / "made.json").read_bytes()
 
 
 def mutated(original: bytes) -> st.SearchStrategy[bytes]:
-    """Bytes like the original with a few slices replaced by other slices of it, or by anything."""
+    """Generate variants of bytes in which a few slices are replaced by other slices or by arbitrary bytes."""
     slices = st.tuples(st.integers(0, len(original)), st.integers(0, 12)).map(lambda s: original[s[0] : sum(s)])
     piece = st.binary(max_size=3) | slices | st.sampled_from([b"$ref", b"{", b"[", b"null", b"\n", b": ", b"../"])
     edit = st.tuples(st.integers(0, len(original)), st.integers(0, 8), piece)
@@ -448,7 +448,7 @@ def test_every_number_of_a_contract_has_bounds_within_which_every_layer_works(na
 
 @pytest.mark.parametrize("url", ["ftp://x", "redis//h", "redis:h", "channels.db", "http://h", "redis+foo://h", "''"])
 @pytest.mark.parametrize("form", ["{}", "{{url: {}}}"])
-def test_a_layer_of_no_known_kind_is_found_when_the_contract_is_loaded(url: str, form: str, project: Path) -> None:
+def test_an_unknown_kind_of_layer_is_reported_when_the_contract_is_loaded(url: str, form: str, project: Path) -> None:
     (project / "channels.yaml").write_text(
         f"version: 1\nlayer: {form.format(url)}\nchannels: {{a: {{consumer: b.C, events: {{c: true}}}}}}\n"
     )
@@ -466,7 +466,7 @@ def accepted(event: dict[str, Any]) -> bool:
 
 
 def write_schemas(**schemas: Any) -> None:
-    """Write a contract whose one event type has the schema `made`, and the schemas beside it."""
+    """Write a contract whose only event type has the schema `made`, and the schema files."""
     Path("channels.yaml").write_text("version: 1\nchannels: {a: {consumer: b.C, events: {made: made.json}}}\n")
     for name, schema in schemas.items():
         Path(f"{name}.json").write_text(json.dumps(schema))
@@ -475,7 +475,7 @@ def write_schemas(**schemas: Any) -> None:
 @pytest.mark.parametrize("reference", [D7, f"{D7}#", f"{D7}#/definitions/schemaArray"])
 @pytest.mark.parametrize("dialect", [{"$schema": f"{D7}#"}, {}])
 @pytest.mark.parametrize("through", ["made.json", "b.json"])
-def test_a_schema_may_refer_to_the_schema_of_all_schemas_through_another_file(
+def test_a_schema_may_refer_to_the_draft_07_metaschema_also_through_another_file(
     reference: str, dialect: dict[str, str], through: str, directory: Path
 ) -> None:
     wanted = {**dialect, "properties": {"rule": {"$ref": reference}}}
@@ -486,7 +486,7 @@ def test_a_schema_may_refer_to_the_schema_of_all_schemas_through_another_file(
     assert not accepted({"rule": bad})
 
 
-def test_a_schema_may_refer_to_itself_and_to_what_is_bundled_in_it_by_its_id(directory: Path) -> None:
+def test_a_schema_may_refer_to_itself_and_to_bundled_schemas_by_id(directory: Path) -> None:
     write_schemas(
         made={
             "$id": "https://example.com/schemas/made.json",
@@ -515,7 +515,7 @@ def test_a_schema_may_refer_to_itself_and_to_what_is_bundled_in_it_by_its_id(dir
         assert not accepted({"again": {name: value}}), name
 
 
-def test_a_bundle_of_draft_07_is_read_as_it_was_bundled(directory: Path) -> None:
+def test_a_draft_07_schema_may_refer_to_bundled_schemas_by_id(directory: Path) -> None:
     write_schemas(
         made={
             "$schema": f"{D7}#",
@@ -538,7 +538,7 @@ def test_a_bundle_of_draft_07_is_read_as_it_was_bundled(directory: Path) -> None
         ("customer", "schema-unresolvable-ref"),
     ],
 )
-def test_a_reference_by_the_id_of_another_file_is_told_the_path_of_that_file(
+def test_the_finding_about_a_reference_by_the_id_of_another_file_names_its_path(
     reference: str, code: str, directory: Path
 ) -> None:
     write_schemas(
@@ -555,7 +555,7 @@ def test_a_reference_by_the_id_of_another_file_is_told_the_path_of_that_file(
     assert accepted({"c": 1})
 
 
-def test_a_file_with_the_id_is_named_relative_to_the_file_that_refers_to_it(directory: Path) -> None:
+def test_that_path_is_relative_to_the_file_with_the_reference(directory: Path) -> None:
     write_schemas(made={"$ref": "orders/order.json"})
     Path("orders").mkdir()
     Path("orders/order.json").write_text('{"$ref": "urn:customer"}')
@@ -577,7 +577,7 @@ def test_the_garbage_collector_runs_again_after_a_contract_that_cannot_be_loaded
     assert gc.isenabled()
 
 
-def test_a_garbage_collector_that_was_stopped_before_a_contract_loads_stays_stopped(directory: Path) -> None:
+def test_a_garbage_collector_that_was_disabled_before_a_contract_loads_stays_disabled(directory: Path) -> None:
     gc.disable()
     try:
         contract(directory)
@@ -587,7 +587,7 @@ def test_a_garbage_collector_that_was_stopped_before_a_contract_loads_stays_stop
 
 
 def release(directory: Path, name: str, **files: str) -> Contract:
-    """Load a contract of three event types from a directory of its own; `files` are written differently."""
+    """Load a contract of three event types from its own directory; `files` replace the usual content."""
     where = directory / name
     where.mkdir()
     size = {"type": "object", "properties": {"size": {"$ref": "size.json"}}}
@@ -605,12 +605,12 @@ def release(directory: Path, name: str, **files: str) -> Contract:
 
 
 def shared(one: Contract, other: Contract) -> set[str]:
-    """Name the event types whose schemas were compiled once for both contracts."""
+    """Return the event types whose compiled schema is shared by both contracts."""
     before, after = one.channel("jobs").events, other.channel("jobs").events
     return {name for name in before if before[name].validator is after[name].validator}
 
 
-def test_another_release_compiles_only_what_is_written_differently(directory: Path) -> None:
+def test_another_release_compiles_only_the_schemas_that_differ(directory: Path) -> None:
     first = release(directory, "first")
     assert shared(first, release(directory, "same")) == {"resize", "report"}
     other = release(directory, "other", alone=json.dumps({"type": "object", "required": ["name"]}))
@@ -618,7 +618,7 @@ def test_another_release_compiles_only_what_is_written_differently(directory: Pa
     assert other.channel("jobs").judge({"type": "report", "id": 1}) is not None
 
 
-def test_a_schema_is_compiled_anew_where_a_file_that_it_refers_to_is_written_differently(directory: Path) -> None:
+def test_a_schema_is_compiled_again_if_a_file_that_it_refers_to_differs(directory: Path) -> None:
     first = release(directory, "first")
     other = release(directory, "other", size=json.dumps({"type": "string"}))
     assert shared(first, other) == {"report"}
@@ -627,14 +627,14 @@ def test_a_schema_is_compiled_anew_where_a_file_that_it_refers_to_is_written_dif
     assert shared(first, release(directory, "third")) == {"resize", "report"}
 
 
-def test_what_a_known_schema_refers_to_must_be_there_in_another_release(directory: Path) -> None:
+def test_files_that_a_cached_schema_refers_to_are_read_again_for_another_release(directory: Path) -> None:
     first = release(directory, "first")
     with pytest.raises(ContractError, match="schema-syntax"):
         release(directory, "other", size="{")
     assert first.channel("jobs").judge({"type": "resize", "size": 1}) is None
 
 
-def test_compiled_schemas_end_with_the_contracts_that_use_them(directory: Path) -> None:
+def test_compiled_schemas_are_freed_with_the_contracts_that_use_them(directory: Path) -> None:
     kept = weakref.ref(release(directory, "first").channel("jobs").events["report"].validator)
     gc.collect()
     assert kept() is None

@@ -1,4 +1,4 @@
-"""A panic of the schema engine, which is no `Exception`, costs one event or is one finding; it is never a traceback."""
+"""A panic of the schema engine rejects one event or is one finding, but never ends in a traceback."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,11 +23,11 @@ VIOLATION = Violation("$", "schema", "cannot be judged: the schema engine gives 
 
 
 class PanicException(BaseException):
-    """What a native library raises when its own code is wrong."""
+    """A stand-in for the exception of a native library, which is not an `Exception`."""
 
 
 class Panicking:
-    """An engine that panics whatever it is asked."""
+    """A validator of the engine that always panics."""
 
     def is_valid(self, instance: Any) -> bool:
         raise PanicException("index out of bounds")
@@ -37,7 +37,7 @@ class Panicking:
 
 @pytest.fixture
 def nothing_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No schema that another test compiled is used, nor is one of these tests by others."""
+    """Isolate the cache of compiled schemas from other tests."""
     monkeypatch.setattr(schemas, "_in_use", WeakValueDictionary())
 
 
@@ -64,7 +64,7 @@ def panics_while_compiling(nothing_compiled: None, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("panics_while_judging")
-def test_a_sender_gets_a_rejection(contract_file: Callable[..., Path]) -> None:
+def test_a_sender_gets_a_rejection_if_the_engine_panics(contract_file: Callable[..., Path]) -> None:
     layer = get_channel_layer(contract_file())
     with pytest.raises(EventRejected) as caught:
         layer.send_sync("jobs", GOOD)
@@ -72,7 +72,7 @@ def test_a_sender_gets_a_rejection(contract_file: Callable[..., Path]) -> None:
 
 
 @pytest.mark.usefixtures("panics_while_judging")
-def test_a_worker_keeps_a_dead_letter_and_goes_on(contract_file: Callable[..., Path], project: Path) -> None:
+def test_a_worker_buries_the_event_and_continues_if_the_engine_panics(contract_file: Callable[..., Path], project: Path) -> None:
     (project / "panic_work.py").write_text(CONSUMERS)
     layer = MemoryChannelLayer()
 
@@ -87,7 +87,7 @@ def test_a_worker_keeps_a_dead_letter_and_goes_on(contract_file: Callable[..., P
 
 
 @pytest.mark.usefixtures("panics_while_compiling")
-def test_a_schema_that_cannot_be_compiled_is_a_finding(
+def test_a_panic_during_compilation_is_a_finding(
     contract_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli_run(channelmap, "channelmap", ["check", str(contract_file())]) == Exit.FINDINGS
@@ -97,7 +97,7 @@ def test_a_schema_that_cannot_be_compiled_is_a_finding(
     assert "Traceback" not in captured.err
 
 
-def test_a_comparison_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_comparison_is_undecided_if_the_engine_panics(monkeypatch: pytest.MonkeyPatch) -> None:
     def canonicalize(schema: Any, **options: Any) -> Any:
         raise PanicException("index out of bounds")
 
@@ -106,7 +106,7 @@ def test_a_comparison_is_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
     assert algebra.satisfiability({"type": "object"}) == "unknown"
 
 
-def test_a_panic_anywhere_else_is_a_fault_of_ours(
+def test_a_panic_outside_of_the_engine_is_reported_as_a_bug_in_channelmap(
     monkeypatch: pytest.MonkeyPatch, contract_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = contract_file()
@@ -120,7 +120,7 @@ def test_a_panic_anywhere_else_is_a_fault_of_ours(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_what_ends_something_on_purpose_is_no_panic(
+def test_a_deliberate_exit_is_not_a_panic(
     monkeypatch: pytest.MonkeyPatch, contract_file: Callable[..., Path], error: type[BaseException]
 ) -> None:
     contract = load(contract_file())

@@ -1,4 +1,4 @@
-"""A regular expression that the engine refuses is told with its place, itself, and what is wrong in it."""
+"""The explanation of a regular expression that the engine rejects."""
 
 import json
 from pathlib import Path
@@ -40,7 +40,7 @@ FAULTS = {
 @pytest.mark.parametrize("pattern", FAULTS)
 @pytest.mark.parametrize("keyword", ["pattern", "patternProperties"])
 @pytest.mark.parametrize("path", ["a.json", "b.json"])
-def test_a_pattern_that_is_refused_is_told_at_its_place(pattern: str, keyword: str, path: str, project: Path) -> None:
+def test_an_invalid_pattern_is_reported_at_its_location_with_the_reason(pattern: str, keyword: str, path: str, project: Path) -> None:
     schema = {"properties": {"a": {keyword: pattern if keyword == "pattern" else {"^a": True, pattern: True}}}}
     (project / "a.json").write_text('{"$ref": "b.json"}')
     (project / path).write_text(json.dumps(schema, indent=1))
@@ -58,12 +58,12 @@ def test_a_pattern_that_is_refused_is_told_at_its_place(pattern: str, keyword: s
     "pattern",
     [r"^\d{3}-[a-z]+$", r"(?<=a)b(?!c)", r"(a)\1", r"\cA", r"\u{41}", r"\p{L}", "[a-]", r"[-\w]", r"\-", "(?<n>a)"],
 )
-def test_a_pattern_that_the_engine_takes_has_no_fault(pattern: str) -> None:
+def test_a_pattern_that_the_engine_accepts_has_no_fault(pattern: str) -> None:
     assert pattern_fault(pattern) == ""
 
 
 @pytest.mark.parametrize("keyword", [{"minLength": "a"}, {"type": "text"}])
-def test_a_bad_pattern_hides_no_other_fault_of_the_schema(keyword: dict[str, Any], project: Path) -> None:
+def test_an_invalid_pattern_does_not_hide_other_faults_of_the_schema(keyword: dict[str, Any], project: Path) -> None:
     (project / "a.json").write_text(json.dumps({"properties": {"a": {"pattern": "(", **keyword}}}))
     (project / "channels.yaml").write_text("version: 1\nchannels: {a: {consumer: b.C, events: {one: a.json}}}\n")
     with pytest.raises(ContractError) as caught:
@@ -71,7 +71,7 @@ def test_a_bad_pattern_hides_no_other_fault_of_the_schema(keyword: dict[str, Any
     assert [finding.message.split("'")[1] for finding in caught.value.diagnostics] == ["(", *keyword]
 
 
-def test_every_pattern_with_a_fault_is_one_that_the_engine_or_the_standard_refuses() -> None:
+def test_every_pattern_with_a_fault_is_rejected_by_the_engine_or_by_its_regex_format() -> None:
     for pattern in FAULTS:
         try:
             taken = Validator({"pattern": pattern}) is not None

@@ -1,4 +1,4 @@
-"""Text to data that knows its places: YAML 1.2 as an editor shows it, JSON as it is, everything else refused."""
+"""Reading YAML 1.2 and JSON into data with locations; anything that YAML or JSON does not allow is an error."""
 
 import contextlib
 import json
@@ -44,7 +44,7 @@ Reader = Callable[..., Document]
 
 @pytest.fixture(params=["CSafeLoader", "SafeLoader"])
 def reader(request: pytest.FixtureRequest) -> Reader:
-    """Return the reader of YAML with one of PyYAML's scanners."""
+    """Return the YAML reader with one of PyYAML's two scanners."""
     return partial(read_with, getattr(yaml, request.param))
 
 
@@ -60,7 +60,7 @@ def test_scalars_have_the_values_of_the_core_schema(text: Any, value: Any, reade
     assert repr(reader("f.yaml", f"a: {text}".encode()).data) == repr({"a": value})
 
 
-def test_keys_stay_the_text_that_an_editor_shows(reader: Reader) -> None:
+def test_keys_are_the_text_that_an_editor_shows(reader: Reader) -> None:
     text = b"on: 1\n1.0: 2\ntrue: 3\nnull: 4\n"
     assert reader("f.yaml", text).data == {"on": 1, "1.0": 2, "true": 3, "null": 4}
 
@@ -74,7 +74,7 @@ def test_keys_stay_the_text_that_an_editor_shows(reader: Reader) -> None:
         (b"a: {b: 2\n", "f:1:4: error[yaml-syntax] this mapping lacks a ',' or its '}'"),
         (b"a: 'x\n", "f:1:4: error[yaml-syntax] this quote is never closed"),
         (b"a: 1\nb\n", "f:2:1: error[yaml-syntax] a key without ':'"),
-        (b"a:\n  b: 1\n c: 2\n", "f:3:2: error[yaml-syntax] indented differently from what it belongs to"),
+        (b"a:\n  b: 1\n c: 2\n", "f:3:2: error[yaml-syntax] indentation does not match the lines above"),
         (b"a: }\n", "f:1:4: error[yaml-syntax] not YAML from here on"),
         (b"a: 1\n---\nb: 2\n", "f:2:1: error[yaml-syntax] more than one document in one file"),
         (b"a: \x00\n", "f:1:4: error[yaml-syntax] control character U+0000 is not allowed"),
@@ -91,7 +91,7 @@ def test_keys_stay_the_text_that_an_editor_shows(reader: Reader) -> None:
         (b"#" * 2**24 + b"#", "f: error[file-too-large] the file is larger than 16 MiB"),
     ],
 )
-def test_bad_yaml_is_refused_in_the_same_words_by_both_scanners(text: Any, finding: str, reader: Reader) -> None:
+def test_invalid_yaml_has_the_same_finding_with_both_scanners(text: Any, finding: str, reader: Reader) -> None:
     assert findings(reader, "f", text) == [finding]
 
 
@@ -101,7 +101,7 @@ def test_a_file_of_several_mebibytes_with_hundreds_of_thousands_of_values_is_rea
     assert read("f", json.dumps(value).encode()).data == value
 
 
-def test_what_is_too_deep_in_a_long_text_is_refused_without_reading_the_text_twice(
+def test_too_deep_nesting_in_a_long_text_is_reported_without_reading_the_text_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(yaml, "SafeLoader", None)
@@ -110,7 +110,7 @@ def test_what_is_too_deep_in_a_long_text_is_refused_without_reading_the_text_twi
     assert finding.endswith(": error[too-deep] nested more than 100 levels deep")
 
 
-def test_anchors_aliases_merge_keys_and_tags_are_all_found_at_once(reader: Reader) -> None:
+def test_anchors_aliases_merge_keys_and_tags_are_all_reported_at_once(reader: Reader) -> None:
     text = b"a: &a [*a]\n<<: {b: !!int 1}\n*a : 1\n"
     assert [line.partition(" ")[0] + line.partition("]")[2] for line in findings(reader, "f", text)] == [
         "f:1:4: anchor '&a' is not supported; write the value out where it is needed",
@@ -121,22 +121,22 @@ def test_anchors_aliases_merge_keys_and_tags_are_all_found_at_once(reader: Reade
     ]
 
 
-def test_a_bomb_of_aliases_gives_no_more_findings_than_one_can_read(reader: Reader) -> None:
+def test_the_number_of_findings_is_limited(reader: Reader) -> None:
     assert len(findings(reader, "f", b"- &a []\n" + b"- *a\n" * 10_000)) == 100
 
 
-def test_variables_are_filled_in_values_only(reader: Reader) -> None:
+def test_variables_are_replaced_in_values_only(reader: Reader) -> None:
     text = b'a: ${A}\n${A}: ${B:-10}\nc: "${B:-10}"\nd: x${A}y$${A}\ne: ${EMPTY:-z}\nf: ${EMPTY}\n'
     assert reader("f", text, {"A": "on", "EMPTY": ""}).data == {
         "a": "on", "${A}": 10, "c": "10", "d": "xony${A}", "e": "z", "f": None,
     }  # fmt: skip
 
 
-def test_variables_stay_as_they_are_where_no_environment_is_given() -> None:
+def test_variables_are_not_replaced_without_an_environment() -> None:
     assert read_yaml("f", b"a: ${A}").data == {"a": "${A}"}
 
 
-def test_unset_and_malformed_variables_are_all_found_at_once() -> None:
+def test_unset_and_malformed_variables_are_all_reported_at_once() -> None:
     assert findings(read_yaml, "f", b"a: ${A}\nb: ${a b}\nc: ${\n", {}) == [
         f"f:1:4: error[unset-variable] environment variable 'A' is not set; {GIVE_A_DEFAULT}",
         f"f:2:4: error[variable-malformed] '${{a b}}' names no environment variable; {WRITE_A_NAME}",
@@ -145,7 +145,7 @@ def test_unset_and_malformed_variables_are_all_found_at_once() -> None:
 
 
 @pytest.mark.parametrize("read", [read_yaml, read_json])
-def test_a_place_is_found_by_its_pointer_and_columns_count_code_points(read: Any) -> None:
+def test_values_and_keys_are_located_by_pointer_and_columns_count_code_points(read: Any) -> None:
     document = read("f", '\ufeff{"a💡": [1,\r\n  {"b": null}]}'.encode())
     assert document.locate(()) == Location("f", 1, 1)
     assert document.locate(("a💡",), key=True) == Location("f", 1, 2)
@@ -154,7 +154,7 @@ def test_a_place_is_found_by_its_pointer_and_columns_count_code_points(read: Any
     assert document.locate(("a💡", 1, "b")) == Location("f", 2, 9)
 
 
-def test_a_pointer_to_nowhere_is_located_at_its_nearest_ancestor() -> None:
+def test_a_pointer_to_a_missing_value_is_located_at_its_nearest_ancestor() -> None:
     document = read_json("f", b'{"a": {"b": 1}}')
     assert document.locate(("a", "c", "d")) == Location("f", 1, 7)
     assert document.locate(("z",), key=True) == Location("f", 1, 1)
@@ -185,7 +185,7 @@ def test_a_pointer_to_nowhere_is_located_at_its_nearest_ancestor() -> None:
         (b"\xe9", "f:1:1: error[not-utf-8] byte 0xe9 is not UTF-8; save the file as UTF-8"),
     ],
 )
-def test_bad_json_is_refused_with_its_place(text: Any, finding: str) -> None:
+def test_invalid_json_is_reported_with_its_location(text: Any, finding: str) -> None:
     assert findings(read_json, "f", text) == [finding]
 
 
@@ -202,7 +202,7 @@ def test_any_bytes_give_a_document_or_diagnostics(data: Any) -> None:
             read("f", data)
 
 
-def test_files_that_cannot_be_read_say_why(tmp_path: Path) -> None:
+def test_the_error_for_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "channels.yml").touch()
     assert findings(read_document, tmp_path, "f") == ["f: error[file-unreadable] is a directory"]
@@ -220,7 +220,7 @@ def test_a_file_is_json_by_its_suffix(tmp_path: Path) -> None:
     assert read_document(tmp_path / "a.yml", "f").data == {"a": 1000.0}
 
 
-def test_what_is_found_is_a_value() -> None:
+def test_a_read_error_has_diagnostics_as_values() -> None:
     with pytest.raises(ContractError) as caught:
         read_json("f", b"[1 2]")
     assert caught.value.diagnostics == (
@@ -230,7 +230,7 @@ def test_what_is_found_is_a_value() -> None:
 
 @pytest.mark.parametrize(("char", "escape"), [("\x85", "N"), ("\u2028", "L"), ("\u2029", "P")])
 @pytest.mark.parametrize("text", ['a: "b{}c"', "a: b{}c", "a: |\n  b{}c", "a: b # {}"])
-def test_a_character_that_ends_a_line_only_in_yaml_1_1_is_refused_and_its_escape_is_read(
+def test_a_character_that_ends_a_line_only_in_yaml_1_1_is_an_error_but_its_escape_is_not(
     char: str, escape: str, text: str, reader: Reader
 ) -> None:
     (finding,) = findings(reader, "f", text.format(char).encode())
@@ -241,13 +241,13 @@ def test_a_character_that_ends_a_line_only_in_yaml_1_1_is_refused_and_its_escape
 
 
 def outcome(loader: object, text: str) -> tuple[str, object, list[Location]]:
-    """Read a YAML text with one of PyYAML's scanners: return the outcome, the data, and the place of each value."""
+    """Read a YAML text with one of PyYAML's scanners; return the outcome, the data, and the location of each value."""
     try:
         document = read_with(loader, "f", text.encode())
     except ContractError:
-        return "refused", None, []
-    places = [document.locate(pointer, key=key) for pointer in pointers(document.data) for key in (False, True)]
-    return "accepted", repr(document.data), places
+        return "rejected", None, []
+    locations = [document.locate(pointer, key=key) for pointer in pointers(document.data) for key in (False, True)]
+    return "accepted", repr(document.data), locations
 
 
 NO_DIRECTIVE = (
@@ -286,7 +286,7 @@ def pointers(value: object, pointer: tuple[str | int, ...] = ()) -> Iterator[tup
         (r'a: "\UFFFFFFFF"', f"f:1:5: error[yaml-syntax] escape '{ESCAPE}FFFFFFFF' {NO_CHARACTER}"),
     ],
 )
-def test_a_text_that_only_one_scanner_accepts_is_refused_with_its_place(
+def test_a_text_that_only_one_scanner_accepts_is_reported_with_its_location(
     text: str, finding: str, reader: Reader
 ) -> None:
     assert findings(reader, "f", text.encode()) == [finding]
@@ -310,13 +310,13 @@ def test_a_text_that_only_one_scanner_accepts_is_refused_with_its_place(
         "pattern: ^https?://\n",
     ],
 )
-def test_a_text_that_both_scanners_accept_has_the_same_value_and_places_with_both(text: str) -> None:
+def test_a_text_that_both_scanners_accept_has_the_same_data_and_locations_with_both(text: str) -> None:
     read = outcome(yaml.CSafeLoader, text)
     assert read[0] == "accepted"
     assert read == outcome(yaml.SafeLoader, text)
 
 
-#: Pieces of YAML whose neighbours decide what they mean.
+#: Pieces of YAML whose meaning depends on their neighbours.
 PIECES = [
     *"ab:-?,[]{}#|>+12 \n\t'\"%&*!\\", "a: ", "- ", "\n  ", "? ", " #", "---\n", "%YAML 1.2", "|\n ", "{a ", "[",
     ":}", '"\\UFFFFFFFF"',

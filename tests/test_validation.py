@@ -1,4 +1,4 @@
-"""Verdicts that never raise, and reasons that quote the schema and never the event."""
+"""JSON Schema validation: verdicts never raise, and violations quote the schema but never the event."""
 
 import uuid
 from datetime import UTC, datetime
@@ -39,7 +39,7 @@ def violations(schema: Any, event: Any) -> list[str]:
     return [str(violation) for violation in found]
 
 
-def test_a_name_that_consists_of_digits_is_a_name() -> None:
+def test_a_property_whose_name_consists_of_digits_is_not_an_index() -> None:
     validator = Validator(
         {"properties": {"0": {"type": "integer"}, "years": {"items": {"properties": {"2024": False}}}}}
     )
@@ -49,7 +49,7 @@ def test_a_name_that_consists_of_digits_is_a_name() -> None:
     )  # fmt: skip
 
 
-def test_a_reason_is_given_once_and_not_more_than_twenty_times() -> None:
+def test_violations_have_no_duplicates_and_are_at_most_twenty() -> None:
     schema = {"allOf": [{"required": ["a"]}, {"required": ["a"]}]}
     assert violations(schema, {}) == ["$ requires 'a'"]
     assert len(violations({"items": {}, "required": [f"key{n}" for n in range(100)]}, {})) == 20
@@ -75,7 +75,7 @@ BASE64 = "send `base64.b64encode(value).decode()`"
     ],
 )
 @pytest.mark.parametrize("schema", [{}, {"properties": {"v": {"type": "string", "minLength": 1}}}])
-def test_what_is_not_json_is_refused_whether_or_not_the_schema_looks_at_it(
+def test_a_value_that_is_not_json_is_rejected_whether_or_not_the_schema_looks_at_it(
     value: Any, violation: Violation, schema: Any
 ) -> None:
     validator = Validator(schema)
@@ -96,7 +96,7 @@ def test_what_is_not_json_is_refused_whether_or_not_the_schema_looks_at_it(
     ],
 )
 @pytest.mark.parametrize("before", [0, 1, 50])
-def test_a_fault_in_a_long_list_is_found_at_its_index(good: Any, bad: Any, message: str, before: int) -> None:
+def test_an_unsupported_value_in_a_long_list_is_found_with_its_index(good: Any, bad: Any, message: str, before: int) -> None:
     inside = ".a" if bad == {"a": {1}} else ""
     event = {"v": {"items": (*[good] * before, bad, *[good] * 50)}}
 
@@ -104,7 +104,7 @@ def test_a_fault_in_a_long_list_is_found_at_its_index(good: Any, bad: Any, messa
     assert unsupported({"v": [good] * 50}) is None
 
 
-def test_a_fault_in_long_lists_of_lists_is_found_at_its_indexes() -> None:
+def test_an_unsupported_value_in_long_lists_of_lists_is_found_with_its_indexes() -> None:
     rows = [[float(n), 0.5] for n in range(50)]
     assert unsupported({"v": rows}) is None
     assert unsupported({"v": [rows] * 50}) is None
@@ -132,7 +132,7 @@ def test_long_lists_of_any_json_values_pass(item: Any) -> None:
     assert unsupported({"v": [*[item] * 50, 0, "a", 0.5]}) is None
 
 
-def test_keys_of_the_event_itself_are_looked_at_too() -> None:
+def test_the_keys_of_the_event_itself_are_checked_too() -> None:
     event: dict[Any, Any] = {1: 2}
     assert not Validator({}).is_valid(event)
     assert not Validator({}).is_valid({"\ud800": 2})
@@ -148,7 +148,7 @@ def nested(depth: int) -> dict[str, Any]:
 TREE = {"type": "object", "properties": {"child": {"$ref": "#"}}}
 
 
-def test_an_event_is_refused_before_its_depth_harms_anything() -> None:
+def test_an_event_nested_too_deeply_is_rejected_before_it_reaches_the_engine() -> None:
     validator = Validator(TREE)
     assert validator.is_valid(nested(99))
     for depth in (100, 10_000):
@@ -157,7 +157,7 @@ def test_an_event_is_refused_before_its_depth_harms_anything() -> None:
         assert (code, violation.message) == ("unsupported-value", "is nested more than 100 levels deep")
 
 
-def test_the_reason_is_given_in_time_where_each_level_would_double_the_work() -> None:
+def test_violations_are_found_in_time_if_each_level_of_the_event_would_double_the_work() -> None:
     def branch(name: str) -> dict[str, Any]:
         return {"properties": {"child": {"$ref": "#"}}, "required": [name]}
 
@@ -180,7 +180,7 @@ def chain(keyword: str, levels: int, last: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("keyword", ["anyOf", "oneOf", "allOf"])
 @pytest.mark.parametrize("last", [{"type": "integer"}, {"type": "integer", "properties": {"v": {"$ref": "#"}}}])
-def test_verdict_and_reason_come_in_time_where_each_definition_would_double_the_work(keyword: str, last: Any) -> None:
+def test_verdict_and_violations_come_in_time_if_each_definition_would_double_the_work(keyword: str, last: Any) -> None:
     validator = Validator(chain(keyword, 40, last))
 
     assert not validator.is_valid({"v": "a"})
@@ -191,7 +191,7 @@ def test_verdict_and_reason_come_in_time_where_each_definition_would_double_the_
 
 
 def layered(layers: list[int], *, keyword: str = "anyOf") -> dict[str, Any]:
-    """A schema of definitions of which each refers to the next one so many times."""
+    """Build a chain of definitions; `layers` says how many times each one refers to the next."""
     definitions: dict[str, Any] = {
         f"d{number}": {keyword: [{"$ref": f"#/$defs/d{number + 1}"}] * abreast} for number, abreast in enumerate(layers)
     }
@@ -199,7 +199,7 @@ def layered(layers: list[int], *, keyword: str = "anyOf") -> dict[str, Any]:
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=20), st.sampled_from(["anyOf", "allOf", "oneOf"]))
-def test_a_schema_that_is_taken_for_small_is_one_that_the_engine_judges_in_time(
+def test_a_schema_that_is_small_is_never_too_costly(
     layers: list[int], keyword: str
 ) -> None:
     schema = layered(layers, keyword=keyword)
@@ -207,7 +207,7 @@ def test_a_schema_that_is_taken_for_small_is_one_that_the_engine_judges_in_time(
     assert not (is_small({"$ref": "urn:y"}, {"urn:y": schema}) and is_too_costly(Parts(schema, "urn:x", {}, None)))
 
 
-def test_small_schemas_are_small_and_those_with_too_many_parts_are_not() -> None:
+def test_a_schema_with_few_parts_is_small_and_one_with_many_is_not() -> None:
     assert is_small({"properties": {"id": {"type": "integer"}, "tags": {"items": {"type": "string"}}}}, {})
     assert is_small(layered([1, 1]), {})
     assert not is_small(layered([3] * 4), {})
@@ -216,7 +216,7 @@ def test_small_schemas_are_small_and_those_with_too_many_parts_are_not() -> None
     assert not is_small({"$ref": "https://json-schema.org/draft/2020-12/schema"}, {})
 
 
-def test_the_verdict_comes_in_time_where_each_level_of_the_event_would_double_the_work() -> None:
+def test_the_verdict_comes_in_time_if_each_level_of_the_event_would_double_the_work() -> None:
     def level(number: int) -> dict[str, Any]:
         child = {"properties": {"child": {"$ref": f"#/$defs/n{number + 1}"}}}
         return {"anyOf": [{**child, "required": ["type"]}, child]}
@@ -229,13 +229,13 @@ def test_the_verdict_comes_in_time_where_each_level_of_the_event_would_double_th
     assert validator.is_valid(nested(59))
 
 
-def test_of_an_event_that_is_wrong_in_too_many_places_the_reason_is_short() -> None:
+def test_an_event_with_too_many_faults_gets_one_short_violation() -> None:
     validator = Validator({"properties": {"v": {"items": {"anyOf": [{"required": [str(n)]} for n in range(2_000)]}}}})
     short = Violation("$", "schema", "breaks the schema; finding out where would take too long")
     assert reasons(validator, {"v": [{}] * 50}) == ("schema-mismatch", (short,))
 
 
-def test_the_reason_is_found_however_deep_where_no_alternatives_recur() -> None:
+def test_a_deeply_nested_violation_is_found_if_no_alternatives_recur() -> None:
     nullable = {"anyOf": [{"$ref": "#/$defs/a"}, {"type": "null"}]}
     a = {"properties": {"a": {"items": {"properties": {"b": {"properties": {"c": {"type": "null"}}}}}}}}
     event: dict[str, Any] = {"v": {"a": [{"b": {"c": {}}}]}}
@@ -247,7 +247,7 @@ def test_the_reason_is_found_however_deep_where_no_alternatives_recur() -> None:
     assert violations(TREE, event) == ["$.child.child.child.child.child.child expected object, got integer"]
 
 
-def test_an_event_that_contains_itself_is_refused() -> None:
+def test_an_event_that_contains_itself_is_rejected() -> None:
     event: dict[str, Any] = {}
     event["child"] = [event]
     fault = unsupported(event)
@@ -268,13 +268,13 @@ def test_unusual_json_values_are_judged(value: Any) -> None:
 
 
 @pytest.mark.parametrize("pattern", [r"^(a+)+$", r"^(\w+\s?)*$", r"^(?=a)(a|a?)+$", r"^(\w+\s?)*\1$"])
-def test_a_pattern_that_would_take_for_ever_refuses_the_event(pattern: str) -> None:
+def test_an_event_is_rejected_if_its_match_with_a_pattern_would_take_forever(pattern: str) -> None:
     validator = Validator({"properties": {"v": {"pattern": pattern}}})
     assert not validator.is_valid({"v": "a" * 5000 + "!"})
     assert reasons(validator, {"v": "a" * 5000 + "!"})[0] == "schema-mismatch"
 
 
-def test_a_closed_schema_need_not_write_the_type() -> None:
+def test_a_closed_schema_need_not_declare_the_type() -> None:
     closed: dict[str, Any] = {"properties": {"id": {}}, "additionalProperties": False}
     event = {"type": "made", "id": 1}
     assert not Validator(closed).is_valid(event)
@@ -292,7 +292,7 @@ def test_a_closed_schema_need_not_write_the_type() -> None:
     assert not Validator(with_type(closed)).is_valid({"type": "made", "id": 1, "more": 1})
 
 
-def test_a_type_that_is_written_stays_as_it_is_written() -> None:
+def test_a_declared_type_is_not_changed() -> None:
     schema = {"properties": {"type": {"enum": ["a", "b"]}}}
     assert with_type(schema) == schema
     never = False
@@ -306,7 +306,7 @@ def test_formats_are_asserted_in_both_dialects() -> None:
         assert not Validator(schema).is_valid({"v": "yesterday"})
 
 
-def test_a_schema_that_cannot_be_compiled_says_why_and_reads_nothing(tmp_path: Path) -> None:
+def test_the_error_for_a_schema_that_cannot_be_compiled_has_a_reason_and_nothing_is_fetched(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{}")
     far = ["https://example.com/a.json", f"file://{tmp_path}/a.json"]
     for reference in ["#/nowhere", *far]:
@@ -326,7 +326,7 @@ def test_schemas_refer_to_each_other_by_their_uri() -> None:
     assert not validator.is_valid({"id": "1"})
 
 
-def test_what_a_metaschema_refuses_is_told_with_its_place() -> None:
+def test_mismatches_with_a_metaschema_have_their_pointer() -> None:
     schema = {"type": "objekt", "required": "id", "properties": {"a": {"minimum": "1", "pattern": "("}}}
     for dialect in DIALECTS:
         found = {mismatch.pointer: mismatch.message for mismatch in schema_mismatches(schema, dialect)}
@@ -355,7 +355,7 @@ SCHEMAS = [
 ]
 
 
-ENTANGLED: list[Any] = [
+COMPLEX: list[Any] = [
     {
         "properties": {"a": {"$ref": "#a"}, "b": {"$ref": "inner.json"}},
         "$defs": {
@@ -385,9 +385,9 @@ ENTANGLED: list[Any] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("schema", [*SCHEMAS, *ENTANGLED])
+@pytest.mark.parametrize("schema", [*SCHEMAS, *COMPLEX])
 @given(event=EVENTS)
-def test_something_is_found_exactly_in_the_events_that_the_engine_rejects(schema: Any, event: Any) -> None:
+def test_the_descent_finds_faults_exactly_in_the_events_that_the_engine_rejects(schema: Any, event: Any) -> None:
     parts = Parts(schema, BASE_URI, {}, None)
     assert bool(Descent(parts).faults(parts.root, event)) != Validator(schema).is_valid(event)
 

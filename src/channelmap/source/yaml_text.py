@@ -59,9 +59,9 @@ _AT_THE_PROBLEM = {
     "sequence entries": ("'- ' where no list item may stand", "begin the list on a line of its own"),
     "cannot start any token": ("no value can begin with this character", "put the value in quotes"),
     "document start": ("more than one document in one file", ""),
-    "block end": ("indented differently from what it belongs to", ""),
-    "'-' indicator": ("indented differently from what it belongs to", ""),
-    "expected key": ("indented differently from what it belongs to", ""),
+    "block end": ("indentation does not match the lines above", ""),
+    "'-' indicator": ("indentation does not match the lines above", ""),
+    "expected key": ("indentation does not match the lines above", ""),
 }
 #: The same for problems that PyYAML notices late: the location is the beginning of the construct.
 _AT_THE_BEGINNING = {
@@ -201,8 +201,8 @@ class _Reader:
         if self._has_ambiguous_flow:
             if "?" in event.value:
                 raise self.builder.stop(text.index("?", offset), Code.YAML_SYNTAX, *_QUESTION_MARK)
-            if refused := _COLON_AFTER_SCALAR.match(text, event.end_mark.index):
-                raise self.builder.stop(refused.start(1), Code.YAML_SYNTAX, *_COLON)
+            if colon_at := _COLON_AFTER_SCALAR.match(text, event.end_mark.index):
+                raise self.builder.stop(colon_at.start(1), Code.YAML_SYNTAX, *_COLON)
         return offset
 
     def check_tabs(self, end: int) -> None:

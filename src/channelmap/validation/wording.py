@@ -79,9 +79,9 @@ _ABOUT_NAMES = frozenset(
 def _cause(keyword: str, condition: Any) -> str:
     if keyword not in {"then", "else"}:
         return f"because {quoted(condition)} is there"
-    what = f"because it {'matches' if keyword == 'then' else 'does not match'} 'if'"
+    reason = f"because it {'matches' if keyword == 'then' else 'does not match'} 'if'"
     description = describe(condition)
-    return f"{what} ({description})" if description else what
+    return f"{reason} ({description})" if description else reason
 
 
 def describe(schema: Any) -> str:
@@ -175,19 +175,19 @@ def _indexes(indexes: Iterable[int]) -> str:
 
 
 def _alternatives(fault: Fault) -> str:
-    kind, what = fault.detail
+    kind, value = fault.detail
     if kind == "several":
-        return f"matches more than one of the alternatives: {_comma_separated(f'number {index + 1}' for index in what)}"
+        return f"matches more than one of the alternatives: {_comma_separated(f'number {index + 1}' for index in value)}"
     if kind == "constants":
-        return f"expected {_one_of(what)}"
+        return f"expected {_one_of(value)}"
     if kind == "here":
-        types, constants = what
+        types, constants = value
         several = ", or " if len(constants) > 1 else " or "
         parts = [*([_one_of(constants)] if constants else []), *([_any_of_types(types)] if types else [])]
         expected = several.join(parts)
         got = type_name(fault.got)
         return f"expected {expected}" + ("" if got in map(type_name, constants) else f", got {got}")
-    return f"fits no alternative; repair one of: {_comma_separated(_first_faults(fault, what), separator='; ')}"
+    return f"fits no alternative; repair one of: {_comma_separated(_first_faults(fault, value), separator='; ')}"
 
 
 def _first_faults(around: Fault, branches: Iterable[Sequence[Fault]]) -> Iterable[str]:
