@@ -16,7 +16,7 @@ from channelmap.cli import channelmap
 from channelmap.cli.exits import Exit
 from channelmap.cli.exits import run as run_command
 from channelmap.contract import Contract
-from channelmap.environment import Filled, shown
+from channelmap.environment import FilledText, shown
 from channelmap.errors import ContractError, EventRejected, LayerError, LayerUnavailable, UnknownChannel
 from channelmap.loader import load
 from channelmap.sending import ContractLayer, get_channel_layer, open_contract_layer
@@ -185,7 +185,7 @@ def test_a_default_is_no_secret(project: Path) -> None:
 
 
 def test_text_from_the_environment_is_that_text_to_all_code() -> None:
-    text = Filled("secret", "${X}")
+    text = FilledText("secret", "${X}")
     assert text == "secret"
     assert "secret" in {text: 1}
     assert f"{text}" == str(text) == "secret"

@@ -6,7 +6,7 @@ A variable may hold a password. So its value never reaches a message, a log or a
 from typing import Any, Self
 
 
-class Filled(str):
+class FilledText(str):
     """Text that contains a value of the environment; `repr` and `shown` return `written` instead.
 
     `str`, f-strings and all other operations use the text itself.
@@ -38,17 +38,17 @@ class Filled(str):
 def shown(value: object) -> str:
     """Return a value's text for a message.
 
-    >>> shown(Filled("s3cret", "${TOKEN}")), shown("public"), shown(5)
+    >>> shown(FilledText("s3cret", "${TOKEN}")), shown("public"), shown(5)
     ('${TOKEN}', 'public', '5')
     """
-    return value.written if isinstance(value, Filled) else str(value)
+    return value.written if isinstance(value, FilledText) else str(value)
 
 
 def derived(text: str, source: str) -> str:
     """Return text derived from `source`, which messages show as they show `source`."""
-    return Filled(text, source.written) if isinstance(source, Filled) else text
+    return FilledText(text, source.written) if isinstance(source, FilledText) else text
 
 
 def as_written(value: Any, written: str) -> Any:
-    """Return a value read from a file; a text becomes `Filled` with its written form."""
-    return Filled(value, written) if isinstance(value, str) else value
+    """Return a value read from a file; a text becomes `FilledText` with its written form."""
+    return FilledText(value, written) if isinstance(value, str) else value

@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from channelmap.contract import Channel
-from channelmap.environment import Filled
+from channelmap.environment import FilledText
 
 #: The shell would split or expand other characters.
 _SAFE = re.compile(r"[\w.:/-]+", re.ASCII)
@@ -46,5 +46,5 @@ def _channels(ctx: click.Context) -> Mapping[str, Channel]:
 def _safe(names: Iterable[str], incomplete: str) -> list[str]:
     """Return the names that may be completed, without those that contain a value of the environment."""
     return sorted(
-        name for name in names if name.startswith(incomplete) and _SAFE.fullmatch(name) and not isinstance(name, Filled)
+        name for name in names if name.startswith(incomplete) and _SAFE.fullmatch(name) and not isinstance(name, FilledText)
     )

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from channelmap.environment import Filled
+from channelmap.environment import FilledText
 from channelmap.errors import LayerUnavailable, did_you_mean, quoted
 from channelmap.imports import ImportProblem, import_dotted
 from channelmap.layer import ChannelLayer
@@ -32,7 +32,7 @@ def open_layer(url: str, *, quotes_errors: bool = True, **options: Any) -> Chann
     if scheme not in _OPENERS:
         hint = did_you_mean(scheme, _OPENERS)
         known = ", ".join(f"{name}://" for name in _OPENERS)
-        subject = "unknown scheme" if isinstance(url, Filled) else f"unknown scheme {quoted(scheme)}"
+        subject = "unknown scheme" if isinstance(url, FilledText) else f"unknown scheme {quoted(scheme)}"
         reason = f"{subject}; expected one of {known}"
         raise LayerUnavailable(layer_name(url), f"{reason}; {hint}" if hint else reason)
     foreign = [name for name in options if name in _REDIS_OPTIONS]

@@ -123,7 +123,7 @@ class Schemas:
         """Return the outline of a schema, and check those that it refers to; `None` if it is not a valid schema."""
         if source.uri not in self._outlines:
             self._outlines[source.uri] = None
-            known = source.known
+            known = source.in_use
             if known is not None or self._is_schema(source):
                 result = outline(source.schema, source.uri) if known is None else _outlines_in_use[known]
                 self._outlines[source.uri] = result
@@ -231,7 +231,7 @@ class Schemas:
         alike: dict[tuple[frozenset[str], SchemaSet], bool] = {}
         for uri, source in {source.uri: source for source in self._sources.values()}.items():
             referred = self._referred_by(uri)
-            if (known := source.known) is not None:
+            if (known := source.in_use) is not None:
                 key = referred, known.others
                 if key not in alike:
                     alike[key] = known.others.schemas == self._relocated(referred)

@@ -67,7 +67,7 @@ class Position:
     Attributes:
         offset: where the value begins.
         key_offset: where its key begins; without a key, where the value begins.
-        key: the key or index; a `Filled` if it contains a value from the environment.
+        key: the key or index; a `FilledText` if it contains a value from the environment.
         written: the source text of a scalar that contains a value from the environment, otherwise empty.
         children: the positions of the values inside it, by key or index.
 
@@ -126,7 +126,7 @@ class Document:
         return self.text.at(position.key_offset if key else position.offset)
 
     def display_pointer(self, pointer: Pointer) -> Pointer:
-        """Return the pointer with keys that messages may show: `Filled` if they contain environment values."""
+        """Return the pointer with keys that messages may show: `FilledText` if they contain environment values."""
         position, keys = self.root, list(pointer)
         for index, step in enumerate(pointer):
             if step not in position.children:
@@ -144,7 +144,7 @@ class Document:
 
     @property
     def marked_data(self) -> Any:
-        """The data, with a `Filled` for each text that contains a value from the environment."""
+        """The data, with a `FilledText` for each text that contains a value from the environment."""
         # Not cached_property, as in `Text.at`.
         kept = vars(self)
         if "_marked" not in kept:
@@ -203,7 +203,7 @@ class Builder:
         self._open.pop()
 
     def key(self, name: str, offset: int) -> None:
-        """Set the key of the next value; it may be a `Filled`."""
+        """Set the key of the next value; it may be a `FilledText`."""
         self._check_surrogates(name, offset)
         first = self._open[-1][1].children.get(name)
         if first is not None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from channelmap.codes import Code
-from channelmap.environment import Filled
+from channelmap.environment import FilledText
 
 _VARIABLE = re.compile(r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{[^}]*\}?")
 
@@ -23,7 +23,7 @@ def fill(text: str, env: Mapping[str, str], report: Callable[[str, str, str], No
         report: called with code, message and hint for a variable that cannot be replaced; it becomes empty.
 
     Returns:
-        The text; a `Filled` if it contains a value from the environment.
+        The text; a `FilledText` if it contains a value from the environment.
 
     """
     from_environment = False
@@ -50,4 +50,4 @@ def fill(text: str, env: Mapping[str, str], report: Callable[[str, str, str], No
         return env.get(name) or default or ""
 
     filled = _VARIABLE.sub(value, text)
-    return Filled(filled, text) if from_environment else filled
+    return FilledText(filled, text) if from_environment else filled

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from channelmap.codes import Code
-from channelmap.environment import Filled
+from channelmap.environment import FilledText
 from channelmap.pointers import Pointer
 from channelmap.source.document import TOO_DEEP, Builder, Document, Text, decode, number
 from channelmap.source.variables import fill, has_variable
@@ -237,9 +237,9 @@ class _Reader:
         text = self._fill(event.value, offset)
         value = self._resolve(text, offset) if plain else text
         self.builder.value(
-            str(value) if isinstance(value, Filled) else value,
+            str(value) if isinstance(value, FilledText) else value,
             offset,
-            text.written if isinstance(text, Filled) else "",
+            text.written if isinstance(text, FilledText) else "",
             has_variable=self._env is not None and "${" in event.value and has_variable(event.value),
         )
 

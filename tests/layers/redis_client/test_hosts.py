@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from channelmap.environment import Filled
+from channelmap.environment import FilledText
 from channelmap.errors import LayerUnavailable
 from channelmap.layers.redis.client import Topology, read_hosts
 from channelmap.layers.redis.client.topology import Address, Cluster, SentinelService, SingleServer
@@ -164,9 +164,9 @@ def test_a_refused_url_is_not_repeated(url: str) -> None:
 
 
 def test_a_url_from_the_environment_is_named_as_it_was_written() -> None:
-    topology = read(Filled("redis://:sesame@cache.example/1", "redis://${LOGIN}@cache.example/1"))
+    topology = read(FilledText("redis://:sesame@cache.example/1", "redis://${LOGIN}@cache.example/1"))
     assert topology.url == "redis://cache.example/1"
     assert topology.known("any") == Address("cache.example", 6379)
-    told = refusal(Filled("redis://sesame:port", "redis://${PLACE}"))
+    told = refusal(FilledText("redis://sesame:port", "redis://${PLACE}"))
     assert "redis://${PLACE}" in told
     assert "sesame" not in told

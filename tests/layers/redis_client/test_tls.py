@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
-from channelmap.environment import Filled
+from channelmap.environment import FilledText
 from channelmap.errors import LayerUnavailable
 from channelmap.layers import open_layer
 from channelmap.layers.redis import RedisChannelLayer
@@ -106,10 +106,10 @@ def test_an_option_with_a_value_that_cannot_be_used_is_named(relay: TLS, option:
 
 def test_a_file_that_the_environment_names_is_shown_as_it_was_written(relay: TLS) -> None:
     for written, shown in [("${URL}", "'…'"), ("rediss://${HOST}?ssl_ca_certs=${CA}", "'${CA}'")]:
-        told = refusals(open_layer(Filled(f"{relay.url}?ssl_ca_certs=/secret", written)))
+        told = refusals(open_layer(FilledText(f"{relay.url}?ssl_ca_certs=/secret", written)))
         assert f"there is no file {shown}, named by ssl_ca_certs" in told
         assert "secret" not in told
-    host = {"address": relay.url, "ssl_ca_certs": Filled("/secret", "${CA}")}
+    host = {"address": relay.url, "ssl_ca_certs": FilledText("/secret", "${CA}")}
     assert "there is no file '${CA}', named by ssl_ca_certs" in refusals(RedisChannelLayer(hosts=[host]))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from channelmap.environment import Filled
+from channelmap.environment import FilledText
 from channelmap.errors import LayerUnavailable
 from channelmap.layers.naming import layer_name
 from channelmap.layers.redis.client.tls import PATHS
@@ -36,7 +36,7 @@ def read_hosts(hosts: Sequence[Any] | None) -> list[Topology]:
 def _topology(entry: Any) -> Topology:
     if isinstance(entry, tuple | list):
         return _server({"host": entry[0], "port": entry[1]})
-    if isinstance(entry, Filled):
+    if isinstance(entry, FilledText):
         return _from_environment(entry)
     if not isinstance(entry, dict):
         return _from_url(str(entry), {})
@@ -50,14 +50,14 @@ def _topology(entry: Any) -> Topology:
     return _sentinel_service("redis+sentinel", service, sentinels, options, options.pop("sentinel_kwargs", None) or {})
 
 
-def _from_environment(url: Filled) -> Topology:
+def _from_environment(url: FilledText) -> Topology:
     """Return the topology of a URL from the environment; messages show the URL as it was written."""
     name = layer_name(url)
     written = _query(url.written)
     paths = {option: path for option, path in _query(url).items() if option in PATHS}
     try:
         topology = _from_url(
-            str(url), {option: Filled(path, written.get(option, "…")) for option, path in paths.items()}
+            str(url), {option: FilledText(path, written.get(option, "…")) for option, path in paths.items()}
         )
     except LayerUnavailable as error:
         raise LayerUnavailable(name, error.reason) from None
