@@ -15,7 +15,7 @@ from channelmap.validation.fault import Fault, Steps
 from channelmap.validation.parts import Part, Parts
 
 #: With more items or properties than this, the engine first tells which of them fit; only the others are descended.
-_ASK_ENGINE_FROM = 16
+_MAX_WITHOUT_ENGINE = 16
 
 
 class StepLimitExceeded(Exception):
@@ -63,7 +63,7 @@ class Descent:
         self, part: Part, values: Iterable[tuple[int | str, Any]], count: int, pointer: Steps
     ) -> Iterator[tuple[int | str, list[Fault]]]:
         """Yield the step and the faults of each value that does not fit the part; `values` come with their steps."""
-        fits = self.parts.part_predicate(part) if count > _ASK_ENGINE_FROM else None
+        fits = self.parts.part_predicate(part) if count > _MAX_WITHOUT_ENGINE else None
         for step, value in values:
             if (fits is None or not fits(value)) and (found := self.faults(part, value, (*pointer, step))):
                 yield step, found

@@ -13,7 +13,7 @@ from channelmap.errors import Violation, text_of
 from channelmap.validation.descent import Descent, StepLimitExceeded
 from channelmap.validation.cost import is_small, is_too_costly
 from channelmap.validation.guard import is_plain, unsupported
-from channelmap.validation.parts import PATTERNS, Parts
+from channelmap.validation.parts import PATTERN_OPTIONS, Parts
 from channelmap.validation.wording import Mismatch, mismatch
 
 BASE_URI = "https://channelmap.invalid/schemas/"
@@ -125,7 +125,7 @@ class Validator:
                     registry=self.others.registry,
                     base_uri=uri,
                     validate_formats=True,
-                    pattern_options=PATTERNS,
+                    pattern_options=PATTERN_OPTIONS,
                     offline=True,
                 )
         except jsonschema_rs.ValidationError as error:

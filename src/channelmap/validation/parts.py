@@ -12,7 +12,7 @@ from channelmap.pointers import steps_of, text_of
 from channelmap.validation.fault import Steps
 
 #: About two milliseconds, for patterns that may not match in linear time (with look-around or back-references).
-PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000)
+PATTERN_OPTIONS = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000)
 
 Kind = jsonschema_rs.ValidationErrorKind
 
@@ -190,7 +190,7 @@ class Parts:
         if self.is_draft_07:
             schema = {"$schema": _DRAFT_07, **schema}
         return jsonschema_rs.validator_for(
-            schema, registry=self._registry, validate_formats=True, pattern_options=PATTERNS, offline=True
+            schema, registry=self._registry, validate_formats=True, pattern_options=PATTERN_OPTIONS, offline=True
         )
 
     def tags(self, part: Part) -> Tags:
