@@ -38,7 +38,7 @@ class Text:
         line = bisect_right(self._line_starts, offset)
         return Location(self.path, line, offset - self._line_starts[line - 1] + 1)
 
-    def error(self, offset: int, code: Code, message: str, hint: str = "") -> Diagnostic:
+    def diagnostic(self, offset: int, code: Code, message: str, hint: str = "") -> Diagnostic:
         """Return a diagnostic at an offset."""
         return Diagnostic(self.at(offset), code, message, hint)
 
@@ -58,7 +58,7 @@ def decode(path: str, data: bytes) -> Text:
     except UnicodeDecodeError as error:
         good = Text(path, error.object[: error.start].decode("utf-8"))
         message = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
-        raise ContractError([good.error(len(good.text), Code.NOT_UTF_8, message, "save the file as UTF-8")]) from None
+        raise ContractError([good.diagnostic(len(good.text), Code.NOT_UTF_8, message, "save the file as UTF-8")]) from None
 
 
 class Position:
@@ -192,9 +192,9 @@ class Builder:
 
     def open(self, container: dict[str, Any] | list[Any], offset: int) -> None:
         """Open a mapping or a list."""
-        position = self.value(container, offset)
+        position = self.add_value(container, offset)
         if len(self._open) == MAX_DEPTH:
-            raise self.stop(offset, Code.TOO_DEEP, TOO_DEEP)
+            raise self.error(offset, Code.TOO_DEEP, TOO_DEEP)
         position.children = {}
         self._open.append((container, position))
 
@@ -202,7 +202,7 @@ class Builder:
         """Close the innermost open mapping or list."""
         self._open.pop()
 
-    def key(self, name: str, offset: int) -> None:
+    def set_key(self, name: str, offset: int) -> None:
         """Set the key of the next value; it may be a `FilledText`."""
         self._check_surrogates(name, offset)
         first = self._open[-1][1].children.get(name)
@@ -212,7 +212,7 @@ class Builder:
             self.report(offset, Code.DUPLICATE_KEY, message)
         self._key = (name, offset)
 
-    def value(self, value: Any, offset: int, written: str = "", *, has_variable: bool = False) -> Position:
+    def add_value(self, value: Any, offset: int, written: str = "", *, has_variable: bool = False) -> Position:
         """Add a value, a scalar or an empty container, and return its position.
 
         Args:
@@ -224,7 +224,7 @@ class Builder:
         """
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise self.stop(offset, Code.FILE_TOO_LARGE, f"the file holds more than {MAX_NODES:,} values")
+            raise self.error(offset, Code.FILE_TOO_LARGE, f"the file holds more than {MAX_NODES:,} values")
         if isinstance(value, str):
             self._check_surrogates(value, offset)
         name, key_offset = self._key or (None, offset)
@@ -249,11 +249,11 @@ class Builder:
 
     def report(self, offset: int, code: Code, message: str, hint: str = "") -> None:
         """Add a diagnostic; ContractError if there are too many."""
-        self.diagnostics.append(self.text.error(offset, code, message, hint))
+        self.diagnostics.append(self.text.diagnostic(offset, code, message, hint))
         if len(self.diagnostics) == MAX_FINDINGS:
             raise ContractError(self.diagnostics)
 
-    def stop(self, offset: int, code: Code, message: str, hint: str = "") -> ContractError:
+    def error(self, offset: int, code: Code, message: str, hint: str = "") -> ContractError:
         """Return the error that ends the reading; it includes the diagnostics so far."""
         self.report(offset, code, message, hint)
         return ContractError(self.diagnostics)

@@ -42,7 +42,7 @@ def read_json(path: str, data: bytes) -> Document:
         json.loads(text.text, parse_int=str, parse_float=str, parse_constant=str)
     except json.JSONDecodeError as error:
         offset, words = _describe_error(error)
-        raise builder.stop(offset, Code.JSON_SYNTAX, words) from None
+        raise builder.error(offset, Code.JSON_SYNTAX, words) from None
     except RecursionError:
         pass  # `_scan` reports the nesting depth.
     return _scan_document(builder)
@@ -86,10 +86,10 @@ def _scan(text: str, builder: Builder) -> None:
                 builder.close()
             case '"':
                 value, offset = scanstring(text, start + 1, True)  # noqa: FBT003  (takes no keywords)
-                (builder.key if builder.expects_key else builder.value)(value, start)
+                (builder.set_key if builder.expects_key else builder.add_value)(value, start)
             case _:
                 word = token.group()
-                builder.value(_CONSTANTS[word] if word in _CONSTANTS else number(builder, word, start), start)
+                builder.add_value(_CONSTANTS[word] if word in _CONSTANTS else number(builder, word, start), start)
 
 
 def _describe_error(error: json.JSONDecodeError) -> tuple[int, str]:

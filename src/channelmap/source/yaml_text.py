@@ -101,17 +101,17 @@ def read_with(
     text = decode(path, data)
     if control := _CONTROL.search(text.text):
         message = f"control character U+{ord(control.group()):04X} is not allowed"
-        raise Builder(text).stop(control.start(), Code.YAML_SYNTAX, message)
+        raise Builder(text).error(control.start(), Code.YAML_SYNTAX, message)
     if end := _LINE_END.search(text.text):
         message = f"U+{ord(end.group()):04X} ends a line for some readers of YAML and not for others"
         hint = f"write {_LINE_ENDS[end.group()]} in double quotes"
-        raise Builder(text).stop(end.start(), Code.YAML_SYNTAX, message, hint)
+        raise Builder(text).error(end.start(), Code.YAML_SYNTAX, message, hint)
     if escape := _ESCAPE_TOO_LARGE.search(text.text):
         message = f"escape '{escape.group()}' is not a character"
-        raise Builder(text).stop(escape.start(), Code.YAML_SYNTAX, message, r"the last character is \U0010FFFF")
+        raise Builder(text).error(escape.start(), Code.YAML_SYNTAX, message, r"the last character is \U0010FFFF")
     if directive := _DIRECTIVE.search(text.text):
         message, hint = "no directive is supported but '%YAML 1.2'", "leave it out, or indent the line if it is text"
-        raise Builder(text).stop(directive.start(), Code.YAML_UNSUPPORTED, message, hint)
+        raise Builder(text).error(directive.start(), Code.YAML_UNSUPPORTED, message, hint)
     return _read(text, env, filled_keys, loader)
 
 
@@ -127,8 +127,8 @@ def _read(text: Text, env: Mapping[str, str] | None, filled_keys: Pointer | None
             if len(text.text) <= _MAX_SECOND_READ:
                 return _read(text, env, filled_keys, yaml.SafeLoader)
             offset, *_ = _describe_error(error, text)
-            raise reader.builder.stop(offset, Code.TOO_DEEP, TOO_DEEP) from None
-        raise reader.builder.stop(*_describe_error(error, text)) from None
+            raise reader.builder.error(offset, Code.TOO_DEEP, TOO_DEEP) from None
+        raise reader.builder.error(*_describe_error(error, text)) from None
     return reader.builder.document()
 
 
@@ -161,7 +161,7 @@ class _Reader:
             case yaml.CollectionStartEvent():
                 self._check_anchor_and_tag(event, offset)
                 if self.builder.expects_key:
-                    raise self.builder.stop(offset, Code.YAML_UNSUPPORTED, "a key must be text")
+                    raise self.builder.error(offset, Code.YAML_UNSUPPORTED, "a key must be text")
                 self._flow_depth += bool(self._flow_depth or event.flow_style)
                 self.builder.open({} if isinstance(event, yaml.MappingStartEvent) else [], offset)
             case yaml.CollectionEndEvent():
@@ -170,7 +170,7 @@ class _Reader:
             case yaml.DocumentStartEvent():
                 self._documents += 1
                 if self._documents > 1:
-                    raise self.builder.stop(offset, Code.YAML_SYNTAX, "more than one document in one file")
+                    raise self.builder.error(offset, Code.YAML_SYNTAX, "more than one document in one file")
 
     def _check_scalar_style(self, event: Any, offset: int) -> None:
         """Stop at a scalar that only one of PyYAML's scanners accepts."""
@@ -179,9 +179,9 @@ class _Reader:
         if event.style in {"|", ">"}:
             text = self.builder.text.text
             if tab := _TAB_IN_BLOCK.match(text, offset):
-                raise self.builder.stop(tab.end() - 1, Code.YAML_SYNTAX, *_TAB)
+                raise self.builder.error(tab.end() - 1, Code.YAML_SYNTAX, *_TAB)
             if comment := _COMMENT_AT_BLOCK.match(text, offset):
-                raise self.builder.stop(comment.end() - 1, Code.YAML_SYNTAX, *_COMMENT)
+                raise self.builder.error(comment.end() - 1, Code.YAML_SYNTAX, *_COMMENT)
 
     def _flow_scalar_offset(self, event: Any, offset: int) -> int:
         """Return the offset of a plain scalar within [ ] or { }; stop if only one scanner accepts it.
@@ -195,14 +195,14 @@ class _Reader:
             if is_key:
                 # The scanners differ: one reports the beginning of the blanks before the colon, the other their end.
                 offset = max(offset, text.find(":", offset))
-                raise self.builder.stop(offset, Code.YAML_SYNTAX, "a key is missing here", "write '' for an empty key")
+                raise self.builder.error(offset, Code.YAML_SYNTAX, "a key is missing here", "write '' for an empty key")
             colon = text.find(":", self._key_end, offset)
             return offset if colon < 0 else colon + 1
         if self._has_ambiguous_flow:
             if "?" in event.value:
-                raise self.builder.stop(text.index("?", offset), Code.YAML_SYNTAX, *_QUESTION_MARK)
+                raise self.builder.error(text.index("?", offset), Code.YAML_SYNTAX, *_QUESTION_MARK)
             if colon_at := _COLON_AFTER_SCALAR.match(text, event.end_mark.index):
-                raise self.builder.stop(colon_at.start(1), Code.YAML_SYNTAX, *_COLON)
+                raise self.builder.error(colon_at.start(1), Code.YAML_SYNTAX, *_COLON)
         return offset
 
     def check_tabs(self, end: int) -> None:
@@ -211,12 +211,12 @@ class _Reader:
             return
         for found in _TAB_OR_COMMENT.finditer(self.builder.text.text, self._tabs_checked_to, end):
             if found.group() == "\t":
-                raise self.builder.stop(found.start(), Code.YAML_SYNTAX, *_TAB)
+                raise self.builder.error(found.start(), Code.YAML_SYNTAX, *_TAB)
 
     def _alias(self, event: yaml.AliasEvent, offset: int) -> None:
         message = f"alias '*{event.anchor}' is not supported"
         self.builder.report(offset, Code.YAML_UNSUPPORTED, message, "write the value out")
-        (self.builder.key if self.builder.expects_key else self.builder.value)(f"*{event.anchor}", offset)
+        (self.builder.set_key if self.builder.expects_key else self.builder.add_value)(f"*{event.anchor}", offset)
 
     def _check_anchor_and_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, offset: int) -> None:
         if event.anchor is not None:
@@ -232,11 +232,11 @@ class _Reader:
                 message = "merge key '<<' is not supported"
                 self.builder.report(offset, Code.YAML_UNSUPPORTED, message, "write the keys out")
             is_filled = self._filled_keys is not None and self.builder.is_at(self._filled_keys)
-            self.builder.key(self._fill(event.value, offset) if is_filled else event.value, offset)
+            self.builder.set_key(self._fill(event.value, offset) if is_filled else event.value, offset)
             return
         text = self._fill(event.value, offset)
         value = self._resolve(text, offset) if plain else text
-        self.builder.value(
+        self.builder.add_value(
             str(value) if isinstance(value, FilledText) else value,
             offset,
             text.written if isinstance(text, FilledText) else "",
