@@ -29,7 +29,7 @@ def build(document: Document, schemas: Schemas, examples: Examples, files: Files
         files: the directory of the contract file, and the other files that were read.
 
     """
-    data = document.marked
+    data = document.marked_data
     defaults = data.get("defaults", {})
     channels = {
         name: _channel(name, {**defaults, **settings, "retry": _retry(defaults, settings)}, schemas, examples)

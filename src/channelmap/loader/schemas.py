@@ -93,7 +93,7 @@ class Schemas:
         source = self._sources.get(event_type)
         return True if source is None else source.schema
 
-    def source_text(self, event_type: Pointer) -> Written | None:
+    def written(self, event_type: Pointer) -> Written | None:
         """Return where the schema of an event type is written; None if it has none."""
         source = self._sources.get(event_type)
         return None if source is None else Written(source.document, source.pointer)
@@ -109,7 +109,7 @@ class Schemas:
             return SchemaSource(
                 self._document,
                 pointer,
-                f"{BASE_URI}?{quote('/'.join(map(shown, self._document.named(pointer))))}",
+                f"{BASE_URI}?{quote('/'.join(map(shown, self._document.display_pointer(pointer))))}",
                 schema,
             )
         mention = self._document.locate((*event_type, "schema"))

@@ -34,7 +34,7 @@ def check_shape(document: Document) -> list[Diagnostic]:
         for diagnostic in _diagnostics(document, mismatch, schema)
     ]
     found += _suppression_faults(document)
-    channels = document.marked.get("channels") if isinstance(document.data, dict) else None
+    channels = document.marked_data.get("channels") if isinstance(document.data, dict) else None
     for name, channel in channels.items() if isinstance(channels, dict) else ():
         if isinstance(channel, dict):
             found += _handler_collisions(document, ("channels", name, "events"), channel.get("events"))
@@ -49,7 +49,7 @@ def _own_schema() -> tuple[Validator, dict[str, Any]]:
 
 
 def _diagnostics(document: Document, mismatch: Mismatch, schema: dict[str, Any]) -> Iterator[Diagnostic]:
-    pointer = document.named(mismatch.pointer)
+    pointer = document.display_pointer(mismatch.pointer)
     match mismatch.keyword:
         case "additionalProperties":
             known = _follow(schema, mismatch.schema_path[:-1])["properties"]
@@ -60,7 +60,7 @@ def _diagnostics(document: Document, mismatch: Mismatch, schema: dict[str, Any])
             location = document.locate(pointer, key=True)
             yield Diagnostic(location, Code.MISSING_KEY, f"{_subject(pointer)} lacks {quoted(mismatch.names[0])}")
         case "propertyNames":
-            named = document.named((*pointer, mismatch.names[0]))
+            named = document.display_pointer((*pointer, mismatch.names[0]))
             yield Diagnostic(document.locate(named, key=True), *_bad_name(pointer, shown(named[-1])))
         case _:
             yield Diagnostic(
@@ -171,7 +171,7 @@ def _handler_collisions(document: Document, pointer: Pointer, events: Any) -> It
 
 def _suppression_faults(document: Document) -> Iterator[Diagnostic]:
     """Yield suppressions of unknown codes, and suppressions of breaks without an end date."""
-    check = document.marked.get("check") if isinstance(document.data, dict) else None
+    check = document.marked_data.get("check") if isinstance(document.data, dict) else None
     for key, entries in check.items() if isinstance(check, dict) else ():
         for index, entry in enumerate(entries) if isinstance(entries, list) else ():
             pointer: Pointer = ("check", key, index, "code") if isinstance(entry, dict) else ("check", key, index)

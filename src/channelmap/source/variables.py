@@ -28,7 +28,7 @@ def fill(text: str, env: Mapping[str, str], report: Callable[[str, str, str], No
     """
     from_environment = False
 
-    def value(variable: re.Match[str]) -> str:
+    def replacement(variable: re.Match[str]) -> str:
         name, default = variable.groups()
         if variable.group() == "$${":
             return "${"
@@ -49,5 +49,5 @@ def fill(text: str, env: Mapping[str, str], report: Callable[[str, str, str], No
         from_environment |= bool(env.get(name))
         return env.get(name) or default or ""
 
-    filled = _VARIABLE.sub(value, text)
+    filled = _VARIABLE.sub(replacement, text)
     return FilledText(filled, text) if from_environment else filled
