@@ -22,7 +22,9 @@ def test_schemas_with_references_to_their_own_definitions_are_compared() -> None
     assert covers({"properties": {"name": {"type": "string", "minLength": 3}}}, NAMED) == "no"
 
 
-@pytest.mark.parametrize("schema", [TREE, MUTUALLY_RECURSIVE, SELF_REFERENCE, {"$dynamicRef": "#a"}, {"$ref": "#anchor"}])
+@pytest.mark.parametrize(
+    "schema", [TREE, MUTUALLY_RECURSIVE, SELF_REFERENCE, {"$dynamicRef": "#a"}, {"$ref": "#anchor"}]
+)
 def test_a_recursive_schema_is_never_given_to_the_set_algebra(schema: Schema) -> None:
     assert covers(schema, schema) == "unknown"
     assert satisfiability(schema) == "unknown"

@@ -72,7 +72,9 @@ def test_a_sender_gets_a_rejection_if_the_engine_panics(contract_file: Callable[
 
 
 @pytest.mark.usefixtures("panics_while_judging")
-def test_a_worker_buries_the_event_and_continues_if_the_engine_panics(contract_file: Callable[..., Path], project: Path) -> None:
+def test_a_worker_buries_the_event_and_continues_if_the_engine_panics(
+    contract_file: Callable[..., Path], project: Path
+) -> None:
     (project / "panic_work.py").write_text(CONSUMERS)
     layer = MemoryChannelLayer()
 

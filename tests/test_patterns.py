@@ -40,7 +40,9 @@ FAULTS = {
 @pytest.mark.parametrize("pattern", FAULTS)
 @pytest.mark.parametrize("keyword", ["pattern", "patternProperties"])
 @pytest.mark.parametrize("path", ["a.json", "b.json"])
-def test_an_invalid_pattern_is_reported_at_its_location_with_the_reason(pattern: str, keyword: str, path: str, project: Path) -> None:
+def test_an_invalid_pattern_is_reported_at_its_location_with_the_reason(
+    pattern: str, keyword: str, path: str, project: Path
+) -> None:
     schema = {"properties": {"a": {keyword: pattern if keyword == "pattern" else {"^a": True, pattern: True}}}}
     (project / "a.json").write_text('{"$ref": "b.json"}')
     (project / path).write_text(json.dumps(schema, indent=1))

@@ -21,8 +21,8 @@ from channelmap.validation import (
     unsupported,
     with_type,
 )
-from channelmap.validation.descent import Descent
 from channelmap.validation.cost import is_small, is_too_costly
+from channelmap.validation.descent import Descent
 from channelmap.validation.parts import Parts
 
 
@@ -96,7 +96,9 @@ def test_a_value_that_is_not_json_is_rejected_whether_or_not_the_schema_looks_at
     ],
 )
 @pytest.mark.parametrize("before", [0, 1, 50])
-def test_an_unsupported_value_in_a_long_list_is_found_with_its_index(good: Any, bad: Any, message: str, before: int) -> None:
+def test_an_unsupported_value_in_a_long_list_is_found_with_its_index(
+    good: Any, bad: Any, message: str, before: int
+) -> None:
     inside = ".a" if bad == {"a": {1}} else ""
     event = {"v": {"items": (*[good] * before, bad, *[good] * 50)}}
 
@@ -199,9 +201,7 @@ def layered(layers: list[int], *, keyword: str = "anyOf") -> dict[str, Any]:
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=20), st.sampled_from(["anyOf", "allOf", "oneOf"]))
-def test_a_schema_that_is_small_is_never_too_costly(
-    layers: list[int], keyword: str
-) -> None:
+def test_a_schema_that_is_small_is_never_too_costly(layers: list[int], keyword: str) -> None:
     schema = layered(layers, keyword=keyword)
     assert not (is_small(schema, {}) and is_too_costly(Parts(schema, "urn:x", {}, None)))
     assert not (is_small({"$ref": "urn:y"}, {"urn:y": schema}) and is_too_costly(Parts(schema, "urn:x", {}, None)))

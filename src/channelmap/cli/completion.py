@@ -46,5 +46,7 @@ def _channels(ctx: click.Context) -> Mapping[str, Channel]:
 def _safe(names: Iterable[str], incomplete: str) -> list[str]:
     """Return the names that may be completed, without those that contain a value of the environment."""
     return sorted(
-        name for name in names if name.startswith(incomplete) and _SAFE.fullmatch(name) and not isinstance(name, FilledText)
+        name
+        for name in names
+        if name.startswith(incomplete) and _SAFE.fullmatch(name) and not isinstance(name, FilledText)
     )

@@ -177,7 +177,7 @@ def _suppression_faults(document: Document) -> Iterator[Diagnostic]:
             pointer: Pointer = ("check", key, index, "code") if isinstance(entry, dict) else ("check", key, index)
             code = entry.get("code") if isinstance(entry, dict) else entry
             if isinstance(code, str) and code not in [*Code]:
-                message = f"{quoted(code)} is not the code of a finding"
+                message = f"unknown code {quoted(code)}"
                 yield Diagnostic(document.locate(pointer), Code.WRONG_SHAPE, message, did_you_mean(code, [*Code]))
             if isinstance(entry, dict) and code in BREAKS and "until" not in entry:
                 message = f"a suppression of {quoted(code)} lacks 'until'"

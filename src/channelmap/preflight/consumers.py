@@ -9,7 +9,7 @@ from channelmap.codes import Code
 from channelmap.contract import Channel
 from channelmap.diagnostics import Diagnostic, Location
 from channelmap.errors import quoted
-from channelmap.imports import AttributeMissing, ImportProblem, ModuleBroken, shadowing_hint, import_dotted
+from channelmap.imports import AttributeMissing, ImportProblem, ModuleBroken, import_dotted, shadowing_hint
 from channelmap.preflight.code_locations import related_line
 
 

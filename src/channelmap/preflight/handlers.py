@@ -55,14 +55,18 @@ def _reserved(event_type: EventType, name: str, location: Location) -> Diagnosti
 def _missing(consumer: type, event_type: EventType, name: str, location: Location) -> Diagnostic:
     message = f"{consumer.__name__} has no method {quoted(name)} for event type {quoted(event_type.name)}"
     hint = did_you_mean(name, handlers_of(consumer))
-    return Diagnostic(location, Code.HANDLER_MISSING, message, hint, related=related_definition(consumer, consumer.__name__))
+    return Diagnostic(
+        location, Code.HANDLER_MISSING, message, hint, related=related_definition(consumer, consumer.__name__)
+    )
 
 
 def _generator(consumer: type, name: str, location: Location) -> Iterator[Diagnostic]:
     subject = f"{consumer.__name__}.{name}"
     message = f"{subject} is a generator: calling it runs none of it"
     hint = "remove 'yield', or collect its values in another method"
-    yield Diagnostic(location, Code.HANDLER_GENERATOR, message, hint, related=related_definition(getattr(consumer, name), subject))
+    yield Diagnostic(
+        location, Code.HANDLER_GENERATOR, message, hint, related=related_definition(getattr(consumer, name), subject)
+    )
 
 
 def _wrong_kind(consumer: type, name: str, location: Location) -> Iterator[Diagnostic]:
@@ -72,7 +76,9 @@ def _wrong_kind(consumer: type, name: str, location: Location) -> Iterator[Diagn
         if iscoroutinefunction(handler):
             message = f"{subject} is async, but {consumer.__name__} is a SyncConsumer"
             hint = "write 'def', or derive from AsyncConsumer"
-            yield Diagnostic(location, Code.HANDLER_NOT_SYNC, message, hint, related=related_definition(handler, subject))
+            yield Diagnostic(
+                location, Code.HANDLER_NOT_SYNC, message, hint, related=related_definition(handler, subject)
+            )
     elif not _may_be_async(inspect.getattr_static(consumer, name), handler):
         message = f"{subject} is not async, but {consumer.__name__} is an AsyncConsumer"
         hint = "write 'async def', or derive from SyncConsumer"

@@ -58,7 +58,9 @@ def decode(path: str, data: bytes) -> Text:
     except UnicodeDecodeError as error:
         good = Text(path, error.object[: error.start].decode("utf-8"))
         message = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
-        raise ContractError([good.diagnostic(len(good.text), Code.NOT_UTF_8, message, "save the file as UTF-8")]) from None
+        raise ContractError(
+            [good.diagnostic(len(good.text), Code.NOT_UTF_8, message, "save the file as UTF-8")]
+        ) from None
 
 
 class Position:

@@ -10,8 +10,8 @@ from typing import Any
 import jsonschema_rs
 
 from channelmap.errors import Violation, text_of
-from channelmap.validation.descent import Descent, StepLimitExceeded
 from channelmap.validation.cost import is_small, is_too_costly
+from channelmap.validation.descent import Descent, StepLimitExceeded
 from channelmap.validation.guard import is_plain, unsupported
 from channelmap.validation.parts import PATTERN_OPTIONS, Parts
 from channelmap.validation.wording import Mismatch, mismatch

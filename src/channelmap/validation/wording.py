@@ -177,7 +177,9 @@ def _indexes(indexes: Iterable[int]) -> str:
 def _alternatives(fault: Fault) -> str:
     kind, value = fault.detail
     if kind == "several":
-        return f"matches more than one of the alternatives: {_comma_separated(f'number {index + 1}' for index in value)}"
+        return (
+            f"matches more than one of the alternatives: {_comma_separated(f'number {index + 1}' for index in value)}"
+        )
     if kind == "constants":
         return f"expected {_one_of(value)}"
     if kind == "here":
