@@ -1,7 +1,7 @@
-"""The model: which events may be sent to which channel, and which consumer takes them. Frozen values, read from a file.
+"""The contract as frozen values: its channels, their event types with schemas, and the consumer of each channel.
 
-`Channel.judge` stands on the path of every event, so it decides first and explains only when it refuses.
-Reads no file, imports no user code, knows no transport.
+`Channel.judge` runs for every event, so it decides first and finds reasons only for a rejected event.
+This module reads no file, imports no user code and knows no transport.
 """
 
 from collections.abc import Iterable, Mapping
@@ -36,7 +36,7 @@ def contract_argument(function: str, contract: T, config: T) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An event that the file shows, and where: one that is to be accepted, or one that is to be rejected."""
+    """An example of an event, given under `accepts` or `rejects`, and its location."""
 
     event: Any
     location: Location
@@ -44,13 +44,13 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Where something of a contract was written: a file, and the way to it in the file."""
+    """The origin of a part of a contract: a document, and a pointer into it."""
 
     document: Document
     pointer: Pointer = ()
 
     def locate(self, pointer: Pointer = (), *, key: bool = False) -> Location:
-        """Return the place of a value below, or of its key."""
+        """Return the location of the value at `pointer` below this one, or of its key."""
         return self.document.locate((*self.pointer, *pointer), key=key)
 
 
@@ -59,14 +59,14 @@ class EventType:
     """One type of event on one channel.
 
     Attributes:
-        name: what the event's `type` says.
-        schema: the JSON Schema of the whole event as it was written; `True` where there is none.
-        validator: judges by it; `None` where there is no schema: then an event of this type may hold anything that
-            JSON has, and bytes.
+        name: the value of the event's `type`.
+        schema: the JSON Schema of the whole event as it was written; `True` if there is none.
+        validator: validates events by the schema; `None` if there is none: then an event of this type may hold any
+            value of JSON, and bytes.
         description: for people.
         accepts: events that the schema must accept.
         rejects: events that it must reject.
-        written: where the schema was written; `None` where there is none.
+        written: where the schema was written; `None` if there is none.
 
     """
 
@@ -81,16 +81,16 @@ class EventType:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """One channel: its consumer, and what its events look like.
+    """One channel: its consumer, and the types of its events.
 
     Attributes:
-        name: as in the file and on the layer.
+        name: its name in the file and on the layer.
         consumer: dotted path of the consumer class or ASGI application; never imported here.
         events: the declared event types by name.
         description: for people.
         owner: the person or team that is responsible for it.
-        validate: what happens to a bad event: it is rejected, it is only logged, or events are not judged.
-        limits: how much of it a layer keeps.
+        validate: `enforce` rejects an invalid event, `warn` only logs it, and `off` checks no event.
+        limits: how many events and dead letters a layer keeps, and for how long.
         service: how a worker serves it.
 
     """
@@ -105,14 +105,14 @@ class Channel:
     service: Service = field(default_factory=Service)
 
     def judge(self, event: Any) -> EventRejected | None:
-        """Say whether an event may travel on this channel: `None` when it may, else why not. Never raises."""
+        """Return why an event is invalid on this channel, or `None` if it is valid. Never raises."""
         return self.admit(event)[1]
 
     def admit(self, event: Event) -> tuple[Event, EventRejected | None]:
-        """Judge an event, and return what is to travel: the event itself, or a copy of plain values. Never raises.
+        """Validate an event; return the event to send and, if it is invalid, the reason. Never raises.
 
-        A copy is made only where a value or key is of a subclass, such as a member of `TextChoices`. What travels
-        is then exactly what was judged, whatever a layer makes of subclasses.
+        The event to send is a copy of plain values if a value or key is of a subclass, such as a member of
+        `TextChoices`; otherwise it is the event itself. So the event on the layer is exactly the validated one.
         """
         if type(event) is dict:
             try:
@@ -120,7 +120,7 @@ class Channel:
             except Exception:  # noqa: BLE001  (of a subclass of str, the hash may raise anything)
                 return self._admit_copy(event)
             validator = event_type.validator
-            # A name of a subclass of str finds its type too, and is found here.
+            # A `type` of a subclass of str also finds its event type; `is_plain` detects it.
             if is_plain(event) or unsupported(event, binary=validator is None) is None:
                 if validator is None:
                     return event, None
@@ -140,7 +140,7 @@ class Channel:
         )
 
     def _admit_copy(self, event: Event) -> tuple[Event, EventRejected | None]:
-        """Judge a copy of plain values, if the event has a declared type and one can be made."""
+        """Validate a copy of plain values, if the event has a declared type and can be copied."""
         name: Any = dict.get(event, "type") if issubclass(type(event), dict) else None
         if not issubclass(type(name), str):
             return event, EventRejected(self.name, None, "missing-type")
@@ -158,15 +158,15 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class LayerSetting:
-    """Where events travel: a URL with options, or any Channels layer by dotted path; the other pair is empty.
+    """The layer of a contract: a URL with options, or a Channels layer with its arguments; the other pair is empty.
 
     Attributes:
         url: such as ``sqlite:////srv/app/channels.db``; paths are absolute.
-        options: what else the layer takes.
+        options: further arguments of the layer.
         backend: dotted path of a Channels layer class.
         config: its keyword arguments, as in Django's `CHANNEL_LAYERS`.
-        from_environment: whether a variable stands in any of these; then no message of another library about
-            them is shown, which may quote its value.
+        from_environment: whether an environment variable is part of any of these. Messages of other libraries
+            about them are then not shown: they may quote its value.
 
     """
 
@@ -179,15 +179,15 @@ class LayerSetting:
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """A finding that the file declares to be intended, and why.
+    """An entry under `check: ignore:`: findings that the file declares as intended.
 
     Attributes:
-        code: of the finding.
-        reason: why the finding is intended.
-        channel: only where the finding is about this channel; empty for all.
-        event_type: only where it is about this event type; empty for all.
-        until: the last day on which it counts; `None` forever.
-        location: where it stands.
+        code: the code of the findings.
+        reason: why they are intended.
+        channel: suppress only findings about this channel; empty for all channels.
+        event_type: suppress only findings about this event type; empty for all event types.
+        until: the last day of the suppression; `None` if it does not end.
+        location: the location of the entry.
 
     """
 
@@ -201,17 +201,17 @@ class Suppression:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What a file promises: its channels, and the layer between their senders and consumers.
+    """A loaded contract: its channels, and the layer between their senders and consumers.
 
     Attributes:
-        path: the file, as messages call it.
-        layer: where events travel.
+        path: the file, as messages name it.
+        layer: the layer of all channels.
         channels: by name, in the order of the file.
-        document: the file itself, to find the place of anything in it.
-        root: the directory of the file: what it names is below.
-        files: the schemas and files of examples that were read for it, resolved.
+        document: the parsed file, for the locations of its parts.
+        root: the directory of the file; every file that it names is below.
+        files: resolved paths of the schemas and files of examples that were read.
         suppressions: findings that the contract declares as intended.
-        warn: codes of findings that only warn here.
+        warn: codes of findings whose errors become warnings.
 
     """
 
@@ -225,17 +225,27 @@ class Contract:
     warn: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
     def channel(self, name: str) -> Channel:
-        """Return the channel of that name; UnknownChannel, with the names there are, when there is none."""
+        """Return the channel with this name.
+
+        Raises:
+            UnknownChannel: the contract does not declare it; the error lists the declared names.
+
+        """
         try:
             return self.channels[name]
         except KeyError:
             raise UnknownChannel(name, self.channels) from None
 
     def chosen(self, names: Iterable[str]) -> list[Channel]:
-        """Return the channels of these names, or all when none is named; UnknownChannel as for `channel`."""
+        """Return the channels with these names, or all channels if no name is given.
+
+        Raises:
+            UnknownChannel: the contract does not declare one of them.
+
+        """
         return [self.channel(name) for name in names] or [*self.channels.values()]
 
     @property
     def limits(self) -> dict[str, Limits]:
-        """How much of each channel a layer keeps, by channel name."""
+        """The limits of each channel, by channel name."""
         return {name: channel.limits for name, channel in self.channels.items()}

@@ -1,4 +1,4 @@
-"""Everything that channelmap raises, split by fault.
+"""All exceptions of channelmap, by what is at fault.
 
 ::
 
@@ -32,11 +32,11 @@ from channelmap.environment import shown
 
 
 class ChannelMapError(Exception):
-    """The root of the tree, to catch whatever channelmap raises; never raised itself."""
+    """Base class of all exceptions of channelmap; never raised itself."""
 
 
 class ContractError(ChannelMapError):
-    """A contract file cannot be used; `diagnostics` holds everything that is wrong with it, in order."""
+    """A contract file cannot be used; `diagnostics` lists all errors and warnings, in the order of the file."""
 
     def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
         self.diagnostics = in_order(tuple(diagnostics))
@@ -44,7 +44,7 @@ class ContractError(ChannelMapError):
 
     @property
     def is_missing_file(self) -> bool:
-        """Whether the contract file does not exist, so that nothing in it is wrong."""
+        """Whether the only error is that the contract file does not exist."""
         return all(diagnostic.code == Code.FILE_MISSING for diagnostic in self.diagnostics)
 
     def __str__(self) -> str:
@@ -56,9 +56,9 @@ class ContractError(ChannelMapError):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One keyword of a schema that one event breaks; it quotes the schema, never the event's values.
+    """A schema keyword that an event violates; the message quotes the schema, never the event's values.
 
-    `path` is where in the event (``$.size.width``), `keyword` the schema's keyword (``minimum``).
+    `path` is the location in the event (``$.size.width``), `keyword` the keyword of the schema (``minimum``).
     """
 
     path: str
@@ -78,13 +78,13 @@ Rejection = Literal["missing-type", "unknown-type", "schema-mismatch", "unsuppor
 
 
 class EventRejected(ChannelMapError):
-    """One event may not travel on its channel: the producer's fault, and a value as well as an error.
+    """An event is invalid on its channel. `send` raises this error, and `Channel.judge` returns it.
 
     Args:
         channel: the channel's name.
-        type: the event's type; `None` when it has none.
+        type: the event's type; `None` if it has none.
         code: `missing-type`, `unknown-type`, `schema-mismatch` or `unsupported-value`.
-        violations: the failed keywords, in the order of the schema; empty for the two `…-type` codes.
+        violations: the violated keywords, in the order of the schema; empty for the two `…-type` codes.
         hint: the likely remedy.
 
     """
@@ -117,9 +117,9 @@ class EventRejected(ChannelMapError):
         Args:
             channel: the channel's name.
             type: the event's type.
-            code: as above.
-            find_reasons: returns them; it must not depend on anything that may change until then, such as the
-                event itself.
+            code: one of the codes of `EventRejected`.
+            find_reasons: returns violations and hint; it must not use anything that may change meanwhile, such as
+                the event itself.
 
         """
         rejected = cls(channel, type, code)
@@ -128,17 +128,17 @@ class EventRejected(ChannelMapError):
 
     @property
     def violations(self) -> tuple[Violation, ...]:
-        """What is wrong with the event."""
+        """The schema keywords that the event violates."""
         return self._found_reasons()[0]
 
     @property
     def hint(self) -> str:
-        """The likely remedy; empty when there is none."""
+        """The likely remedy; empty if there is none."""
         return self._found_reasons()[1]
 
     @property
     def args(self) -> tuple[Any, ...]:  # type: ignore[override]  # an attribute of BaseException
-        """What makes an equal error."""
+        """The arguments that construct an equal error."""
         return self.channel, self.type, self.code, *self._found_reasons()
 
     def _found_reasons(self) -> Reasons:
@@ -149,7 +149,7 @@ class EventRejected(ChannelMapError):
         return self._reasons
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Once the reasons are found, nothing of the event is left here.
+        # Reading `args` first finds the reasons, so `__dict__` no longer refers to the event.
         return type(self), self.args, self.__dict__
 
     def __repr__(self) -> str:
@@ -170,7 +170,7 @@ class EventRejected(ChannelMapError):
 
 
 class UnknownChannel(ChannelMapError, ValueError):
-    """A name is not among the declared channels: the caller's fault."""
+    """The contract does not declare a channel of this name; `known` lists those that it declares."""
 
     def __init__(self, channel: str, known: Iterable[str]) -> None:
         self.channel = channel
@@ -185,9 +185,9 @@ class UnknownChannel(ChannelMapError, ValueError):
 
 
 class LayerError(ChannelMapError):
-    """The layer could not do what was asked.
+    """An operation of a layer failed.
 
-    `url` names it, without user name and password, and without what came from the environment.
+    `url` names the layer, without user name, password and values from the environment.
     """
 
     def __init__(self, url: str, reason: str) -> None:
@@ -200,21 +200,21 @@ class LayerError(ChannelMapError):
 
 
 class ChannelFull(LayerError):
-    """The channel has no room for what was sent: send later, or add workers.
+    """The channel has no room for the sent events: send them later, or add workers.
 
-    In a process that has imported Channels, it is a `channels.exceptions.ChannelFull` too.
+    In a process that has imported Channels, the error is also a `channels.exceptions.ChannelFull`.
 
     Args:
         url: the layer.
         channel: the channel's name.
-        capacity: how many events may wait on it.
-        unsent: how many events were refused together; there may have been room for some of them.
-        sent: how many of the same call were sent before: only another's layer sends one by one.
+        capacity: maximum number of waiting events.
+        unsent: number of events that were not sent; there may have been room for some of them.
+        sent: number of events that the same call sent before; 0 except for third-party layers, which send one by one.
 
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Make an instance that `except channels.exceptions.ChannelFull` catches, if Channels is imported by now."""
+        """Make an instance that `except channels.exceptions.ChannelFull` catches, if Channels has been imported."""
         channels_full = getattr(sys.modules.get("channels.exceptions"), "ChannelFull", None)
         if cls is ChannelFull and channels_full is not None:
             cls = _channel_full_in_channels(channels_full)  # type: ignore[assignment]  # noqa: PLW0642
@@ -231,7 +231,7 @@ class ChannelFull(LayerError):
 
 @functools.cache
 def _channel_full_in_channels(channels_full: type[Exception]) -> type[ChannelFull]:
-    """Derive the class of both errors; it has the name of ours, and a copy is made by the constructor of ours."""
+    """Derive a class from both errors; it has the name of `ChannelFull`, whose constructor also makes its copies."""
 
     def reduce(error: ChannelFull) -> tuple[Any, ...]:
         return ChannelFull, error.args, error.__dict__
@@ -241,30 +241,30 @@ def _channel_full_in_channels(channels_full: type[Exception]) -> type[ChannelFul
 
 
 class LayerUnavailable(LayerError):
-    """The layer cannot be reached, was lost, or is not usable as it is configured."""
+    """The layer is unreachable, its connection was lost, or its configuration is wrong."""
 
 
 class ChannelUnsupported(LayerError):
-    """The layer can receive no event from a channel, now or later: it does not support such channels."""
+    """The layer does not support a channel of this name, so no event can ever be received from it."""
 
 
 def one_line(text: str) -> str:
-    """Return a text with a single space in the place of each newline and other run of whitespace."""
+    """Return a text with each run of whitespace, such as a newline, replaced by one space."""
     return " ".join(text.split())
 
 
 def quoted(value: object, limit: int = 60) -> str:
     """Quote a name for a message: in single quotes, control characters escaped, cut at `limit` characters.
 
-    Text from the environment is quoted as it was written. Every message quotes through this function.
+    A value from the environment is quoted as the file has it: `${NAME}`. All messages quote through this function.
     """
-    # Cut before and after: an escaped text is longer.
+    # Cut before escaping and after it, because escaping makes a text longer.
     text = printable(shown(value)[: limit + 1])
     return f"'{text if len(text) <= limit else text[: limit - 1] + '…'}'"
 
 
 def text_of(error: BaseException) -> str:
-    """Return class and text of an exception that user code has raised; its `__str__` may itself raise.
+    """Return the class and the text of an exception of user code, whose `__str__` may itself raise.
 
     >>> text_of(ValueError("a reason"))
     'ValueError: a reason'
@@ -277,7 +277,7 @@ def text_of(error: BaseException) -> str:
 
 
 def shortened(text: str, limit: int = 4_000) -> str:
-    """Cut a text that is longer than people read, and say how much is missing.
+    """Cut a text at `limit` characters, and say how many are missing.
 
     >>> shortened("a" * 20, limit=10)
     'aaaaaaaaaa… (10 more characters)'
@@ -290,26 +290,26 @@ LONGEST_TRACEBACK = 64_000
 
 
 def printable(text: str) -> str:
-    """Escape a text with control characters, which would reach the terminal."""
+    """Escape a text that contains control characters, which a terminal would obey."""
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Name the nearest of the `known` words as a hint, or say nothing."""
-    near = _nearest(word, tuple(known)) if len(word) <= _LONGEST_MEANT else None
+    """Return a hint that names the most similar of the `known` words, or an empty text."""
+    near = _nearest(word, tuple(known)) if len(word) <= _LONGEST_WORD else None
     return f"did you mean {quoted(near)}?" if near is not None else ""
 
 
-#: Characters of a word that may have been meant for another one.
-_LONGEST_MEANT = 200
-#: Words that are compared letter by letter: each takes some 40 us.
+#: Maximum length of a word for which a similar one is searched.
+_LONGEST_WORD = 200
+#: Maximum number of words that are compared letter by letter; each takes about 40 µs.
 _MOST_COMPARED = 5
 
 
 @functools.lru_cache(maxsize=256)
 def _nearest(word: str, known: tuple[str, ...]) -> str | None:
-    """Find the known word that shares most letters with a word, in their order, and at least 60 %."""
-    # Words of quite another length do not.
+    """Return the known word that shares most letters with `word`, in the same order, and at least 60 % of them."""
+    # Words of very different length cannot share 60 %.
     near = [other for other in known if 3 * len(other) <= 7 * len(word) and 3 * len(word) <= 7 * len(other)]
     if len(near) > _MOST_COMPARED:
         pairs, known_pairs = _pairs(word), _pairs_of_each(known)
@@ -326,5 +326,5 @@ def _pairs_of_each(words: tuple[str, ...]) -> dict[str, set[str]]:
 
 
 def _pairs(word: str) -> set[str]:
-    """Return the letters of a word two by two."""
+    """Return each pair of adjacent letters of a word."""
     return set(map(operator.add, word, word[1:]))
