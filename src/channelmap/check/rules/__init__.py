@@ -1,13 +1,13 @@
-"""What loading a contract does not find: wrong schemas, examples, consumers and handlers.
+"""Rules for what loading a contract does not check: schemas, examples, consumers and handlers.
 
-One rule is one function with one code, in a module of its subject, and is listed in one of the tuples below, or in
-`check` where it looks at more than one channel. The rules that `runworker` asks, too, are in `preflight`.
+One rule is one function with one code, in the module of its subject. It is listed in one of the tuples below, or in
+`check` if it needs more than one channel. Rules that `runworker` also applies are in `preflight`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from channelmap.check.rules.documents import Part, SchemaDocument, schema_documents
-from channelmap.check.rules.emptiness import schema_accepts_nothing, schema_dead_part
+from channelmap.check.rules.empty_schemas import schema_accepts_nothing, schema_dead_part
 from channelmap.check.rules.examples import engines_disagree
 from channelmap.check.rules.files import file_unused
 from channelmap.check.rules.keywords import keyword_of_other_dialect, keyword_unknown, keyword_without_effect
@@ -42,11 +42,11 @@ def check(
 ) -> tuple[Diagnostic, ...]:
     """Find what is wrong with a contract that loads.
 
-    Consumers are looked for on the Python path as it is: the caller prepares it.
+    The caller prepares the Python path for the import of consumers.
 
     Args:
         contract: the contract.
-        channels: the names of the channels to check; empty for all, and for what concerns several of them.
+        channels: the names of the channels to check; empty for all, and for rules that compare channels.
         beside: other contracts, which may name the same files and consumers.
         imports: import the consumers, and check them and their handlers.
 

@@ -1,4 +1,4 @@
-"""The documents in which the schemas of a contract were written, each once, and the schemas in them."""
+"""The documents that contain the schemas of a contract, each once, and the schemas in them."""
 
 import os
 from collections.abc import Iterable
@@ -24,10 +24,10 @@ class SchemaDocument:
 
     Attributes:
         schema: the schema.
-        written: where it stands.
+        written: its location.
         channel: the first channel that uses it.
         event_type: the first event type that uses it.
-        is_event: whether it is that event type's own schema, not one that others refer to.
+        is_event: whether it is the schema of that event type, not one that schemas refer to.
 
     """
 
@@ -63,9 +63,9 @@ class Part:
 
     Attributes:
         document: the document.
-        pointer: the way to it.
+        pointer: the pointer to it.
         schema: the schema.
-        in_place: whether it judges the same value as the schema that it stands in, as a branch of `allOf` does.
+        in_place: whether it judges the same value as the schema around it, as a branch of `allOf` does.
 
     """
 
@@ -74,13 +74,13 @@ class Part:
     schema: dict[str, Any]
     in_place: bool
 
-    def place(self, *steps: str | int, key: bool = False) -> Location:
-        """Return where something in it stands, or its key."""
+    def locate(self, *steps: str | int, key: bool = False) -> Location:
+        """Return the location of a value in it, or of its key."""
         return self.document.written.locate((*self.pointer, *steps), key=key)
 
 
 def schema_documents(contract: Contract, channels: Iterable[Channel]) -> tuple[SchemaDocument, ...]:
-    """Find the schemas that channels use, and the files that these refer to, each once."""
+    """Find the schemas that channels use, and the files to which they refer, each once."""
     found: dict[tuple[str, Pointer], SchemaDocument] = {}
     for channel in channels:
         for event_type in channel.events.values():
@@ -89,7 +89,7 @@ def schema_documents(contract: Contract, channels: Iterable[Channel]) -> tuple[S
                 document = SchemaDocument(event_type.schema, written, channel.name, event_type)
                 found.setdefault((written.document.path, written.pointer), document)
     waiting = list(found.values())
-    #: Many schemas refer to the same file: each is looked up once.
+    # Many schemas refer to the same file.
     followed: set[str] = set()
     for document in waiting:
         named = _named_files(contract, document)
@@ -100,7 +100,7 @@ def schema_documents(contract: Contract, channels: Iterable[Channel]) -> tuple[S
                 continue
             label = label_of(path)
             if (label, ()) not in found:
-                # The loader has refused what cannot be read.
+                # This does not raise: the loader has read the file.
                 file = read_document(path, label)
                 other = replace(document, schema=file.data, written=Written(file), is_event=False)
                 found[label, ()] = other
@@ -109,7 +109,7 @@ def schema_documents(contract: Contract, channels: Iterable[Channel]) -> tuple[S
 
 
 def _named_files(contract: Contract, document: SchemaDocument) -> set[str]:
-    """Return the files that the references of a document name, whether they were read or not."""
+    """Return the files that the references of a document name, whether they exist or not."""
     inline = document.written.document is contract.document
     directory = contract.root if inline else Path(document.written.document.path).parent
     references = (part.schema.get("$ref") for part in document.parts)

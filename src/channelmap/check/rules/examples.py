@@ -1,4 +1,4 @@
-"""Whether another schema engine agrees on the examples."""
+"""Compare the verdicts on examples with those of another schema engine."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from channelmap.validation.second_engine import second_opinion
 
 
 def engines_disagree(_channel: Channel, event_type: EventType) -> Iterator[Diagnostic]:
-    """Find examples that the jsonschema package judges otherwise, as other tools may."""
+    """Find examples on which the jsonschema package disagrees, as other tools may."""
     examples = [each for each in (*event_type.accepts, *event_type.rejects) if isinstance(each.event, dict)]
     if event_type.validator is None or not examples:
         return

@@ -1,4 +1,4 @@
-"""Files among the schemas that no contract names."""
+"""Find unused files among the schemas."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -10,15 +10,15 @@ from channelmap.diagnostics import Diagnostic, Location
 from channelmap.loader.files import label_of
 
 _SUFFIXES = frozenset({".json", ".yaml", ".yml"})
-#: What people lay beside schemas; beside anything else, a JSON file may be anything.
-_NOTES = frozenset({"", ".md", ".rst", ".txt"})
+#: Files that people keep beside schemas; a directory with any other file is not one of schemas.
+_DOCUMENTATION = frozenset({"", ".md", ".rst", ".txt"})
 
 
 def file_unused(contract: Contract, beside: Iterable[Contract]) -> Iterator[Diagnostic]:
-    """Find files that lie among the schemas and examples, and that nothing names, nor one of the contracts beside."""
+    """Find files among the schemas and examples that neither this contract nor one of `beside` names."""
     named = contract.files.union(*(other.files for other in beside))
     root = contract.root.resolve()
-    # Whatever else a project keeps lies beside its contract.
+    # The directory of the contract is left out: a project keeps any kind of file there.
     directories = {path.parent for path in contract.files} - {root}
     for path in sorted({path for directory in directories for path in _files(directory)}):
         if path not in named and path.resolve() not in named:
@@ -28,10 +28,10 @@ def file_unused(contract: Contract, beside: Iterable[Contract]) -> Iterator[Diag
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    """Find the JSON and YAML files below a directory, down to where others lie among them."""
+    """Find the JSON and YAML files below a directory, without subdirectories that contain files of other kinds."""
     for parent, directories, names in os.walk(directory):
         shown = [Path(parent, name) for name in names if not name.startswith(".")]
-        if {path.suffix for path in shown} <= _SUFFIXES | _NOTES:
+        if {path.suffix for path in shown} <= _SUFFIXES | _DOCUMENTATION:
             directories[:] = [name for name in directories if not name.startswith(".")]
             yield from (path for path in shown if path.suffix in _SUFFIXES)
         else:

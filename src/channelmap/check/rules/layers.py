@@ -1,4 +1,4 @@
-"""Whether the layer can be made; nothing is opened, so no server and no file need be there."""
+"""Check that the layer can be constructed, without connecting to a server or opening a file."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ def layer_unusable(contract: Contract, *, imports: bool) -> Iterator[Diagnostic]
 
     Args:
         contract: the contract.
-        imports: import the class that `backend` names; it is not called, which may take more than a check has.
+        imports: import the class that `backend` names; it is not called, because it may need a server.
 
     """
     setting = contract.layer
@@ -31,6 +31,6 @@ def layer_unusable(contract: Contract, *, imports: bool) -> Iterator[Diagnostic]
     else:
         return
     name = "url" if setting.url else "backend"
-    # Of a setting that is a URL alone, the nearest place that is there.
-    place = contract.document.locate(("layer", name))
-    yield Diagnostic(place, Code.LAYER_UNUSABLE, f"the layer cannot be used: {reason}", hint)
+    # If `layer` is just a URL, this is the location of `layer`.
+    location = contract.document.locate(("layer", name))
+    yield Diagnostic(location, Code.LAYER_UNUSABLE, f"the layer cannot be used: {reason}", hint)

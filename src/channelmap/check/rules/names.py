@@ -1,4 +1,4 @@
-"""Names that people take for each other."""
+"""Find names that are easily confused."""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,7 +11,7 @@ from channelmap.pointers import Pointer
 
 
 def names_alike(contract: Contract) -> Iterator[Diagnostic]:
-    """Find channels, or event types of one, that differ in nothing but case and punctuation."""
+    """Find channels, or event types of one channel, whose names differ only in case and punctuation."""
     yield from _alike(contract, ("channels",), contract.channels)
     for channel in contract.channels.values():
         yield from _alike(contract, ("channels", channel.name, "events"), channel.events)

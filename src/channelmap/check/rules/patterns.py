@@ -1,7 +1,7 @@
-r"""Regular expressions that other tools refuse.
+r"""Find regular expressions that other tools reject.
 
-What JavaScript refuses (`\A`, possessive quantifiers, flags) is refused when the schema is loaded. What `\d`, `\w`,
-`\s` and `$` mean differs in corners for which nobody writes them otherwise.
+Loading a schema already rejects syntax that JavaScript lacks (`\A`, possessive quantifiers, flags). The small
+differences in the meaning of `\d`, `\w`, `\s` and `$` are not reported.
 """
 
 import re
@@ -16,14 +16,14 @@ from channelmap.pointers import Pointer
 
 
 def pattern_ambiguous(part: Part) -> Iterator[Diagnostic]:
-    """Find patterns that Python refuses."""
+    """Find patterns that are not valid in Python."""
     for pattern, steps in _patterns(part):
         reason = _refusal(pattern)
         if reason:
             message = f"the regular expressions of Python, which other tools use, refuse {quoted(pattern)}: {reason}"
             hint = "write it so that Python and JavaScript read it alike"
-            place = part.place(*steps, key=len(steps) > 1)
-            yield Diagnostic(place, Code.PATTERN_AMBIGUOUS, message, hint)
+            location = part.locate(*steps, key=len(steps) > 1)
+            yield Diagnostic(location, Code.PATTERN_AMBIGUOUS, message, hint)
 
 
 def _patterns(part: Part) -> Iterator[tuple[str, Pointer]]:
@@ -36,7 +36,7 @@ def _patterns(part: Part) -> Iterator[tuple[str, Pointer]]:
 def _refusal(pattern: str) -> str:
     try:
         with warnings.catch_warnings():
-            # Of what a later Python may read otherwise.
+            # Such as one about syntax whose meaning may change in a later Python.
             warnings.simplefilter("ignore")
             re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Whether a handler raises `Retry` on an at-most-once channel; the handler's source is read, and not run."""
+"""Find handlers that raise `Retry` on an at-most-once channel, from their source, without running them."""
 
 import ast
 import builtins
@@ -22,15 +22,15 @@ _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
 
 def handler_retry_at_most_once(
-    consumer: type, channel: Channel, event_type: EventType, place: Location
+    consumer: type, channel: Channel, event_type: EventType, location: Location
 ) -> Iterator[Diagnostic]:
     """Find a handler that raises `Retry` itself although its channel is at-most-once.
 
     Args:
         consumer: the consumer's class.
         channel: its channel.
-        event_type: the event type whose handler is looked at.
-        place: where the event type is declared.
+        event_type: the event type of the handler.
+        location: where the event type is declared.
 
     """
     name = handler_name(event_type.name)
@@ -42,13 +42,13 @@ def handler_retry_at_most_once(
         message = f"{consumer.__name__}.{name} raises Retry, but channel {quoted(channel.name)} is at-most-once"
         hint = "add 'delivery: at-least-once', or raise Reject"
         related = (Related(raised, "raised here"),)
-        yield Diagnostic(place, Code.HANDLER_RETRY_AT_MOST_ONCE, message, hint, related=related)
+        yield Diagnostic(location, Code.HANDLER_RETRY_AT_MOST_ONCE, message, hint, related=related)
 
 
 def _first_retry(function: FunctionType) -> Location | None:
-    """Return where a function raises `Retry` for the first time; `None` where that cannot be seen."""
+    """Return the first location at which a function raises `Retry`; `None` if none is found."""
     names = _Names(function)
-    # To read and to parse the source takes longer.
+    # A quick test first: reading and parsing the source is slow.
     if not names.may_lead_to_retry(function.__code__.co_names + function.__code__.co_freevars):
         return None
     try:
@@ -56,7 +56,7 @@ def _first_retry(function: FunctionType) -> Location | None:
         definition, above = _definition("".join(lines))
     except (OSError, TypeError, ValueError, SyntaxError):
         return None
-    # Python may know a line of code that was made up in a string: then it is one of other code.
+    # Generated code may have the file and line of other code.
     if path is None or getattr(definition, "name", "") != function.__name__:
         return None
     names.add_imports(definition)
@@ -68,14 +68,14 @@ def _first_retry(function: FunctionType) -> Location | None:
 
 
 def _definition(source: str) -> tuple[ast.stmt, int]:
-    """Parse the source of a function, which may be indented; return it, and how many lines were put above it."""
+    """Parse the source of a function, which may be indented; return it, and the number of lines added above it."""
     above = int(source[:1].isspace())
     tree: Any = ast.parse("if True:\n" * above + source)
     return (tree.body[0].body[0] if above else tree.body[0]), above
 
 
 def _raises(nodes: Iterable[ast.AST], names: "_Names") -> Iterator[ast.Raise]:
-    """Go through the statements that raise `Retry` out of a function, in their order."""
+    """Yield the statements that raise `Retry` out of a function, in order."""
     for node in nodes:
         if isinstance(node, ast.Raise):
             raised = node.exc.func if isinstance(node.exc, ast.Call) else node.exc
@@ -101,7 +101,7 @@ class _Names:
         self._known = {name: value for name, value in known.items() if name not in local}
 
     def add_imports(self, function: ast.AST) -> None:
-        """Take in what the function imports itself, from modules that are imported already."""
+        """Add the names that the function itself imports from modules that are already imported."""
         for node in ast.walk(function):
             if isinstance(node, ast.Import):
                 for alias in node.names:
@@ -123,7 +123,7 @@ class _Names:
         return _is_retry(self._value(node))
 
     def may_catch_retry(self, handler: ast.ExceptHandler) -> bool:
-        """Whether an `except` may catch `Retry`; in doubt, yes."""
+        """Whether an `except` may catch `Retry`; true in doubt."""
         kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
         return any(not isinstance(kind, type) or issubclass(Retry, kind) for kind in map(self._value, kinds))
 
@@ -134,7 +134,7 @@ class _Names:
 
 
 def _attribute(value: Any, name: str) -> Any:
-    """Return what a module holds under a name, without running code of the user's."""
+    """Return an attribute of a module, without running user code."""
     if value is sys.modules["channelmap"]:
         return getattr(value, name, None)
     return vars(value).get(name) if isinstance(value, ModuleType) else None

@@ -1,4 +1,4 @@
-"""What a schema says that its author can hardly have meant: about names, values and formats."""
+"""Find likely mistakes in schemas: in required names, examples and formats."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,18 +15,18 @@ from channelmap.validation.structure import children
 from channelmap.validation.walk import subschemas
 
 _REFERENCES = frozenset({"$ref", "$dynamicRef"})
-_JUDGING_SAME = IN_PLACE - {"not"}
+_SAME_VALUE = IN_PLACE - {"not"}
 
 
 def required_undeclared(part: Part) -> Iterator[Diagnostic]:
-    """Find required names that are none of the declared properties: one of the two may be misspelt.
+    """Find required names that are not among the declared properties: one of the two may be misspelt.
 
-    All schemas that judge the same object are looked at together; where they refer to others, or where any name may
-    have a value of a declared kind, nobody knows.
+    Properties may be declared in any schema that judges the same object. Nothing is reported if one of them has a
+    reference, or a schema for undeclared properties.
     """
     if part.in_place:
         return
-    judges = list(_judges(part.schema))
+    judges = list(_schemas_of_same_value(part.schema))
     if any(_declares_elsewhere(schema) for _, schema in judges):
         return
     declared = {name for _, schema in judges for name in schema.get("properties", {})}
@@ -36,26 +36,26 @@ def required_undeclared(part: Part) -> Iterator[Diagnostic]:
     if part.document.is_event and not part.pointer:
         declared.add("type")
     for steps, schema in judges:
-        # What is closed and requires another name accepts nothing, and is told so.
+        # A closed schema accepts nothing then, which another rule reports.
         if schema.get("additionalProperties") is False:
             continue
         for index, name in enumerate(schema.get("required", ())):
             if name not in declared and not any(_matches(pattern, name) for pattern in patterns):
-                place = part.place(*steps, "required", index)
+                location = part.locate(*steps, "required", index)
                 message = f"{quoted(name)} is required, but is not among the properties"
                 hint = did_you_mean(name, declared)
-                yield Diagnostic(place, Code.REQUIRED_UNDECLARED, message, hint)
+                yield Diagnostic(location, Code.REQUIRED_UNDECLARED, message, hint)
 
 
-def _judges(schema: Schema) -> Iterator[tuple[Pointer, dict[str, Any]]]:
-    """Go through the schemas that judge the same object as this one; `not` may well name what must not be there."""
+def _schemas_of_same_value(schema: Schema) -> Iterator[tuple[Pointer, dict[str, Any]]]:
+    """Yield the schemas that judge the same object as this one; `not` may name undeclared properties."""
     waiting: list[tuple[Pointer, Any]] = [((), schema)]
     while waiting:
         pointer, judge = waiting.pop()
         if isinstance(judge, dict):
             yield pointer, judge
-            if not _JUDGING_SAME.isdisjoint(judge):
-                waiting += [(pointer + steps, child) for steps, child in children(judge) if steps[0] in _JUDGING_SAME]
+            if not _SAME_VALUE.isdisjoint(judge):
+                waiting += [(pointer + steps, child) for steps, child in children(judge) if steps[0] in _SAME_VALUE]
 
 
 def _declares_elsewhere(schema: dict[str, Any]) -> bool:
@@ -68,8 +68,8 @@ def _matches(pattern: str, name: str) -> bool:
 
 
 def schema_example_refused(part: Part) -> Iterator[Diagnostic]:
-    """Find a `default`, `examples` and members of `enum` that the schema around them refuses."""
-    shown = dict(_shown(part.schema))
+    """Find a `default`, `examples` and members of `enum` that the schema around them rejects."""
+    shown = dict(_examples_in(part.schema))
     if not shown or not part.schema.keys() - {"default", "examples", "enum", "title", "description"}:
         return
     if any(isinstance(schema, dict) and schema.keys() & _REFERENCES for _, schema in subschemas(part.schema)):
@@ -83,16 +83,16 @@ def schema_example_refused(part: Part) -> Iterator[Diagnostic]:
         for pointer, value in shown.items()
         if unsupported({"value": value}) is None and (found := validator.mismatches(value, 1))
     }
-    # Where all are refused, the schema accepts nothing, and is told so.
+    # If all members are rejected, the schema accepts nothing, which another rule reports.
     members = {pointer for pointer in shown if pointer[0] == "enum"}
     for pointer in refused.keys() - (members if members <= refused.keys() else set()):
         subject = "the default" if pointer[0] == "default" else f"this member of {quoted(pointer[0])}"
         message = f"{subject} is refused by its own schema: {refused[pointer]}"
-        yield Diagnostic(part.place(*pointer), Code.SCHEMA_EXAMPLE_REFUSED, message)
+        yield Diagnostic(part.locate(*pointer), Code.SCHEMA_EXAMPLE_REFUSED, message)
 
 
-def _shown(schema: dict[str, Any]) -> Iterator[tuple[Pointer, Any]]:
-    # A default of null mostly says that there is none.
+def _examples_in(schema: dict[str, Any]) -> Iterator[tuple[Pointer, Any]]:
+    # A default of null usually means that there is none.
     if schema.get("default") is not None:
         yield ("default",), schema["default"]
     for keyword in ("examples", "enum"):
@@ -107,4 +107,4 @@ def format_unknown(part: Part) -> Iterator[Diagnostic]:
         message = f"nothing checks the format {quoted(name)}"
         is_newer = name in known_formats(DIALECTS[0])
         hint = f"'$schema: {DIALECTS[0]}' has it" if is_newer else did_you_mean(name, known)
-        yield Diagnostic(part.place("format"), Code.FORMAT_UNKNOWN, message, hint)
+        yield Diagnostic(part.locate("format"), Code.FORMAT_UNKNOWN, message, hint)

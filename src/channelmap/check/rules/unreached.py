@@ -1,4 +1,4 @@
-"""Whether each handler has an event type that calls it: what may be called otherwise is not complained about."""
+"""Find handlers that no event type calls; methods that other code may call are not reported."""
 
 import inspect
 import types
@@ -15,13 +15,13 @@ from channelmap.errors import did_you_mean
 from channelmap.preflight.code_locations import related_definition
 from channelmap.preflight.handlers import framework_bases, is_sync, takes_an_event
 
-#: What the argument of a handler is called; a method that takes something else is a helper.
-_ARGUMENTS = frozenset({"event", "message"})
-#: A consumer that tells the name of its private channel receives undeclared events; one that uses `getattr` may call
-#: any method.
-_UNTOLD = frozenset({"channel_name", "getattr"})
-#: Servers of these protocols call such methods, where a consumer stands behind one of them, too.
-_OF_SERVERS = ("http_", "lifespan_", "websocket_")
+#: Names of the argument of a handler; a method with another argument is a helper.
+_EVENT_ARGUMENTS = frozenset({"event", "message"})
+#: A consumer that uses one of these may call any method: it may send itself events through its private channel, or
+#: look up methods by name.
+_DYNAMIC_CALLS = frozenset({"channel_name", "getattr"})
+#: Prefixes of methods that servers of other protocols call.
+_SERVER_PREFIXES = ("http_", "lifespan_", "websocket_")
 
 
 def handler_unreached(
@@ -30,9 +30,9 @@ def handler_unreached(
     """Find methods that look like handlers, and that no event type calls.
 
     Args:
-        contracts: the one that is checked, and others that may name the same consumers.
-        channels: those whose consumers are looked at.
-        consumers: by dotted path, the consumer classes of these.
+        contracts: the contract to check, and others that may name the same consumers.
+        channels: the channels whose consumers are checked.
+        consumers: the classes of their consumers, by dotted path.
 
     """
     reached = {
@@ -47,14 +47,14 @@ def handler_unreached(
         consumer = consumers.get(channel.consumer)
         for owner, name in _methods_by_owner(consumer):
             if (owner, name) not in reached and consumer is not None and _looks_like_handler(consumer, owner, name):
-                # Which is told once, whichever channels use the class.
+                # Report it once, even if several channels use the class.
                 reached.add((owner, name))
                 subject = f"{owner.__name__}.{name}"
                 message = f"{subject} looks like a handler, but no event type calls it"
                 near = did_you_mean(name, channel.events)
-                place = contracts[0].document.locate(("channels", channel.name, "consumer"))
+                location = contracts[0].document.locate(("channels", channel.name, "consumer"))
                 yield Diagnostic(
-                    place,
+                    location,
                     Code.HANDLER_UNREACHED,
                     message,
                     near or "declare its event type, or begin its name with '_'",
@@ -64,18 +64,18 @@ def handler_unreached(
 
 
 def _methods_by_owner(consumer: type | None) -> Iterator[tuple[type, str]]:
-    """Go through the public methods that a consumer's own classes do not use, each with the class that defines it."""
+    """Yield the public methods that a consumer's own classes do not use, each with the class that defines it."""
     if consumer is None or not framework_bases(consumer):
         return
     own = set(consumer.__mro__) - set(framework_bases(consumer))
     used = {name for owner in own for code in _codes(owner) for name in code.co_names}
-    if _UNTOLD & used or getattr(consumer, "groups", None):
+    if _DYNAMIC_CALLS & used or getattr(consumer, "groups", None):
         return
     for name in sorted(handlers_of(consumer) - used):
         owners = [owner for owner in consumer.__mro__ if name in vars(owner)]
-        # What a library's class defines may be called by that library.
+        # A library may call the methods that its own class defines.
         is_own = all(_package(owner) == _package(consumer) for owner in owners)
-        if is_own and not name.startswith(_OF_SERVERS):
+        if is_own and not name.startswith(_SERVER_PREFIXES):
             yield owners[0], name
 
 
@@ -83,14 +83,14 @@ def _looks_like_handler(consumer: type, owner: type, name: str) -> bool:
     method = vars(owner)[name]
     if not inspect.isfunction(method) or iscoroutinefunction(method) is is_sync(consumer):
         return False
-    # One that has another name too is called by that, or lies in a table.
-    if name != method.__name__ or any(_holds(value, method) for value in vars(owner).values()):
+    # A method with a second name, or in a table, is called by other code.
+    if name != method.__name__ or any(_contains(value, method) for value in vars(owner).values()):
         return False
     arguments = list(inspect.signature(method).parameters)[1:2]
-    return any(word.strip("_") in _ARGUMENTS for word in arguments) and takes_an_event(consumer, name)
+    return any(word.strip("_") in _EVENT_ARGUMENTS for word in arguments) and takes_an_event(consumer, name)
 
 
-def _holds(value: Any, method: Any) -> bool:
+def _contains(value: Any, method: Any) -> bool:
     values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
     return any(each is method for each in values)
 
@@ -100,7 +100,7 @@ def _package(owner: type) -> str:
 
 
 def _codes(owner: type) -> Iterator[types.CodeType]:
-    """Go through the code of a class's methods, and what is nested in it."""
+    """Yield the code objects of a class's methods, and those nested in them."""
     methods = [getattr(value, "__func__", value) for value in vars(owner).values()]
     functions = [inspect.unwrap(method) for method in methods if inspect.isfunction(method)]
     waiting: list[Any] = [getattr(function, "__code__", None) for function in functions]

@@ -1,11 +1,11 @@
-"""What the keywords of JSON Schema are, in either dialect, and what they speak of."""
+"""The keywords of JSON Schema in each dialect, and the types that they apply to."""
 
 from channelmap.validation import DIALECTS
 
 _NEWER, _OLDER = DIALECTS
 
-#: Keywords for values of one type, which accept every value of another.
-TYPED: dict[str, frozenset[str]] = {
+#: Keywords that apply to values of one type, and accept every value of another.
+TYPE_SPECIFIC: dict[str, frozenset[str]] = {
     "string": frozenset({"contentEncoding", "contentMediaType", "format", "maxLength", "minLength", "pattern"}),
     "number": frozenset({"exclusiveMaximum", "exclusiveMinimum", "maximum", "minimum", "multipleOf"}),
     "array": frozenset(
@@ -23,8 +23,8 @@ TYPED: dict[str, frozenset[str]] = {
     ),
 }
 
-#: Keywords that judge nothing: they describe, name, or keep schemas for others to refer to.
-NOTES = frozenset(
+#: Keywords that accept every value: annotations, identifiers, and definitions to refer to.
+NON_ASSERTIONS = frozenset(
     {
         *("$anchor", "$comment", "$defs", "$dynamicAnchor", "$id", "$schema", "$vocabulary", "contentSchema"),
         *("default", "definitions", "deprecated", "description", "examples", "readOnly", "title", "writeOnly"),
@@ -32,7 +32,7 @@ NOTES = frozenset(
 )
 
 #: Annotations used by editors and code generators; not typos.
-OF_TOOLS = frozenset(
+TOOL_ANNOTATIONS = frozenset(
     {
         *("allowComments", "allowTrailingCommas", "defaultSnippets", "deprecationMessage", "discriminator"),
         *("doNotSuggest", "enumDescriptions", "errorMessage", "markdownDeprecationMessage", "markdownDescription"),
@@ -40,10 +40,10 @@ OF_TOOLS = frozenset(
     }
 )
 
-_JUDGING = frozenset({"$ref", "allOf", "anyOf", "const", "else", "enum", "if", "not", "oneOf", "then", "type"})
+_ANY_TYPE = frozenset({"$ref", "allOf", "anyOf", "const", "else", "enum", "if", "not", "oneOf", "then", "type"})
 
-#: What does nothing in a dialect, silently, though it does something in another, and what to write instead.
-OF_OTHER_DIALECT: dict[str, dict[str, str]] = {
+#: Keywords that have no effect in a dialect, but in another one, and what to write instead.
+OTHER_DIALECT_REMEDIES: dict[str, dict[str, str]] = {
     _NEWER: {
         "$recursiveAnchor": "write '$dynamicAnchor'",
         "$recursiveRef": "write '$dynamicRef'",
@@ -64,8 +64,8 @@ OF_OTHER_DIALECT: dict[str, dict[str, str]] = {
     },
 }
 
-#: `dependencies` and `definitions` are of the older dialect; the engine knows them in the newer one too.
-_ALL = frozenset({"$dynamicRef"}).union(_JUDGING, NOTES, *TYPED.values())
+#: The engine also obeys `dependencies` and `definitions`, of the older dialect, in the newer one.
+_ALL = frozenset({"$dynamicRef"}).union(_ANY_TYPE, NON_ASSERTIONS, *TYPE_SPECIFIC.values())
 
-KEYWORDS: dict[str, frozenset[str]] = {dialect: _ALL - set(others) for dialect, others in OF_OTHER_DIALECT.items()}
-"""What either dialect knows; notes of the newer one do no harm in the older."""
+KEYWORDS: dict[str, frozenset[str]] = {dialect: _ALL - set(others) for dialect, others in OTHER_DIALECT_REMEDIES.items()}
+"""The keywords of each dialect; annotations of the newer one do no harm in the older."""

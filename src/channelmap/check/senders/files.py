@@ -1,4 +1,4 @@
-"""The Python files that were named, and those below directories; each as text, or as why it is none."""
+"""Find and parse Python files: those that were named, and those below directories."""
 
 import ast
 import importlib.util
@@ -14,12 +14,12 @@ from channelmap.errors import ChannelMapError, quoted
 from channelmap.loader.files import label_of
 from channelmap.source import near_names
 
-#: What the interpreter raises on bytes that are no Python, or too much of it.
-_NO_PYTHON = (SyntaxError, ValueError, LookupError, RecursionError, MemoryError)
+#: Errors that the interpreter raises for bytes that are not Python, or too deeply nested.
+_PARSE_ERRORS = (SyntaxError, ValueError, LookupError, RecursionError, MemoryError)
 
 
 class SendersMissing(ChannelMapError):
-    """There is nothing at a path at which senders were to be found; `path` is that path."""
+    """A path given for senders, `path`, does not exist."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -54,7 +54,7 @@ class Module:
         return frozenset(map(id, ast.walk(self.tree)))
 
     def contains(self, node: ast.AST) -> bool:
-        """Say whether the node is part of this file."""
+        """Return whether the node is part of this file."""
         return id(node) in self._nodes
 
     def location(self, node: ast.expr) -> Location:
@@ -66,10 +66,10 @@ class Module:
 def python_files(paths: Iterable[Path]) -> Iterator[Path]:
     """Find the files to read: those that are named, and every `.py` below the directories, each once.
 
-    What other people wrote is left out: hidden directories, virtual environments, `site-packages`, `node_modules`.
+    Third-party code is left out: hidden directories, virtual environments, `site-packages`, `node_modules`.
 
     Raises:
-        SendersMissing: there is nothing at one of the paths.
+        SendersMissing: one of the paths does not exist.
 
     """
     seen: set[str] = set()
@@ -77,7 +77,7 @@ def python_files(paths: Iterable[Path]) -> Iterator[Path]:
         if "\0" in str(named) or not os.access(named, os.F_OK):
             raise SendersMissing(named)
         for path in _below(named) if named.is_dir() else (named,):
-            # Unlike the method of a path, this does not raise on a link that leads to itself.
+            # Unlike `Path.resolve`, this does not raise on a link to itself.
             resolved = os.path.realpath(path)
             if resolved not in seen:
                 seen.add(resolved)
@@ -102,7 +102,7 @@ def _is_foreign(directory: Path) -> bool:
 
 
 def mentions(path: Path, words: Iterable[str]) -> bool:
-    """Say whether a file may use one of the words, without parsing it; True where it cannot be read."""
+    """Return whether a file contains one of the words, without parsing it; True if it cannot be read."""
     try:
         # Opening a pipe would wait forever for its writer.
         data = path.read_bytes() if path.is_file() else None
@@ -112,7 +112,7 @@ def mentions(path: Path, words: Iterable[str]) -> bool:
 
 
 def read_module(path: Path) -> Module | Unreadable:
-    """Parse a Python file; nothing of it is run. A `sender-unreadable` where it cannot be read."""
+    """Parse a Python file, without running it; return a finding `sender-unreadable` if it cannot be parsed."""
     label = label_of(path)
     try:
         if path.is_dir():
@@ -122,18 +122,18 @@ def read_module(path: Path) -> Module | Unreadable:
             return _unreadable(Location(label), "this is not a file")
         text = importlib.util.decode_source(path.read_bytes())
         with warnings.catch_warnings():
-            # An odd escape in a string is its author's business.
+            # Such as an invalid escape in a string.
             warnings.simplefilter("ignore")
             tree = ast.parse(text)
     except OSError as error:
         return _unreadable(Location(label), f"the file cannot be read: {error.strerror}")
-    except _NO_PYTHON as error:
-        place = Location(label)
+    except _PARSE_ERRORS as error:
+        location = Location(label)
         if isinstance(error, SyntaxError) and error.lineno:
-            place = Location(label, error.lineno, max(error.offset or 1, 1))
-        return _unreadable(place, "the file is not Python that this interpreter understands")
+            location = Location(label, error.lineno, max(error.offset or 1, 1))
+        return _unreadable(location, "the file is not Python that this interpreter understands")
     return Module(path, text, tree)
 
 
-def _unreadable(place: Location, reason: str) -> Diagnostic:
-    return Diagnostic(place, Code.SENDER_UNREADABLE, reason, "what it sends was not checked")
+def _unreadable(location: Location, reason: str) -> Diagnostic:
+    return Diagnostic(location, Code.SENDER_UNREADABLE, reason, "what it sends was not checked")

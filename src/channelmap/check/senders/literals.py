@@ -1,8 +1,7 @@
-"""What is known of an expression's value without running anything: literals, and names bound once to one.
+"""Evaluate expressions without running them: literals, and names that are bound once to a literal.
 
-What is not known is told apart from what is, at every depth. Where there is any doubt, nothing is known: a name
-that is bound twice, a dict that is looked at before it is sent and may have been changed there. Constants may be
-imported: `Elsewhere` looks them up in other modules.
+A value may be known in part, at any depth. In doubt it is unknown: that of a name that is bound twice, or of a dict
+that other code uses before it is sent, and may have changed. `ImportResolver` looks up constants of other modules.
 """
 
 import ast
@@ -12,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, TypeGuard
 
-#: Deeper than people write; the reasons why a deep event is refused may take long to find.
+#: Values nested deeper are unknown; validating a deep event may take long.
 MAX_DEPTH = 8
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -25,8 +24,8 @@ class Imported:
 
     Attributes:
         module: the dotted module, without its leading dots.
-        level: how many leading dots there are: 0 for an absolute import.
-        name: the name in that module; empty where the module itself is bound.
+        level: the number of leading dots; 0 for an absolute import.
+        name: the name in that module; empty if the module itself is bound.
 
     """
 
@@ -39,16 +38,16 @@ Definition = Imported | Function | ast.ClassDef
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of a value.
+class KnownValue:
+    """A value that is known completely, in part, or not at all.
 
     Attributes:
-        node: where it is written.
-        value: the value; `None` stands for whatever is not known in it, or for all of it.
+        node: the expression.
+        value: the value, with `None` in the place of each unknown part.
         is_known: whether all of it is known.
         is_open: whether a dict may have further keys.
-        parts: of a dict or list, by key or position.
-        key: where its key is written, when it is a part of a dict.
+        parts: the items of a dict or list, by key or position.
+        key: the expression of its key, if it is an item of a dict.
 
     """
 
@@ -60,26 +59,26 @@ class Known:
     key: ast.expr | None = None
 
 
-class Elsewhere(Protocol):
-    """The other modules, as one module sees them."""
+class ImportResolver(Protocol):
+    """Looks up names that a module imports."""
 
     def constant(self, expression: ast.expr, scope: "Scope") -> ast.Constant | None:
-        """Return the constant that a name or a dotted name stands for, where another module or a class defines it."""
+        """Return the constant that a name or dotted name refers to, if another module or a class defines it."""
 
     def may_hold(self, imported: Imported, name: str) -> bool:
-        """Say whether `from … import *` of that module may bind the name."""
+        """Return whether `from … import *` of that module may bind the name."""
 
 
 class Scope:
-    """A module, or a function in it, and the names that are bound there.
+    """The names that are bound in a module or function.
 
-    What a function inside looks at counts too: that errs on the safe side.
+    A use of a name in an inner function counts as a use in this scope, which is the safe side.
 
     Args:
         node: the module or function.
-        outer: what is around it; `None` for a module.
-        elsewhere: looks up what is imported; the outer scope's unless given.
-        arguments: what is known of a function's parameters, for one call of it.
+        outer: the enclosing scope; `None` for a module.
+        imports: looks up imported names; that of the outer scope by default.
+        arguments: known values of a function's parameters, for one call of it.
 
     """
 
@@ -87,12 +86,12 @@ class Scope:
         self,
         node: ast.AST,
         outer: "Scope | None" = None,
-        elsewhere: Elsewhere | None = None,
-        arguments: Mapping[str, Known] | None = None,
+        imports: ImportResolver | None = None,
+        arguments: Mapping[str, KnownValue] | None = None,
     ) -> None:
         self._node = node
         self._outer = outer
-        self.elsewhere: Elsewhere | None = elsewhere or (outer.elsewhere if outer else None)
+        self.imports: ImportResolver | None = imports or (outer.imports if outer else None)
         self._arguments = arguments or {}
 
     # Most functions send nothing, so their names are not needed.
@@ -118,36 +117,36 @@ class Scope:
         return [each for name, each in _defined_in(self._node) if name == "*" and isinstance(each, Imported)]
 
     def binding(self, name: str) -> ast.expr | None:
-        """Return the only expression that a name can stand for here; None where that is not sure."""
+        """Return the only expression that is bound to a name here; None if there may be another one."""
         if name not in self._bound:
             return self._outer.binding(name) if self._outer else None
         return self._assigned.get(name) if self._binds_once(name) else None
 
     def definition(self, name: str) -> Definition | None:
-        """Return the only import, function or class that a name can stand for here; None where that is not sure."""
+        """Return the only import, function or class that is bound to a name here; None if there may be another one."""
         if name not in self._bound:
             return self._outer.definition(name) if self._outer else None
         return self._defined.get(name) if self._binds_once(name) else None
 
     def binds(self, name: str) -> bool:
-        """Say whether this scope, or one around it, binds the name other than by `from … import *`."""
+        """Return whether this scope, or an enclosing one, binds the name other than by `from … import *`."""
         return name in self._bound or (self._outer is not None and self._outer.binds(name))
 
     def _binds_once(self, name: str) -> bool:
         if self._bound[name] != 1:
             return False
-        elsewhere = self.elsewhere
+        imports = self.imports
         return "*" not in self._bound or (
-            elsewhere is not None and not any(elsewhere.may_hold(star, name) for star in self.stars)
+            imports is not None and not any(imports.may_hold(star, name) for star in self.stars)
         )
 
-    def read(self, node: ast.expr, depth: int = 0) -> Known:
-        """Tell what is known of an expression's value; `depth` is how deep in another one it stands."""
+    def read(self, node: ast.expr, depth: int = 0) -> KnownValue:
+        """Return the value of an expression, as far as it is known; `depth` is its depth in the value around it."""
         match node:
             case ast.Constant():
-                return Known(node, node.value, is_known=True)
+                return KnownValue(node, node.value, is_known=True)
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
-                return Known(node, -number, is_known=True)
+                return KnownValue(node, -number, is_known=True)
         if depth < MAX_DEPTH:
             match node:
                 case ast.Name() | ast.Attribute():
@@ -156,46 +155,46 @@ class Scope:
                     return _list(node, [self.read(item, depth + 1) for item in items])
                 case ast.Dict():
                     return self._dict(node, depth)
-        return Known(node)
+        return KnownValue(node)
 
-    def _named(self, node: ast.Name | ast.Attribute, depth: int) -> Known:
+    def _named(self, node: ast.Name | ast.Attribute, depth: int) -> KnownValue:
         if isinstance(node, ast.Name):
             if node.id in self._arguments:
                 return self._arguments[node.id]
             if bound := self._unchanged(node.id):
                 return self.read(bound, depth + 1)
-        constant = self.elsewhere.constant(node, self) if self.elsewhere else None
-        return Known(node, constant.value, is_known=True) if constant else Known(node)
+        constant = self.imports.constant(node, self) if self.imports else None
+        return KnownValue(node, constant.value, is_known=True) if constant else KnownValue(node)
 
-    def looks(self, name: str) -> int:
-        """Count how often a name is looked at, in the scope that binds it."""
-        return self._loads[name] if name in self._bound or self._outer is None else self._outer.looks(name)
+    def load_count(self, name: str) -> int:
+        """Count the uses of a name, in the scope that binds it."""
+        return self._loads[name] if name in self._bound or self._outer is None else self._outer.load_count(name)
 
     def _unchanged(self, name: str) -> ast.expr | None:
         """Return the value of a name, if no other code can have changed it; other code may change a dict."""
         bound = self.binding(name)
-        return bound if isinstance(bound, ast.Constant) or self.looks(name) == 1 else None
+        return bound if isinstance(bound, ast.Constant) or self.load_count(name) == 1 else None
 
-    def _dict(self, node: ast.Dict, depth: int) -> Known:
-        parts: dict[Any, Known] = {}
+    def _dict(self, node: ast.Dict, depth: int) -> KnownValue:
+        parts: dict[Any, KnownValue] = {}
         is_open = False
         for key_node, value_node in zip(node.keys, node.values, strict=True):
             if isinstance(key_node, ast.Constant):
                 parts[key_node.value] = replace(self.read(value_node, depth + 1), key=key_node)
             else:
-                # `**rest`, or a key that is computed: it may replace what stands before it.
+                # `**rest` or a computed key may replace any earlier item.
                 is_open = True
-                parts = {name: Known(part.node, key=part.key) for name, part in parts.items()}
+                parts = {name: KnownValue(part.node, key=part.key) for name, part in parts.items()}
         value = {name: part.value for name, part in parts.items()}
         is_known = not is_open and all(part.is_known for part in parts.values())
-        return Known(node, value, is_known, is_open, parts)
+        return KnownValue(node, value, is_known, is_open, parts)
 
 
-def _list(node: ast.expr, items: list[Known]) -> Known:
+def _list(node: ast.expr, items: list[KnownValue]) -> KnownValue:
     if any(isinstance(item.node, ast.Starred) for item in items):
-        return Known(node)
+        return KnownValue(node)
     is_known = all(item.is_known for item in items)
-    return Known(node, [item.value for item in items], is_known, parts=dict(enumerate(items)))
+    return KnownValue(node, [item.value for item in items], is_known, parts=dict(enumerate(items)))
 
 
 def _is_load(name: ast.AST) -> TypeGuard[ast.Name]:
@@ -203,7 +202,7 @@ def _is_load(name: ast.AST) -> TypeGuard[ast.Name]:
 
 
 def _bound_by(node: ast.AST) -> Iterator[str]:
-    """Name what a node binds, or unbinds; `*` for any name."""
+    """Return the names that a node binds or unbinds; `*` for any name."""
     match node:
         case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
             yield name
@@ -222,7 +221,7 @@ def _bound_by(node: ast.AST) -> Iterator[str]:
 
 
 def _walk(scope: ast.AST) -> Iterator[ast.AST]:
-    """Find the nodes of a module or function; of the functions and classes inside it, what binds names out here."""
+    """Find the nodes of a module or function; of inner functions and classes, only `global` and `nonlocal`."""
     waiting = list(ast.iter_child_nodes(scope))
     while waiting:
         node = waiting.pop()

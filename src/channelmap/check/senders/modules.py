@@ -1,6 +1,6 @@
-"""The modules of a tree of Python files, and what a name in one of them stands for in another. Nothing is imported.
+"""Resolve names across a tree of Python files, without importing them.
 
-A module is found by its dotted name below the given paths. Where two files could be meant, none is.
+A module is found by its dotted name below the given paths. A name that fits two files is not resolved.
 """
 
 import ast
@@ -13,10 +13,10 @@ from pathlib import Path
 from channelmap.check.senders.files import Module, Unreadable, read_module
 from channelmap.check.senders.literals import Function, Imported, Scope
 
-#: A chain of imports that is longer leads in a circle.
-_MOST_STEPS = 20
+#: Maximum length of a chain of imports; a longer one is circular.
+_MAX_STEPS = 20
 
-#: Classes whose members are texts, so that they can be sent as their values.
+#: Base classes of enumerations whose members are texts.
 _TEXT_ENUMS = {"str", "StrEnum", "TextChoices"}
 
 
@@ -28,12 +28,12 @@ class Defined:
     node: Function | ast.ClassDef
 
 
-#: What a name can be followed to; `Imported` is a package without a file, a directory.
+#: The results of resolving a name; `Imported` is a package without a file, that is a directory.
 Target = ast.Constant | Defined | Path | Imported
 
 
 class Tree:
-    """Python files that are parsed when they are asked for, each once.
+    """Python files, parsed on demand, each once.
 
     Args:
         paths: all files of the tree.
@@ -47,14 +47,14 @@ class Tree:
             self._by_name[_dotted(path)[-1]].append(path)
 
     def module(self, path: Path) -> "TreeModule | Unreadable":
-        """Parse a file of the tree; the finding where it cannot be read."""
+        """Parse a file of the tree; return a finding if it cannot be parsed."""
         if path not in self._modules:
             module = read_module(path)
             self._modules[path] = TreeModule(self, module) if isinstance(module, Module) else module
         return self._modules[path]
 
     def find(self, imported: Imported, importer: Path) -> Path | None:
-        """Return the file of a module; None where it is not in the tree, or more than one could be meant."""
+        """Return the file of a module; None if it is not in the tree, or more than one file fits."""
         if imported.level:
             directory = importer.absolute().parents[imported.level - 1]
             wanted = (*directory.parts, *filter(None, imported.module.split(".")))
@@ -71,20 +71,20 @@ class Tree:
 
 
 class TreeModule:
-    """A parsed module of the tree; it looks up what it imports from the others."""
+    """A parsed module of the tree; it resolves its imports from the others."""
 
     def __init__(self, tree: Tree, module: Module) -> None:
         self.source = module
-        self.scope = Scope(module.tree, elsewhere=self)
+        self.scope = Scope(module.tree, imports=self)
         self._tree = tree
 
     def constant(self, expression: ast.expr, scope: Scope) -> ast.Constant | None:
-        """Return the constant that a name or a dotted name stands for, where another module or a class defines it."""
+        """Return the constant that a name or dotted name refers to, if another module or a class defines it."""
         target = self.follow(expression, scope)
         return target if isinstance(target, ast.Constant) else None
 
     def follow(self, expression: ast.expr, scope: Scope, steps: int = 0) -> Target | None:
-        """Return what a name or a dotted name stands for in a scope of this module; None where that is not sure."""
+        """Resolve a name or dotted name in a scope of this module; None if the result is not certain."""
         match expression:
             case ast.Name(id=name):
                 return self.look_up(name, scope, steps)
@@ -93,14 +93,14 @@ class TreeModule:
         return None
 
     def may_hold(self, imported: Imported, name: str) -> bool:
-        """Say whether `from … import *` of that module may bind the name."""
+        """Return whether `from … import *` of that module may bind the name."""
         module = self._import(imported)
         if module is None or module.scope.stars:
             return True
         return module.scope.binds(name) and module.exports(name)
 
     def exports(self, name: str) -> bool:
-        """Say whether `from … import *` of this module binds the name, if the module does."""
+        """Return whether `from … import *` of this module binds a name that the module binds."""
         if not self.scope.binds("__all__"):
             return not name.startswith("_")
         names = self._all
@@ -113,8 +113,8 @@ class TreeModule:
         return set(known.value) if known and known.is_known and isinstance(known.value, list) else None
 
     def look_up(self, name: str, scope: Scope, steps: int) -> Target | None:
-        """Return what a name stands for in a scope of this module; None where that is not sure."""
-        if steps > _MOST_STEPS:
+        """Resolve a name in a scope of this module; None if the result is not certain."""
+        if steps > _MAX_STEPS:
             return None
         if not scope.binds(name):
             return self._from_stars(name, steps)
@@ -159,7 +159,7 @@ class TreeModule:
 
 
 def _class_constant(node: ast.ClassDef, name: str) -> ast.Constant | None:
-    """Return the constant that a class, or an enumeration of texts, assigns to the name in its body."""
+    """Return the constant that the body of a class, or of an enumeration of texts, assigns to the name."""
     bases = {base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "") for base in node.bases}
     if node.keywords or node.decorator_list or (bases and not bases & _TEXT_ENUMS):
         return None
@@ -188,10 +188,10 @@ def _dotted(path: Path) -> tuple[str, ...]:
 
 
 def _root(path: Path, parts: tuple[str, ...]) -> Path | None:
-    """Return the directory from which that dotted name leads to the file; None where none does."""
+    """Return the directory from which that dotted name imports the file; None if there is none."""
     dotted = _dotted(path)
     if dotted[-len(parts) :] != parts:
         return None
     root = Path(*dotted[: -len(parts)])
-    # Below a package, the file has a longer name.
+    # If the directory is a package itself, the dotted name of the file is longer.
     return None if (root / "__init__.py").exists() else root

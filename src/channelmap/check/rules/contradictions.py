@@ -1,4 +1,4 @@
-"""Why a schema accepts nothing: the keywords that exclude each other, as far as it is simple to say."""
+"""Explain why a schema accepts nothing: find the keywords that exclude each other, in simple cases."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ _CLOSING = (
     "if",
     "not",
 )
-_BESIDE = {
+_DEPENDS_ON = {
     "if": ("then", "else"),
     "maxProperties": ("required",),
     "dependentRequired": ("properties",),
@@ -36,25 +36,25 @@ _BESIDE = {
 _DECLARE = "each event carries its type: declare 'type' there"
 
 
-class Blame(NamedTuple):
-    """What excludes every value: the way to it in the schema, the reason, and what might help."""
+class Contradiction(NamedTuple):
+    """The part of a schema that excludes every value: a pointer to it, the reason, and a hint."""
 
     pointer: Pointer
     reason: str
     hint: str = ""
 
 
-def blame(schema: Schema) -> Blame:
-    """Say why a schema accepts no value at all."""
+def find_contradiction(schema: Schema) -> Contradiction:
+    """Return the reason why a schema accepts no value."""
     if isinstance(schema, bool):
-        return Blame((), "it is false")
+        return Contradiction((), "it is false")
     for reason in (_bounds, _values, _required):
         found = reason(schema)
         if found is not None:
             return found
-    if "oneOf" in schema and satisfiability(schema) == "no" and _overlaps(schema):
-        return Blame(("oneOf",), "what matches one alternative of 'oneOf' matches another one too")
-    return Blame((), "its keywords exclude each other")
+    if "oneOf" in schema and accepts_something(schema) == "no" and _overlaps(schema):
+        return Contradiction(("oneOf",), "what matches one alternative of 'oneOf' matches another one too")
+    return Contradiction((), "its keywords exclude each other")
 
 
 def _overlaps(schema: dict[str, Any]) -> bool:
@@ -64,14 +64,14 @@ def _overlaps(schema: dict[str, Any]) -> bool:
     return satisfiability({**looser, "allOf": [*schema.get("allOf", ()), alternatives]}) == "yes"
 
 
-def _bounds(schema: dict[str, Any]) -> Blame | None:
+def _bounds(schema: dict[str, Any]) -> Contradiction | None:
     for low, high in _BOUNDS:
         if low in schema and high in schema and schema[low] > schema[high]:
-            return Blame((low,), f"{quoted(low)} {schema[low]} is above {quoted(high)} {schema[high]}")
+            return Contradiction((low,), f"{quoted(low)} {schema[low]} is above {quoted(high)} {schema[high]}")
     return None
 
 
-def _values(schema: dict[str, Any]) -> Blame | None:
+def _values(schema: dict[str, Any]) -> Contradiction | None:
     values = [schema["const"]] if "const" in schema else schema.get("enum", [])
     keyword = "const" if "const" in schema else "enum"
     if not values:
@@ -84,28 +84,28 @@ def _values(schema: dict[str, Any]) -> Blame | None:
     if not all(refusals):
         return None
     others = sorted({quoted(refusal[0].keyword) for refusal in refusals} - {quoted(keyword)})
-    return Blame((keyword,), f"{quoted(keyword)} holds nothing that {' and '.join(others)} would accept")
+    return Contradiction((keyword,), f"{quoted(keyword)} holds nothing that {' and '.join(others)} would accept")
 
 
-def _required(schema: dict[str, Any]) -> Blame | None:
+def _required(schema: dict[str, Any]) -> Contradiction | None:
     properties = schema.get("properties", {})
     is_closed = schema.get("additionalProperties") is False and not schema.get("patternProperties")
     for index, name in enumerate(schema.get("required", ())):
-        if name in properties and satisfiability(properties[name]) == "no":
-            inner = blame(properties[name])
-            return Blame(("properties", name, *inner.pointer), f"it requires {quoted(name)}, where {inner.reason}")
+        if name in properties and accepts_something(properties[name]) == "no":
+            inner = find_contradiction(properties[name])
+            return Contradiction(("properties", name, *inner.pointer), f"it requires {quoted(name)}, where {inner.reason}")
         if is_closed and name not in properties:
             hint = did_you_mean(name, properties)
-            return Blame(("required", index), f"it requires {quoted(name)}, which it does not allow", hint)
+            return Contradiction(("required", index), f"it requires {quoted(name)}, which it does not allow", hint)
     return None
 
 
-def blame_for_event(schema: Schema, whole: Schema, name: str) -> Blame:
-    """Say why a schema accepts no event of a type.
+def find_event_contradiction(schema: Schema, bundled: Schema, name: str) -> Contradiction:
+    """Return the reason why a schema accepts no event of a type.
 
     Args:
         schema: the schema as it was written.
-        whole: the same, with what it refers to.
+        bundled: the same with its references pulled in.
         name: the event's type.
 
     """
@@ -116,55 +116,55 @@ def blame_for_event(schema: Schema, whole: Schema, name: str) -> Blame:
         if found is not None:
             return found._replace(pointer=(*pointer, *found.pointer))
     for pointer, conjunct in conjuncts:
-        if "$ref" in conjunct and any(map(_is_closed_to_type, _conjuncts_at(whole, pointer))):
+        if "$ref" in conjunct and any(map(_is_closed_to_type, _conjuncts_at(bundled, pointer))):
             reason = "what it refers to is closed, and has no property 'type'"
-            return Blame((*pointer, "$ref"), reason, "declare 'type' there")
-    if isinstance(schema, dict) and isinstance(whole, dict):
+            return Contradiction((*pointer, "$ref"), reason, "declare 'type' there")
+    if isinstance(schema, dict) and isinstance(bundled, dict):
         return (
-            _in_patterns(whole, name) or _in_alternatives(schema, whole, name) or _closed(whole, name) or blame(schema)
+            _in_patterns(bundled, name) or _in_alternatives(schema, bundled, name) or _keyword_excludes_type(bundled, name) or find_contradiction(schema)
         )
-    return blame(schema)
+    return find_contradiction(schema)
 
 
-def _closed(whole: dict[str, Any], name: str) -> Blame | None:
-    """Say which keyword leaves no room for the property `type`, in a schema that accepts objects without it."""
+def _keyword_excludes_type(bundled: dict[str, Any], name: str) -> Contradiction | None:
+    """Return the keyword that excludes the property `type`; None if the schema accepts no object without it either."""
     untyped = {"type": "object", "not": {"required": ["type"]}}
-    required = [other for other in whole.get("required", ()) if other != "type"]
-    if satisfiability({**whole, "required": required, "allOf": [*whole.get("allOf", ()), untyped]}) != "yes":
+    required = [other for other in bundled.get("required", ()) if other != "type"]
+    if accepts_something({**bundled, "required": required, "allOf": [*bundled.get("allOf", ()), untyped]}) != "yes":
         return None
-    for pointer, conjunct in _conjuncts(whole):
+    for pointer, conjunct in _conjuncts(bundled):
         for keyword in filter(conjunct.__contains__, _CLOSING):
-            alone = {other: conjunct[other] for other in (keyword, *_BESIDE.get(keyword, ())) if other in conjunct}
-            if refuses_all(alone, name):
-                return Blame((*pointer, keyword), f"{quoted(keyword)} leaves no room for 'type'", _DECLARE)
-    return Blame((), "it accepts no object that has the property 'type'", _DECLARE)
+            alone = {other: conjunct[other] for other in (keyword, *_DEPENDS_ON.get(keyword, ())) if other in conjunct}
+            if rejects_all(alone, name):
+                return Contradiction((*pointer, keyword), f"{quoted(keyword)} leaves no room for 'type'", _DECLARE)
+    return Contradiction((), "it accepts no object that has the property 'type'", _DECLARE)
 
 
-def _in_patterns(whole: dict[str, Any], name: str) -> Blame | None:
-    for pattern, values in whole.get("patternProperties", {}).items():
+def _in_patterns(bundled: dict[str, Any], name: str) -> Contradiction | None:
+    for pattern, values in bundled.get("patternProperties", {}).items():
         if not Validator({"pattern": pattern}).mismatches("type") and (refused := _mismatch(values, name)):
             reason = f"'patternProperties' takes in 'type', which {refused.message}"
-            return Blame(("patternProperties", pattern), reason, "let the pattern leave out 'type'")
+            return Contradiction(("patternProperties", pattern), reason, "let the pattern leave out 'type'")
     return None
 
 
-def _in_alternatives(schema: dict[str, Any], whole: dict[str, Any], name: str) -> Blame | None:
-    """Say why none of the alternatives accepts an event; only of the first, since others are often like it."""
+def _in_alternatives(schema: dict[str, Any], bundled: dict[str, Any], name: str) -> Contradiction | None:
+    """Return why the first alternative accepts no event, if none does; the others are often similar."""
     for keyword in ("anyOf", "oneOf"):
-        alternatives = whole.get(keyword, [True]) if keyword in schema else [True]
-        if all(refuses_all(alternative, name) for alternative in alternatives):
-            inner = blame_for_event(schema[keyword][0], alternatives[0], name)
+        alternatives = bundled.get(keyword, [True]) if keyword in schema else [True]
+        if all(rejects_all(alternative, name) for alternative in alternatives):
+            inner = find_event_contradiction(schema[keyword][0], alternatives[0], name)
             reason = f"no alternative of {quoted(keyword)} accepts one; in the first, {inner.reason}"
-            return Blame((keyword, 0, *inner.pointer), reason, inner.hint)
+            return Contradiction((keyword, 0, *inner.pointer), reason, inner.hint)
     return None
 
 
-def refuses_all(whole: Schema, name: str) -> bool:
-    """Whether a schema, without references, is known to refuse every event of a type."""
-    if isinstance(whole, bool):
-        return not whole
+def rejects_all(bundled: Schema, name: str) -> bool:
+    """Whether a schema without references is proved to reject every event of a type."""
+    if isinstance(bundled, bool):
+        return not bundled
     typed = {"type": "object", "required": ["type"], "properties": {"type": {"const": name}}}
-    return satisfiability({**whole, "allOf": [*whole.get("allOf", ()), typed]}) == "no"
+    return accepts_something({**bundled, "allOf": [*bundled.get("allOf", ()), typed]}) == "no"
 
 
 def _conjuncts_at(schema: Schema, pointer: Pointer) -> list[dict[str, Any]]:
@@ -172,26 +172,26 @@ def _conjuncts_at(schema: Schema, pointer: Pointer) -> list[dict[str, Any]]:
 
 
 def _conjuncts(schema: Schema) -> Iterator[tuple[Pointer, dict[str, Any]]]:
-    """Go through the schemas all of which an event must fit."""
+    """Yield the schemas that an event must all match."""
     if isinstance(schema, dict):
         yield (), schema
         for index, branch in enumerate(schema.get("allOf", ())):
             yield from ((("allOf", index, *pointer), conjunct) for pointer, conjunct in _conjuncts(branch))
 
 
-def _no_object(schema: dict[str, Any]) -> Blame | None:
+def _no_object(schema: dict[str, Any]) -> Contradiction | None:
     types = schema.get("type", "object")
     if "object" in ([types] if isinstance(types, str) else types):
         return None
-    return Blame(("type",), "an event is an object", "write 'object'")
+    return Contradiction(("type",), "an event is an object", "write 'object'")
 
 
-def _other_type(schema: dict[str, Any], name: str) -> Blame | None:
+def _other_type(schema: dict[str, Any], name: str) -> Contradiction | None:
     refused = _mismatch(schema.get("properties", {}).get("type", True), name)
     if refused is None:
         return None
     hint = f"write {quoted(name)}" if refused.keyword in {"const", "enum"} else ""
-    return Blame(("properties", "type", refused.keyword), f"'type' {refused.message}", hint)
+    return Contradiction(("properties", "type", refused.keyword), f"'type' {refused.message}", hint)
 
 
 def _mismatch(schema: Schema, value: str) -> Mismatch | None:
