@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from channelmap.check.compare.normal import normal
+from channelmap.check.compare.normal_form import normalize
 from channelmap.check.compare.releases import ReleasedType
 from channelmap.validation import Validator, with_type
 from channelmap.validation.structure import bundle
@@ -18,7 +18,7 @@ def released() -> Callable[..., ReleasedType]:
     """Make an event type as a release has it from a schema as people write it."""
 
     def make(schema: Any, *accepts: Any) -> ReleasedType:
-        return ReleasedType(normal(bundle(Validator(with_type(schema)))), accepts)
+        return ReleasedType(normalize(standalone(Validator(with_type(schema)))), accepts)
 
     return make
 

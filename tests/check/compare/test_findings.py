@@ -251,7 +251,7 @@ def test_what_is_undecided_is_a_warning_and_counts_as_a_break(compared: Compared
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "place"),
+    ("before", "after", "location"),
     [
         ("oneOf: [{type: integer}, {type: string}]", "oneOf: [{type: [integer, string]}, {type: string}]", "4:49"),
         ("type: string", "type: string, if: {minLength: 1}, then: {maxLength: 2}", "4:85"),
@@ -261,11 +261,11 @@ def test_what_is_undecided_is_a_warning_and_counts_as_a_break(compared: Compared
     ],
     ids=["no rule", "a condition", "in a condition", "not", "contains"],
 )
-def test_a_change_that_is_proved_has_its_place(compared: Compared, before: str, after: str, place: str) -> None:
+def test_a_change_that_is_proved_has_its_place(compared: Compared, before: str, after: str, location: str) -> None:
     texts = [ONE.replace("type: integer", text) % "" for text in (before, after)]
     found = [each for each in compared(*texts) if each.code.endswith("breaks-senders")]
     assert [(each.code, bool(each.witness), str(each.location)) for each in found] == [
-        ("breaks-senders", True, f"new/channels.yaml:{place}")
+        ("breaks-senders", True, f"new/channels.yaml:{location}")
     ]
 
 

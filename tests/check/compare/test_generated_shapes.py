@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from channelmap.check.compare.releases import ReleasedType
-from channelmap.check.compare.verdicts import Judgement, judge
+from channelmap.check.compare.verdicts import Compatibility, compare_event_type
 from channelmap.validation import Validator, with_type
 
 
@@ -308,9 +308,9 @@ def accepts(schema: Any, event: dict[str, Any]) -> bool:
     return event["type"] == "t" and Validator(with_type(schema)).is_valid(event)
 
 
-def proves(judgement: Judgement, source: Any, target: Any) -> bool:
-    witness = judgement.witness
-    return witness is not None and accepts(source, witness) and not accepts(target, witness)
+def proves(compatibility: Compatibility, source: Any, target: Any) -> bool:
+    counterexample = compatibility.counterexample
+    return counterexample is not None and accepts(source, counterexample) and not accepts(target, counterexample)
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.name)
@@ -318,7 +318,7 @@ def test_an_edit_of_a_generated_schema_has_the_verdict_that_a_person_gives(
     edit: Edit, released: Callable[..., ReleasedType]
 ) -> None:
     old, new = released(edit.old), released(edit.new)
-    senders, consumers = judge("t", old, new), judge("t", new, old)
+    senders, consumers = compare_event_type("t", old, new), compare_event_type("t", new, old)
     assert (senders.verdict, consumers.verdict) == (edit.senders, edit.consumers)
     assert (senders.verdict == "breaking") == proves(senders, edit.old, edit.new)
     assert (consumers.verdict == "breaking") == proves(consumers, edit.new, edit.old)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from channelmap.check.compare.merging import absorbed, disjoint, flat, merged
+from channelmap.check.compare.merging import merge_branch, disjoint, flatten, merge
 from channelmap.check.compare.parts import covers_in_parts
-from channelmap.check.compare.patterns import exclude_each_other, tightened
+from channelmap.check.compare.patterns import exclude_each_other, add_implied_lengths
 from channelmap.validation import Validator
 
 NAMES = ("a", "b", "x-a")
@@ -51,10 +51,10 @@ SCHEMAS = keywords(st.recursive(st.booleans(), keywords, max_leaves=6))
 @given(SCHEMAS, SCHEMAS)
 def test_rewritten_schemas_accept_what_they_accepted(one: dict[str, Any], other: dict[str, Any]) -> None:
     first, second = Validator(one), Validator(other)
-    whole = merged(one, other)
+    whole = merge(one, other)
     both = [Validator(each) for each in ([] if whole is None else [whole])]
     within = {**one, "allOf": [*one.get("allOf", []), other]}
-    pairs = [(within, absorbed(one, other)), (one, flat(one)), (one, tightened(one))]
+    pairs = [(within, merge_branch(one, other)), (one, flatten(one)), (one, add_implied_lengths(one))]
     compiled = [(Validator(before), Validator(after)) for before, after in pairs]
     for value in VALUES:
         assert all(each.fits(value) == (first.fits(value) and second.fits(value)) for each in both)
@@ -89,7 +89,7 @@ def test_no_value_contradicts_a_proof(one: dict[str, Any], other: dict[str, Any]
     ],
 )
 def test_a_plain_pattern_says_how_long_its_texts_are(pattern: str, lengths: tuple[int, int | None] | None) -> None:
-    found = tightened({"pattern": pattern})
+    found = add_implied_lengths({"pattern": pattern})
     assert (found.get("minLength"), found.get("maxLength")) == (lengths or (None, None))
 
 

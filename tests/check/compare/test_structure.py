@@ -5,9 +5,9 @@ from urllib.parse import quote
 
 import pytest
 
-from channelmap.check.compare.normal import digest, normal
+from channelmap.check.compare.normal_form import digest, normalize
 from channelmap.check.compare.releases import ReleasedType
-from channelmap.check.compare.verdicts import judge
+from channelmap.check.compare.verdicts import compare_event_type
 from channelmap.validation import BASE_URI, SchemaSet, Validator, with_type
 from channelmap.validation.structure import CannotBundle, bundle, children, reachable_documents
 
@@ -38,10 +38,10 @@ def test_files_that_refer_to_each_other_stand_alone_together() -> None:
 def test_a_change_in_a_recursive_file_is_found() -> None:
     def node(value: Any) -> ReleasedType:
         tree = {"properties": {"v": value, "next": {"$ref": "node.json"}}}
-        return ReleasedType(normal(alone({"properties": {"tree": {"$ref": "node.json"}}}, node=tree)))
+        return ReleasedType(normalize(alone({"properties": {"tree": {"$ref": "node.json"}}}, node=tree)))
 
-    assert judge("t", node({"type": "integer"}), node({"type": "number"})).verdict == "compatible"
-    assert judge("t", node({"type": "number"}), node({"type": "integer"})).verdict == "breaking"
+    assert compare_event_type("t", node({"type": "integer"}), node({"type": "number"})).verdict == "compatible"
+    assert compare_event_type("t", node({"type": "number"}), node({"type": "integer"})).verdict == "breaking"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_schema_in_a_schema_may_have_a_name_of_its_own(schema: Any) -> None:
     ],
 )
 def test_schemas_that_say_the_same_have_one_form(one: Any, other: Any) -> None:
-    assert digest(normal(alone(one))) == digest(normal(alone(other)))
+    assert digest(normalize(alone(one))) == digest(normalize(alone(other)))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_schemas_that_say_the_same_have_one_form(one: Any, other: Any) -> None:
     ],
 )
 def test_schemas_that_say_something_else_have_another_form(one: Any, other: Any) -> None:
-    assert digest(normal(alone(one))) != digest(normal(alone(other)))
+    assert digest(normalize(alone(one))) != digest(normalize(alone(other)))
 
 
 def test_what_is_no_schema_where_one_may_stand_is_passed_over() -> None:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from channelmap.check.compare.normal import normal, opaque
+from channelmap.check.compare.normal_form import normalize, opaque_reference
 from channelmap.check.compare.releases import ReleasedType
-from channelmap.check.compare.verdicts import judge
-from channelmap.check.compare.views import declared, event_schema
-from channelmap.check.compare.witness import Search
+from channelmap.check.compare.verdicts import compare_event_type
+from channelmap.check.compare.views import declared_view, event_schema
+from channelmap.check.compare.counterexamples import CounterexampleSearch
 from channelmap.validation import Validator, with_type
 from channelmap.validation.structure import bundle
 
@@ -78,7 +78,7 @@ OBJECTS = st.builds(
 
 
 def released(schema: Any) -> ReleasedType:
-    return ReleasedType(normal(bundle(Validator(with_type(schema)))))
+    return ReleasedType(normalize(standalone(Validator(with_type(schema)))))
 
 
 def edited(schema: Any, other: Any, keyword: int) -> Any:
@@ -116,49 +116,49 @@ def kinds(first: Any) -> Any:
 def test_no_event_contradicts_what_was_proved(pair: Any, shape: Any, strict: bool, events: list[Any]) -> None:  # noqa: FBT001
     old_schema, new_schema = shape(pair[0]), shape(edited(*pair))
     old, new = released(old_schema), released(new_schema)
-    view = Validator(event_schema(old.schema if strict else declared(old.schema), "t"))
+    view = Validator(event_schema(old.schema if strict else declared_view(old.schema), "t"))
     before, after = Validator(with_type(old_schema)), Validator(with_type(new_schema))
-    judgement = judge("t", old, new, strict=strict)
-    if judgement.verdict == "breaking":
-        proof = judgement.witness
+    compatibility = compare_event_type("t", old, new, strict=strict)
+    if compatibility.verdict == "breaking":
+        proof = compatibility.counterexample
         assert proof is not None
         assert before.is_valid(proof) > after.is_valid(proof)
-    if judgement.is_safe:
-        search = Search("t", (old.schema, new.schema), events)
+    if compatibility.is_safe:
+        search = CounterexampleSearch("t", (old.schema, new.schema), events)
         assert next(search.events(view.is_valid, lambda event: not after.is_valid(event)), None) is None
     assert all(before.is_valid(event) for event in events if view.is_valid(event))
 
 
 def test_a_new_optional_property_is_a_break_to_the_strict_view_alone() -> None:
     old, new = released({"properties": {"a": {}}}), released({"properties": {"a": {}, "b": {"type": "integer"}}})
-    assert judge("t", old, new).verdict == "compatible"
-    judgement = judge("t", old, new, strict=True)
-    assert judgement.verdict == "breaking"
-    assert [change.pointer for change, proof in judgement.changes if proof] == [("properties", "b")]
+    assert compare_event_type("t", old, new).verdict == "compatible"
+    compatibility = compare_event_type("t", old, new, strict=True)
+    assert compatibility.verdict == "breaking"
+    assert [change.pointer for change, proof in compatibility.changes if proof] == [("properties", "b")]
 
 
 def test_an_example_that_was_accepted_and_is_refused_proves_a_break() -> None:
     example = {"type": "t", "a": 1, "extra": "x"}
     old = ReleasedType(released({"properties": {"a": {}}}).schema, (example,))
-    judgement = judge("t", old, released({"properties": {"a": {}}, "additionalProperties": False}))
-    assert (judgement.verdict, judgement.witness) == ("breaking", example)
+    compatibility = compare_event_type("t", old, released({"properties": {"a": {}}, "additionalProperties": False}))
+    assert (compatibility.verdict, compatibility.counterexample) == ("breaking", example)
 
 
 def test_what_refers_in_a_way_that_cannot_be_followed_is_compared_by_its_text() -> None:
-    one, other = ReleasedType(opaque({"a": 1})), ReleasedType(opaque({"a": 2}))
-    assert judge("t", one, ReleasedType(opaque({"a": 1}))).verdict == "same"
-    assert judge("t", one, other).verdict == "undecided"
-    assert judge("t", one, released({"properties": {"a": {}}})).verdict == "undecided"
+    one, other = ReleasedType(opaque_reference({"a": 1})), ReleasedType(opaque_reference({"a": 2}))
+    assert compare_event_type("t", one, ReleasedType(opaque_reference({"a": 1}))).verdict == "same"
+    assert compare_event_type("t", one, other).verdict == "undecided"
+    assert compare_event_type("t", one, released({"properties": {"a": {}}})).verdict == "undecided"
 
 
 def test_where_matches_are_counted_in_a_recursive_schema_an_optional_property_more_is_no_break() -> None:
     def tree(**more: Any) -> ReleasedType:
         properties = {"v": {"type": "integer"}, "next": {"$ref": "#/$defs/part"}, **more}
         part = {"type": "object", "properties": properties, "oneOf": [{"required": ["v"]}]}
-        return ReleasedType(normal({"properties": {"v": {"$ref": "#/$defs/part"}}, "$defs": {"part": part}}))
+        return ReleasedType(normalize({"properties": {"v": {"$ref": "#/$defs/part"}}, "$defs": {"part": part}}))
 
-    assert judge("t", tree(), tree(note={"type": "string"})).verdict == "compatible"
-    assert judge("t", tree(), tree(v={"type": "string"})).verdict in {"likely", "breaking"}
+    assert compare_event_type("t", tree(), tree(note={"type": "string"})).verdict == "compatible"
+    assert compare_event_type("t", tree(), tree(v={"type": "string"})).verdict in {"likely", "breaking"}
 
 
 def test_definitions_that_all_refer_to_each_other_are_compared() -> None:
@@ -169,19 +169,19 @@ def test_definitions_that_all_refer_to_each_other_are_compared() -> None:
         definition = {"anyOf": kinds}
         return released({"properties": {"v": refer["n0"]}, "$defs": dict.fromkeys(names, definition)})
 
-    assert not judge("t", web({"type": "integer"}), web({"type": "string"})).is_safe
+    assert not compare_event_type("t", web({"type": "integer"}), web({"type": "string"})).is_safe
 
 
 def test_the_type_of_an_event_may_be_described_by_a_reference_to_itself() -> None:
     name = {"anyOf": [{"type": "string"}, {"items": {"$ref": "#/$defs/name"}}]}
     old = released({"properties": {"type": {"$ref": "#/$defs/name"}, "a": {}}, "$defs": {"name": name}})
-    assert judge("t", old, released({"properties": {"a": {"type": "integer"}}})).verdict == "breaking"
+    assert compare_event_type("t", old, released({"properties": {"a": {"type": "integer"}}})).verdict == "breaking"
 
 
 def test_each_change_has_an_event_of_its_own() -> None:
     old = released({"properties": {"a": {"type": "integer"}, "b": {"type": "string"}}})
     new = released({"properties": {"a": {"type": "integer", "minimum": 3}, "b": {"type": "string", "maxLength": 2}}})
-    proofs = {change.pointer[1]: proof for change, proof in judge("t", old, new).changes}
+    proofs = {change.pointer[1]: proof for change, proof in compare_event_type("t", old, new).changes}
     assert proofs.keys() == {"a", "b"}
     assert proofs["a"] != proofs["b"]
 

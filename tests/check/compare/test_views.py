@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from channelmap.check.compare.unions import cases, exclusive
-from channelmap.check.compare.views import declared
+from channelmap.check.compare.unions import cases, replace_exclusive_one_of
+from channelmap.check.compare.views import declared_view
 from channelmap.validation import Validator
 
 AB = {"properties": {"a": {"properties": {"b": {}}}}, "required": ["a"]}
@@ -27,7 +27,7 @@ STRAY = {"a": {"b": 1, "stray": 1}}
 )
 def test_the_declared_view_never_accepts_more(schema: Any, event: Any) -> None:
     assert not Validator(schema).is_valid(event)
-    assert not Validator(declared(schema)).is_valid(event)
+    assert not Validator(declared_view(schema)).is_valid(event)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_the_declared_view_is_closed_where_the_schema_names_properties(
     schema: Any, event: Any, *, is_described: bool
 ) -> None:
     assert Validator(schema).is_valid(event)
-    assert Validator(declared(schema)).is_valid(event) is is_described
+    assert Validator(declared_view(schema)).is_valid(event) is is_described
 
 
 def kind(name: str, *required: str, **more: Any) -> dict[str, Any]:
@@ -99,11 +99,11 @@ EVENTS: list[Any] = [
     ],
 )
 def test_alternatives_that_a_constant_tells_apart_are_judged_one_by_one_as_together(schema: Any) -> None:
-    together, split = Validator({"type": "object", **schema}), cases(exclusive(schema), "anyOf")  # type: ignore[arg-type]
+    combined_order, split = Validator({"type": "object", **schema}), cases(replace_exclusive_one_of(schema), "anyOf")  # type: ignore[arg-type]
     assert len(split) == 2
     each = [Validator(case) for case in split]
     for event in EVENTS:
-        assert together.is_valid(event) == any(validator.is_valid(event) for validator in each)
+        assert combined_order.is_valid(event) == any(validator.is_valid(event) for validator in each)
 
 
 @pytest.mark.parametrize(
@@ -117,11 +117,11 @@ def test_alternatives_that_a_constant_tells_apart_are_judged_one_by_one_as_toget
     ids=["the same", "not required", "not a constant", "equal numbers"],
 )
 def test_alternatives_that_may_match_together_stay_exclusive(branches: Any) -> None:
-    schema = exclusive({"oneOf": branches})
+    schema = replace_exclusive_one_of({"oneOf": branches})
     assert isinstance(schema, dict)
     assert "oneOf" in schema
 
 
 def test_what_is_no_object_is_not_told_apart_by_its_properties() -> None:
-    schema = exclusive({"properties": {"v": {"oneOf": [kind("a"), kind("b")]}}})
+    schema = replace_exclusive_one_of({"properties": {"v": {"oneOf": [kind("a"), kind("b")]}}})
     assert not Validator(schema).is_valid({"v": "neither is told apart, so both match"})

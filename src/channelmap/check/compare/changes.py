@@ -1,31 +1,31 @@
-"""What changed in a schema, keyword by keyword: where a proof points to, and what is said without one.
+"""Find the keywords by which a schema accepts less than another one.
 
-The rules look at one direction: what `source` lets through and `target` may not. Asked with both exchanged,
-they find the other direction. They read text, so they may be wrong; a proof always goes before them.
+The rules look for events that `source` accepts and `target` may reject; exchange both for the other direction. Rules
+compare text, so they may be wrong, and a proof always takes precedence.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from channelmap.check.compare.limits import LIMITS, narrows
-from channelmap.check.compare.normal import canonical
+from channelmap.check.compare.narrowing import LOST_BY_KEYWORD, narrows
+from channelmap.check.compare.normal_form import canonical
 from channelmap.pointers import Pointer
 from channelmap.validation import Schema
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One keyword by which a schema lets less through than another.
+    """One keyword by which a schema accepts less than another.
 
     Attributes:
-        keyword: which; empty where it is the schema as a whole, ``properties`` where a property came or went.
-        pointer: the way to it, in either schema as far as it is there.
-        subject: what in the event it judges, such as ``size.width``; empty for the event itself.
-        source: what the keyword said in the wider schema, as JSON; empty where it was not there.
-        target: what it says in the narrower one.
-        lost: the events that are concerned, in words.
-        name: the property, where it is about one.
+        keyword: its name; empty for the schema as a whole, ``properties`` if a property was added or removed.
+        pointer: the pointer to it; one of the two schemas may lack its end.
+        subject: the part of an event that it judges, such as ``size.width``; empty for the event itself.
+        source: its value in the wider schema, as JSON; empty if that schema does not have it.
+        target: its value in the narrower schema, in the same way.
+        lost: a description of the events that are no longer accepted.
+        name: the property, if the change is about one.
 
     """
 
@@ -39,12 +39,12 @@ class Change:
 
 
 def narrowings(source: Schema, target: Schema, *, strict: bool = False) -> tuple[Change, ...]:
-    """Find where `target` may refuse what `source` lets through, as schemas of whole events.
+    """Find the keywords by which `target` may reject events that `source` accepts.
 
     Args:
-        source: a schema in its form.
-        target: another.
-        strict: what `source` accepts counts, not only what it describes.
+        source: the schema of whole events, in normal form.
+        target: another one.
+        strict: compare all events that `source` accepts, not only those that it describes.
 
     """
     wide = {"type": "object", **source} if isinstance(source, dict) else {"type": "object"} if source else source
@@ -70,13 +70,13 @@ class _Rules:
             return
         wide: dict[str, Any] = source if isinstance(source, dict) else {}
         narrow: dict[str, Any] = target if isinstance(target, dict) else {}
-        for rule in (self._keywords, self._required, self._properties, self._extras, self._lists, self._branches):
+        for rule in (self._keywords, self._required, self._properties, self._undeclared_properties, self._lists, self._branches):
             yield from rule(wide, narrow, at, subject)
         for name in wide.get("$defs", {}).keys() & narrow.get("$defs", {}).keys():
             yield from self.compare(wide["$defs"][name], narrow["$defs"][name], (*at, "$defs", name), subject)
 
     def _keywords(self, source: dict[str, Any], target: dict[str, Any], at: Pointer, subject: str) -> Iterator[Change]:
-        for keyword, lost in LIMITS.items():
+        for keyword, lost in LOST_BY_KEYWORD.items():
             if keyword in target and narrows(keyword, source, target):
                 texts = _text(source, keyword), _text(target, keyword)
                 yield Change(keyword, (*at, keyword), subject, *texts, lost)
@@ -112,27 +112,27 @@ class _Rules:
         for keyword in ("properties", "patternProperties"):
             was, now = source.get(keyword, {}), target.get(keyword, {})
             for name in sorted(was.keys() | now.keys()):
-                place = (*at, keyword, name)
+                pointer = (*at, keyword, name)
                 inner = below(subject, name)
                 if name in was and name in now:
-                    yield from self.compare(was[name], now[name], place, inner)
+                    yield from self.compare(was[name], now[name], pointer, inner)
                 elif name in now:
-                    yield from self._declared(self._meant(source), now[name], place, inner)
-                elif _rest(target) is False:
-                    yield Change("properties", place, inner, canonical(was[name]), "", "events with it", name)
+                    yield from self._declared(self._undeclared(source), now[name], pointer, inner)
+                elif _additional(target) is False:
+                    yield Change("properties", pointer, inner, canonical(was[name]), "", "events with it", name)
                 else:
-                    yield from self.compare(was[name], _rest(target), place, inner)
+                    yield from self.compare(was[name], _additional(target), pointer, inner)
 
     def _declared(self, rest: Schema | None, target: Schema, at: Pointer, subject: str) -> Iterator[Change]:
-        """Judge a property that was not named before: only what may have been there under its name can be lost."""
+        """Compare a property that `source` does not declare with its schema for undeclared properties, if it has one."""
         if rest is None:
             return
         name = str(at[-1])
         if any(self.compare(rest, target, at, subject)):
             yield Change("properties", at, subject, "", canonical(target), "events with another value of it", name)
 
-    def _extras(self, source: dict[str, Any], target: dict[str, Any], at: Pointer, subject: str) -> Iterator[Change]:
-        was, now = self._meant(source), _rest(target)
+    def _undeclared_properties(self, source: dict[str, Any], target: dict[str, Any], at: Pointer, subject: str) -> Iterator[Change]:
+        was, now = self._undeclared(source), _additional(target)
         if was is None or was is False or was == now:
             return
         keyword = "unevaluatedProperties" if "unevaluatedProperties" in target else "additionalProperties"
@@ -141,11 +141,11 @@ class _Rules:
         else:
             yield from self.compare(was, now, (*at, keyword), below(subject, "*"))
 
-    def _meant(self, schema: dict[str, Any]) -> Schema | None:
-        """Return what properties that are not named may hold; `None` where the schema means to have none."""
+    def _undeclared(self, schema: dict[str, Any]) -> Schema | None:
+        """Return the schema of undeclared properties; `None` if the schema describes events that have none."""
         describes = bool(set(schema.get("properties", ())) - {"type"})
         is_open = all(schema.get(keyword, True) is True for keyword in _EXTRAS)
-        return None if describes and not self._strict and is_open else _rest(schema)
+        return None if describes and not self._strict and is_open else _additional(schema)
 
     def _lists(self, source: dict[str, Any], target: dict[str, Any], at: Pointer, subject: str) -> Iterator[Change]:
         was, now = source.get("prefixItems", []), target.get("prefixItems", [])
@@ -156,8 +156,8 @@ class _Rules:
             return
         for index in range(max(len(was), len(now))):
             pair = (was[index] if index < len(was) else rests[0], now[index] if index < len(now) else rests[1])
-            place = (*at, "prefixItems", index) if index < len(now) else (*at, "items")
-            yield from self.compare(*pair, place, f"{subject}[{index}]")
+            pointer = (*at, "prefixItems", index) if index < len(now) else (*at, "items")
+            yield from self.compare(*pair, pointer, f"{subject}[{index}]")
         yield from self.compare(*rests, (*at, "items"), f"{subject}[]")
 
     def _branches(self, source: dict[str, Any], target: dict[str, Any], at: Pointer, subject: str) -> Iterator[Change]:
@@ -165,7 +165,7 @@ class _Rules:
             yield from self._alternatives(keyword, source, target, at, subject)
         yield from self._conditions(source, target, at, subject)
         if "not" in target and source.get("not") != target["not"]:
-            # What a `not` loses, what is in it gains.
+            # `not` accepts less if the schema in it accepts more.
             inside = [*self.compare(target["not"], source.get("not", False), (*at, "not"), subject)]
             if inside:
                 texts = _text(source, "not"), _text(target, "not")
@@ -202,11 +202,11 @@ class _Rules:
 
 
 def below(subject: str, name: str) -> str:
-    """Name a property of a value as people do."""
+    """Return the dotted name of a property."""
     return f"{subject}.{name}" if subject else name
 
 
-def _rest(schema: dict[str, Any]) -> Schema:
-    """Return the schema of properties that are not named."""
+def _additional(schema: dict[str, Any]) -> Schema:
+    """Return the schema of properties that are not declared."""
     rest: Schema = schema.get("additionalProperties", schema.get("unevaluatedProperties", True))
     return rest

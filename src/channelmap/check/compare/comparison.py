@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from channelmap.check.compare.order import Breaks, DeployOrder, order_of, together
+from channelmap.check.compare.order import Breaks, DeployOrder, order_of, combined_order
 from channelmap.check.compare.releases import Release, ReleasedChannel
-from channelmap.check.compare.verdicts import Judgement, judge
+from channelmap.check.compare.verdicts import Compatibility, compare_event_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class TypeComparison:
 
     channel: str
     event_type: str
-    senders: Judgement
-    consumers: Judgement
+    senders: Compatibility
+    consumers: Compatibility
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Comparison:
         old: the running release.
         new: the release that is to replace it.
         types: the event types of both, in the order of the new release.
-        strict: whether all that the schemas accept was compared, not only what they describe.
+        strict: whether all events that the schemas accept were compared, not only those that they describe.
 
     """
 
@@ -90,7 +90,7 @@ class Comparison:
     @property
     def order(self) -> DeployOrder:
         """The order of deployment for the whole release."""
-        return together(self.orders.values())
+        return combined_order(self.orders.values())
 
     def _expiry(self, channel: str) -> float | None:
         """Return how long an event of either release may wait on a channel."""
@@ -102,24 +102,24 @@ def compare(old: Release, new: Release, *, strict: bool = False) -> Comparison:
     """Compare every event type that both releases have, in both directions.
 
     Args:
-        old: the release that runs.
-        new: the one that is to replace it.
-        strict: compare what the schemas accept; otherwise what they describe, so that a new optional property is
-            no break although an object that says nothing about others always accepted one of that name.
+        old: the running release.
+        new: the release that is to replace it.
+        strict: compare all events that the schemas accept. Otherwise only the described ones are compared: then a new
+            optional property does not break anything, although an open object accepted any value of it before.
 
     """
     types = [
         TypeComparison(
-            channel, name, judge(name, before, after, strict=strict), judge(name, after, before, strict=strict)
+            channel, name, compare_event_type(name, before, after, strict=strict), compare_event_type(name, after, before, strict=strict)
         )
         for channel, declared in new.channels.items()
         for name, after in declared.events.items()
-        if (before := old.channels.get(channel, _NOTHING).events.get(name)) is not None
+        if (before := old.channels.get(channel, _NO_CHANNEL).events.get(name)) is not None
     ]
     return Comparison(old, new, tuple(types), strict)
 
 
-_NOTHING = ReleasedChannel()
+_NO_CHANNEL = ReleasedChannel()
 
 
 def _only_in(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[str, ...]:

@@ -12,13 +12,13 @@ _BRANCHES = ("allOf", "anyOf", "oneOf")
 
 
 @dataclass(frozen=True, slots=True)
-class Drop:
-    """An optional property that is gone.
+class DroppedProperty:
+    """An optional property that was removed.
 
     Attributes:
-        pointer: the way to where it was declared.
-        name: what it was called, with the way to it in the event.
-        instead: names that came in its place.
+        pointer: the pointer to its former declaration.
+        name: its dotted name in the event.
+        instead: names of new properties beside it.
 
     """
 
@@ -27,29 +27,29 @@ class Drop:
     instead: frozenset[str]
 
 
-def dropped(old: Schema, new: Schema, at: Pointer = (), subject: str = "") -> Iterator[Drop]:
-    """Find the optional properties of `old` that `new` does not name, and does not refuse either."""
+def dropped_properties(old: Schema, new: Schema, at: Pointer = (), subject: str = "") -> Iterator[DroppedProperty]:
+    """Find the optional properties of `old` that `new` neither declares nor forbids."""
     if isinstance(old, bool) or isinstance(new, bool):
         return
     named = _named(new)
     gone = set() if _is_closed(new) else old.get("properties", {}).keys() - named - set(old.get("required", ()))
     for name in sorted(gone):
-        yield Drop((*at, "properties", name), below(subject, name), frozenset(named - _named(old)))
+        yield DroppedProperty((*at, "properties", name), below(subject, name), frozenset(named - _named(old)))
     for name in sorted(old.get("properties", {}).keys() & new.get("properties", {}).keys()):
         inner = below(subject, name), (*at, "properties", name)
-        yield from dropped(old["properties"][name], new["properties"][name], inner[1], inner[0])
+        yield from dropped_properties(old["properties"][name], new["properties"][name], inner[1], inner[0])
     if isinstance(old.get("items"), dict) and isinstance(new.get("items"), dict):
-        yield from dropped(old["items"], new["items"], (*at, "items"), f"{subject}[]")
+        yield from dropped_properties(old["items"], new["items"], (*at, "items"), f"{subject}[]")
     for keyword in _BRANCHES:
         pairs = zip(old.get(keyword, ()), new.get(keyword, ()), strict=False)
         for index, (before, after) in enumerate(pairs):
-            for drop in dropped(before, after, (*at, keyword, index), subject):
+            for drop in dropped_properties(before, after, (*at, keyword, index), subject):
                 if drop.pointer[-1] not in named:
                     yield drop
 
 
 def _named(schema: Schema) -> set[str]:
-    """Find the properties that a schema and its branches name."""
+    """Find the properties that a schema and its branches declare."""
     if isinstance(schema, bool):
         return set()
     inside: list[Any] = [branch for keyword in _BRANCHES for branch in schema.get(keyword, ())]

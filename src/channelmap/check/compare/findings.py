@@ -1,15 +1,15 @@
-"""What a comparison found, as diagnostics: each at the smallest right place of the new files."""
+"""Turn comparisons into diagnostics, each at the most precise location in the new files."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
 from channelmap.check.compare.comparison import Comparison, TypeComparison
-from channelmap.check.compare.dropped import dropped
-from channelmap.check.compare.normal import canonical
-from channelmap.check.compare.order import together
-from channelmap.check.compare.places import place_of
+from channelmap.check.compare.dropped import dropped_properties
+from channelmap.check.compare.normal_form import canonical
+from channelmap.check.compare.order import combined_order
+from channelmap.check.compare.locations import locate_in_schema
 from channelmap.check.compare.releases import ReleasedType
-from channelmap.check.compare.verdicts import Judgement
-from channelmap.check.compare.wording import refusal, renamed, statement
+from channelmap.check.compare.verdicts import Compatibility
+from channelmap.check.compare.wording import consequence, rename_hint, statement
 from channelmap.codes import Code, Severity
 from channelmap.contract import Contract, Validate
 from channelmap.diagnostics import Diagnostic, Location, in_order
@@ -23,17 +23,17 @@ _LIKELY: tuple[Code, Code] = (Code.LIKELY_BREAKS_SENDERS, Code.LIKELY_BREAKS_CON
 
 
 def findings(comparisons: Sequence[Comparison], contract: Contract) -> tuple[Diagnostic, ...]:
-    """Say what comparisons found, and the one order of deployment that suits them all.
+    """Return the findings of comparisons, and the order of deployment that suits all of them.
 
     Args:
-        comparisons: of each release with this contract.
-        contract: the new contract, in whose files the findings are placed.
+        comparisons: the comparison of each release with this contract.
+        contract: the new contract; findings are located in its files.
 
     """
-    order = together(comparison.order for comparison in comparisons)
-    place = contract.document.locate(("channels",), key=True)
+    order = combined_order(comparison.order for comparison in comparisons)
+    location = contract.document.locate(("channels",), key=True)
     found = [finding for comparison in comparisons for finding in _Findings(comparison, contract).all()]
-    return in_order([*found, Diagnostic(place, Code.DEPLOY_ORDER, str(order))])
+    return in_order([*found, Diagnostic(location, Code.DEPLOY_ORDER, str(order))])
 
 
 class _Findings:
@@ -47,8 +47,8 @@ class _Findings:
         yield from self._channels()
         yield from self._event_types()
         for found in self._comparison.types:
-            yield from self._judged(found, found.senders, reverse=False)
-            yield from self._judged(found, found.consumers, reverse=True)
+            yield from self._compatibility(found, found.senders, reverse=False)
+            yield from self._compatibility(found, found.consumers, reverse=True)
             yield from self._dropped(found)
 
     def _channels(self) -> Iterator[Diagnostic]:
@@ -56,17 +56,17 @@ class _Findings:
         for name in self._comparison.removed_channels:
             others = {each: new[each].events for each in self._comparison.added_channels}
             same = next((each for each, events in others.items() if _is_same(events, old[name].events)), None)
-            hint = renamed(name, others) if same is None else f"was it renamed to {quoted(same)}?"
+            hint = rename_hint(name, others) if same is None else f"was it renamed to {quoted(same)}?"
             message = f"channel {quoted(name)} of {self._release} is gone: events sent to it wait for nobody"
-            yield Diagnostic(self._key(), Code.CHANNEL_REMOVED, message, hint, channel=name)
+            yield Diagnostic(self._key_location(), Code.CHANNEL_REMOVED, message, hint, channel=name)
         for name in self._comparison.added_channels:
             message = f"channel {quoted(name)} is new since {self._release}"
-            yield Diagnostic(self._key(name), Code.CHANNEL_ADDED, message, channel=name)
+            yield Diagnostic(self._key_location(name), Code.CHANNEL_ADDED, message, channel=name)
         for name in self._comparison.newly_enforced:
-            lost = refusal("events that break a schema", self._release, reverse=False)
+            lost = consequence("events that break a schema", self._release, reverse=False)
             message = f"'validate' was '{old[name].validate}', is 'enforce': {lost}"
             yield Diagnostic(
-                self._key(name),
+                self._key_location(name),
                 Code.LIKELY_BREAKS_SENDERS,
                 message,
                 _WARN_FIRST.get(old[name].validate, ""),
@@ -81,55 +81,56 @@ class _Findings:
             }
             before = {name: old[channel].events[name]}
             same = next((each for each, event_type in others.items() if _is_same({name: event_type}, before)), None)
-            hint = renamed(name, others) if same is None else f"was it renamed to {quoted(same)}?"
-            message = f"event type {quoted(name)} is gone: {refusal('its events', self._release, reverse=False)}"
-            place = self._key(channel, "events")
-            yield Diagnostic(place, Code.EVENT_TYPE_REMOVED, message, hint, channel=channel, event_type=name)
+            hint = rename_hint(name, others) if same is None else f"was it renamed to {quoted(same)}?"
+            message = f"event type {quoted(name)} is gone: {consequence('its events', self._release, reverse=False)}"
+            location = self._key_location(channel, "events")
+            yield Diagnostic(location, Code.EVENT_TYPE_REMOVED, message, hint, channel=channel, event_type=name)
         for channel, name in self._comparison.added_types:
-            message = f"event type {quoted(name)} is new: {refusal('its events', self._release, reverse=True)}"
-            place = self._key(channel, "events", name)
-            yield Diagnostic(place, Code.EVENT_TYPE_ADDED, message, channel=channel, event_type=name)
+            message = f"event type {quoted(name)} is new: {consequence('its events', self._release, reverse=True)}"
+            location = self._key_location(channel, "events", name)
+            yield Diagnostic(location, Code.EVENT_TYPE_ADDED, message, channel=channel, event_type=name)
 
-    def _judged(self, found: TypeComparison, judgement: Judgement, *, reverse: bool) -> Iterator[Diagnostic]:
-        """Word what is not safe: each change, or the schema as a whole where none can be named."""
-        if judgement.is_safe:
+    def _compatibility(self, found: TypeComparison, compatibility: Compatibility, *, reverse: bool) -> Iterator[Diagnostic]:
+        """Return a finding for each change that is not safe, or one for the schema as a whole if no change is known."""
+        if compatibility.is_safe:
             return
-        if judgement.verdict == "undecided":
+        if compatibility.verdict == "undecided":
             who = (
                 f"consumers of {self._release} can take new events"
                 if reverse
                 else f"events of {self._release} still fit"
             )
-            message = f"nobody can say whether {who}: {judgement.doubt}"
+            message = f"nobody can say whether {who}: {compatibility.doubt}"
             hint = "compare by hand, and show events under 'accepts'"
             yield self._about(found, (), Code.COMPATIBILITY_UNDECIDED, message, hint=hint)
             return
         receiver = (self._comparison.old if reverse else self._comparison.new).channels[found.channel]
         enforced = receiver.validate == "enforce"
         severity = Severity.ERROR if enforced and not reverse else Severity.WARNING
-        for change, witness in judgement.changes:
-            lost = refusal(change.lost, self._release, reverse=reverse, enforced=enforced)
+        for change, counterexample in compatibility.changes:
+            lost = consequence(change.lost, self._release, reverse=reverse, enforced=enforced)
             message = f"{statement(change, reverse=reverse)}: {lost}"
-            code = (_LIKELY if witness is None else _SURE)[reverse]
+            code = (_LIKELY if counterexample is None else _SURE)[reverse]
             yield self._about(
-                found, change.pointer, code, message, severity=severity, name=change.name, witness=witness
+                found, change.pointer, code, message, severity=severity, name=change.name, event=counterexample
             )
-        if not any(witness for _, witness in judgement.changes) and (judgement.witness or not judgement.changes):
-            lost = refusal("some events", self._release, reverse=reverse, enforced=enforced)
+        has_own_event = any(event for _, event in compatibility.changes)
+        if not has_own_event and (compatibility.counterexample or not compatibility.changes):
+            lost = consequence("some events", self._release, reverse=reverse, enforced=enforced)
             message = f"the schema changed: {lost}"
-            code = (_LIKELY if judgement.witness is None else _SURE)[reverse]
-            yield self._about(found, (), code, message, severity=severity, witness=judgement.witness)
+            code = (_LIKELY if compatibility.counterexample is None else _SURE)[reverse]
+            yield self._about(found, (), code, message, severity=severity, event=compatibility.counterexample)
 
     def _dropped(self, found: TypeComparison) -> Iterator[Diagnostic]:
         old, new = (
             release.channels[found.channel].events[found.event_type]
             for release in (self._comparison.old, self._comparison.new)
         )
-        if old.says_the_same(new):
+        if old.is_equivalent(new):
             return
-        for drop in dropped(old.schema, new.schema):
+        for drop in dropped_properties(old.schema, new.schema):
             message = f"property {quoted(drop.name)} of {self._release} is gone: handlers may still read it"
-            hint = renamed(str(drop.pointer[-1]), drop.instead)
+            hint = rename_hint(str(drop.pointer[-1]), drop.instead)
             yield self._about(found, drop.pointer, Code.PROPERTY_DROPPED, message, hint=hint)
 
     def _about(  # noqa: PLR0913  (what a diagnostic has)
@@ -142,27 +143,27 @@ class _Findings:
         severity: Severity | None = None,
         name: str = "",
         hint: str = "",
-        witness: object = None,
+        event: object = None,
     ) -> Diagnostic:
         event_type = self._contract.channels[self._channel_names[found.channel]].events[found.event_type]
-        default = self._key(found.channel, "events", found.event_type)
+        default = self._key_location(found.channel, "events", found.event_type)
         return Diagnostic(
-            place_of(event_type, pointer, default, name=name),
+            locate_in_schema(event_type, pointer, default, name=name),
             code,
             message,
             hint,
             severity or code.severity,
             channel=found.channel,
             event_type=found.event_type,
-            witness="" if witness is None else canonical(witness),
+            witness="" if event is None else canonical(event),
         )
 
-    def _key(self, *pointer: str) -> Location:
+    def _key_location(self, *pointer: str) -> Location:
         names = [self._channel_names[name] for name in pointer[:1]]
         return self._contract.document.locate(("channels", *names, *pointer[1:]), key=True)
 
 
 def _is_same(one: Mapping[str, ReleasedType], other: Mapping[str, ReleasedType]) -> bool:
-    """Whether events have the same schemas, and ones that tell something."""
+    """Whether event types have the same schemas, and at least one has a schema."""
     digests = [{name: event_type.digest for name, event_type in events.items()} for events in (one, other)]
     return digests[0] == digests[1] and any(event_type.schema is not True for event_type in one.values())

@@ -1,8 +1,7 @@
-"""`channelmap.lock.json`: what each release let through, kept beside the contract.
+"""`channelmap.lock.json`: the event types and schemas of each release, in a file beside the contract.
 
-It makes a comparison possible without git, and with all earlier releases. Schemas are kept in the form in which
-they are compared, sorted, each once by its digest, so that a diff shows what changed and nothing else. The name of
-a release means one thing: another content under a name that is there is refused.
+It allows a comparison without git, and with all earlier releases. Each schema is stored once, sorted, in normal form
+and under its digest, so that a diff shows only what has changed. A name can be given to one release only.
 """
 
 import contextlib
@@ -13,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, get_args
 
-from channelmap.check.compare.normal import digest
+from channelmap.check.compare.normal_form import digest
 from channelmap.check.compare.releases import Release, ReleasedChannel, ReleasedType
 from channelmap.contract import Validate
 from channelmap.errors import ChannelMapError, quoted
@@ -22,7 +21,7 @@ _VERSION = 1
 
 
 def lock_of(contract: Path) -> Path:
-    """Name the lock of a contract file, beside it: each contract of a directory has its own."""
+    """Return the path of the lock of a contract file, beside it; each contract of a directory has its own."""
     name = "channelmap" if contract.stem == "channels" else contract.stem
     return contract.with_name(f"{name}.lock.json")
 
@@ -49,10 +48,10 @@ class LockUnusable(ChannelMapError):
 
 
 def read_lock(path: Path) -> tuple[Release, ...]:
-    """Read the releases of a lock, oldest first, never none.
+    """Read the releases of a lock, oldest first; at least one.
 
     Raises:
-        LockUnusable: it is missing, damaged, empty or of a newer version.
+        LockUnusable: the lock is missing, damaged, empty or of a newer version.
 
     """
     data = _read(path)
@@ -66,7 +65,7 @@ def read_lock(path: Path) -> tuple[Release, ...]:
 
 
 def write_lock(path: Path, release: Release, day: date) -> bool:
-    """Add a release to a lock, which is made if it is not there.
+    """Add a release to a lock, which is created if it does not exist.
 
     Args:
         path: the lock.
@@ -74,7 +73,7 @@ def write_lock(path: Path, release: Release, day: date) -> bool:
         day: its date.
 
     Returns:
-        Whether it was added; not when it lets through what the newest one in the lock does.
+        Whether it was added; False if its channels are those of the newest release in the lock.
 
     Raises:
         LockUnusable: the lock cannot be read or written, or has another release of that name.
@@ -169,7 +168,7 @@ def _schemas(release: Release) -> dict[str, Any]:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a file so that it is there as a whole or not at all."""
+    """Replace a file atomically."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         draft.write_text(text, "utf-8")

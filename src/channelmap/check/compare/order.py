@@ -1,4 +1,4 @@
-"""In which order senders and consumers of a new release are to be deployed."""
+"""The order in which to deploy senders and consumers of a new release."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ Order = Literal["any", "consumers-first", "senders-first", "not-in-one-step"]
 
 @dataclass(frozen=True, slots=True)
 class Breaks:
-    """Whether a release breaks the senders or the consumers of the last one; a break that is not ruled out counts.
+    """Whether a release breaks the senders or consumers of the previous one, or may break them.
 
     Attributes:
         senders: new consumers reject old events.
@@ -56,7 +56,7 @@ class DeployOrder:
         return f"wait until nothing old is queued (at most {self.drain:g} s)"
 
 
-def together(orders: Iterable[DeployOrder]) -> DeployOrder:
+def combined_order(orders: Iterable[DeployOrder]) -> DeployOrder:
     """Choose the order that suits several channels, or several releases."""
     several = list(orders)
     breaks = Breaks()
@@ -71,7 +71,7 @@ def order_of(breaks: Breaks, drain: float | None) -> DeployOrder:
 
     Args:
         breaks: what the release would break.
-        drain: seconds that an old event may wait; `None` forever.
+        drain: seconds that an old event may wait; `None` if events do not expire.
 
     """
     orders: dict[tuple[bool, bool], Order] = {

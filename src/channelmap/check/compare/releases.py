@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
-from channelmap.check.compare.normal import digest, normal, opaque
+from channelmap.check.compare.normal_form import digest, normalize, opaque_reference
 from channelmap.contract import Contract, EventType, Validate
 from channelmap.environment import shown
 from channelmap.validation import Schema, Validator
@@ -17,39 +17,39 @@ class ReleasedType:
     """One event type of a release.
 
     Attributes:
-        made: the schema of the whole event in the form of `normal`, or what brings it into that form.
-        accepts: events that it was shown to accept.
-        validator: what judges the events, where the contract itself was read.
+        schema_or_factory: the schema of the whole event in normal form, or a function that returns it.
+        accepts: examples of events that it accepts.
+        validator: validates the events, if the contract itself was read.
 
     """
 
-    made: Schema | Callable[[], Schema] = True
+    schema_or_factory: Schema | Callable[[], Schema] = True
     accepts: tuple[Any, ...] = ()
     validator: Validator | None = None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ReleasedType) and self.accepts == other.accepts and self.says_the_same(other)
+        return isinstance(other, ReleasedType) and self.accepts == other.accepts and self.is_equivalent(other)
 
     def __hash__(self) -> int:
         return hash(self.digest)
 
     @cached_property
     def schema(self) -> Schema:
-        """The schema in the form of `normal`; `True` where there is none."""
-        return self.made() if callable(self.made) else self.made
+        """The schema in normal form; `True` if there is none."""
+        return self.schema_or_factory() if callable(self.schema_or_factory) else self.schema_or_factory
 
     @cached_property
     def digest(self) -> str:
-        """Equal for schemas that say the same."""
+        """The digest of the schema in normal form."""
         return digest(self.schema)
 
     @cached_property
     def written(self) -> Mapping[str, Any] | None:
-        """The schema as it was written and all that it refers to, by their URIs, where the contract itself was read."""
-        return None if self.validator is None else reachable_documents(self.validator)
+        """The schema and those that it refers to, as written, by URI; `None` if the contract itself was not read."""
+        return None if self.validator is None else documents(self.validator)
 
-    def says_the_same(self, other: "ReleasedType") -> bool:
-        """Whether both schemas say the same; nothing is rewritten to find that out of two that are written alike."""
+    def is_equivalent(self, other: "ReleasedType") -> bool:
+        """Whether both schemas have the same normal form; equal texts are not normalized to find out."""
         if self.validator is not None and self.validator is other.validator:
             return True
         return (self.written is not None and self.written == other.written) or self.digest == other.digest
@@ -60,8 +60,8 @@ class ReleasedChannel:
     """One channel of a release.
 
     Attributes:
-        validate: what a bad verdict means.
-        expiry: seconds after which an event that still waits is dropped; `None` for never.
+        validate: what happens to an invalid event.
+        expiry: seconds after which a waiting event is dropped; `None` for never.
         events: the event types by name.
 
     """
@@ -73,10 +73,10 @@ class ReleasedChannel:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A version of a contract that is deployed, or is to be.
+    """A version of a contract that is or will be deployed.
 
     Attributes:
-        name: what messages call it: a tag, a path.
+        name: its name in messages, such as a tag or a path.
         channels: by name.
 
     """
@@ -86,7 +86,7 @@ class Release:
 
 
 def release_of(contract: Contract, name: str) -> Release:
-    """Take a contract for the release of that name; its channels are called as they were written."""
+    """Return a contract as a release; environment variables in names of channels are not replaced."""
     return Release(
         name,
         {
@@ -109,6 +109,6 @@ def _released(event_type: EventType) -> ReleasedType:
 
 def _schema_of(validator: Validator) -> Schema:
     try:
-        return normal(bundle(validator))
-    except CannotBundle:
-        return opaque(reachable_documents(validator))
+        return normalize(standalone(validator))
+    except Entangled:
+        return opaque_reference(documents(validator))

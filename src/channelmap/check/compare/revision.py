@@ -1,6 +1,6 @@
-"""The files of a git revision, written into a directory as they were committed; git does the reading.
+"""Read files of a git revision as they were committed, with the git command.
 
-Only the files that a contract names are read, as blobs: attributes such as `export-ignore` do not change them.
+Files are read as blobs, one by one, so attributes such as `export-ignore` do not change them.
 """
 
 import os
@@ -15,14 +15,14 @@ from channelmap.errors import quoted
 from channelmap.source.document import MAX_BYTES
 
 _SHALLOW = "fetch it first; on a CI runner the clone may be shallow: actions/checkout needs 'fetch-depth: 0'"
-#: In a hook these say what is being committed; what is asked here is about the repository around the contract.
-_OF_HOOKS = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"})
+#: Variables that git sets for hooks; here, the repository is the one that contains the contract.
+_HOOK_VARIABLES = frozenset({"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"})
 _BRANCHES = ("refs/heads/", "refs/remotes/", "FETCH_HEAD")
 _SUBMODULE = "160000"
 
 
 class RevisionUnreadable(Exception):
-    """The files of a revision cannot be had: says why, and what may help."""
+    """The files of a revision cannot be read, for `reason`; `hint` is the likely remedy."""
 
     def __init__(self, reason: str, hint: str = "") -> None:
         self.reason = reason
@@ -31,12 +31,12 @@ class RevisionUnreadable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class WorkTree:
     """The directory of a contract in its repository.
 
     Attributes:
         top: the root of the work tree.
-        prefix: the way from there to the directory, with a slash at its end; empty for the root itself.
+        prefix: the path from there to the directory, with a slash at the end; empty for the root itself.
 
     """
 
@@ -44,9 +44,9 @@ class Tree:
     prefix: str
 
     @classmethod
-    def around(cls, config: Path) -> "Tree":
-        """Find the repository that a contract is in."""
-        directory = config.absolute().parent
+    def containing(cls, contract: Path) -> "WorkTree":
+        """Find the repository that contains a contract."""
+        directory = contract.absolute().parent
         if not directory.is_dir():
             raise RevisionUnreadable(f"there is no directory {quoted(directory)}")
         answer = _git(directory, "rev-parse", "--show-toplevel", "--show-prefix")
@@ -62,7 +62,7 @@ class Commit:
 
     Attributes:
         name: its full object name.
-        is_merge_base: whether it is older than the tip of the branch that was asked for.
+        is_merge_base: whether it is a merge base, older than the tip of the requested branch.
 
     """
 
@@ -71,11 +71,11 @@ class Commit:
 
 
 def commit_of(top: Path, revision: str) -> Commit:
-    """Find the commit of a revision: of a branch, the merge base with HEAD, so that its newer commits do not count.
+    """Find the commit of a revision; for a branch, its merge base with HEAD, so that newer commits do not count.
 
     Args:
         top: the root of the work tree.
-        revision: a branch, a tag, a commit, or another expression of git. All but branches are taken exactly.
+        revision: a branch, a tag, a commit, or another expression of git.
 
     Raises:
         RevisionUnreadable: there is no such revision, or the branch and HEAD have no commit in common here.
@@ -99,8 +99,8 @@ def commit_of(top: Path, revision: str) -> Commit:
     return Commit(base, is_merge_base=base != tip)
 
 
-class Blobs:
-    """The files of one commit of a repository, each read when it is asked for.
+class CommitFiles:
+    """The files of one commit of a repository, read on demand.
 
     Args:
         repository: a directory of the repository.
@@ -111,7 +111,7 @@ class Blobs:
     def __init__(self, repository: Path, commit: str) -> None:
         self._repository = repository
         self._commit = commit
-        self._submodules: dict[str, Blobs | None] = {}
+        self._submodules: dict[str, CommitFiles | None] = {}
         self._processes = ExitStack()
         command = ["git", "-C", str(repository), "cat-file", "--batch", "--follow-symlinks"]
         process = subprocess.Popen(  # noqa: S603  (no shell; the only input is the names of blobs)
@@ -128,13 +128,13 @@ class Blobs:
         self._processes.close()
 
     def read(self, path: str) -> bytes | None:
-        """Return the content of a file, its first `MAX_BYTES` and one more; `None` where the commit has no such file.
+        """Return the content of a file, at most `MAX_BYTES` + 1; `None` if the commit has no such file.
 
         Args:
             path: its path from the root of the repository, with slashes.
 
         Raises:
-            RevisionUnreadable: it is in a submodule whose objects are not here.
+            RevisionUnreadable: the file is in a submodule whose commit has not been fetched.
 
         """
         if "\n" in path or "\0" in path:
@@ -146,15 +146,15 @@ class Blobs:
         if not answer:
             raise RevisionUnreadable("git ended while it was asked for the files")
         if b":" in answer[0] or len(answer) != 3:
-            self._pass_over(answer)
-            return self._of_submodule(path)
+            self._skip_link_target(answer)
+            return self._read_from_submodule(path)
         size = int(answer[2])
         content = self._answers.read(min(size, MAX_BYTES + 1))
         self._skip(size + 1 - len(content))
         return content if answer[1] == b"blob" else None
 
-    def _pass_over(self, answer: list[bytes]) -> None:
-        """Skip what git adds about a symbolic link that leads outside of the repository, or nowhere."""
+    def _skip_link_target(self, answer: list[bytes]) -> None:
+        """Skip the text that git adds for a symbolic link that leaves the repository or is broken."""
         if answer[0] in {b"symlink", b"dangling", b"loop", b"notdir"}:
             self._skip(int(answer[-1]) + 1)
 
@@ -162,7 +162,7 @@ class Blobs:
         while size > 0 and (chunk := self._answers.read(min(size, MAX_BYTES))):
             size -= len(chunk)
 
-    def _of_submodule(self, path: str) -> bytes | None:
+    def _read_from_submodule(self, path: str) -> bytes | None:
         for directory in reversed(PurePosixPath(path).parents[:-1]):
             name = directory.as_posix()
             if name not in self._submodules:
@@ -180,7 +180,7 @@ class Blobs:
         commit = rest.split()[1]
         for repository in self._repositories(directory):
             if _git(repository, "cat-file", "-e", f"{commit}^{{commit}}") is not None:
-                inner = Blobs(repository, commit)
+                inner = CommitFiles(repository, commit)
                 self._processes.callback(inner.close)
                 return inner
         reason = f"{quoted(directory)} is a git submodule, and its commit {commit[:12]} is not here"
@@ -189,7 +189,7 @@ class Blobs:
         )
 
     def _repositories(self, directory: str) -> Iterator[Path]:
-        """Find where the objects of a submodule may be: its work tree, or what git has kept of it."""
+        """Find the repositories that may have the objects of a submodule: its work tree, and git's own copy."""
         if (self._repository / directory / ".git").exists():
             yield self._repository / directory
         kept = (_git(self._repository, "rev-parse", "--git-path", f"modules/{directory}") or "").rstrip("\n")
@@ -198,9 +198,9 @@ class Blobs:
 
 
 @contextmanager
-def blobs(tree: Tree, commit: Commit) -> Iterator[Blobs]:
+def open_commit(tree: WorkTree, commit: Commit) -> Iterator[CommitFiles]:
     """Open the files of a commit."""
-    found = Blobs(tree.top, commit.name)
+    found = CommitFiles(tree.top, commit.name)
     try:
         yield found
     finally:
@@ -208,11 +208,11 @@ def blobs(tree: Tree, commit: Commit) -> Iterator[Blobs]:
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in _OF_HOOKS}
+    return {name: value for name, value in os.environ.items() if name not in _HOOK_VARIABLES}
 
 
 def _git(directory: Path, *arguments: str) -> str | None:
-    """Run git; return what it says, or `None` where it refuses."""
+    """Run git; return its output, or `None` if it fails."""
     try:
         done = subprocess.run(  # noqa: S603  (no shell; what users write is checked and stands behind --end-of-options)
             ["git", "-C", str(directory), *arguments],  # noqa: S607  (git is where the user has it)

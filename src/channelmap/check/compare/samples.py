@@ -1,15 +1,15 @@
-"""Values for a search: a few that a schema probably accepts, and those at which it may change its mind."""
+"""Generate values: some that a schema probably accepts, and some around its bounds."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, product
 from typing import Any
 
-from channelmap.check.compare.texts import matching
+from channelmap.check.compare.texts import matching_texts
 from channelmap.validation import Schema
 from channelmap.validation.structure import children
 
-#: One of each kind, and what people put in by mistake.
-ORDINARY: tuple[Any, ...] = (None, True, False, 0, 1, -1, 1.5, "", "a", "0", "A-1 é", [], [None], {}, {"extra": 1})
+#: Values of each type, and frequent mistakes.
+COMMON_VALUES: tuple[Any, ...] = (None, True, False, 0, 1, -1, 1.5, "", "a", "0", "A-1 é", [], [None], {}, {"extra": 1})
 _FORMATS = {
     "date-time": "2026-01-31T12:00:00Z",
     "date": "2026-01-31",
@@ -31,18 +31,18 @@ _FORMATS = {
     "regex": "a",
     "uuid": "c56a4180-65aa-42ec-a945-5fd21dec0538",
 }
-#: A reference counts for several levels: what refers to itself in ten places grows tenfold with each.
+#: A reference counts as several levels, because a recursive schema may grow tenfold with each.
 _MAX_DEPTH = 8
 _DEPTH_OF_REFERENCE = 2
 _MAX_LENGTH = 2_000
-#: What is made to go beyond one limit, not in every event.
+#: Maximum sizes of single values made to exceed a bound.
 _LARGEST_TEXT = 1_100_000
 _LARGEST_LIST = 20_000
-#: Beyond, no event holds an integer.
+#: Integers of an event are smaller.
 _LARGEST = 2**63
-_LEAST = ("minimum", "exclusiveMinimum")
-_MOST = ("maximum", "exclusiveMaximum")
-_LIMITS = (*_LEAST, *_MOST)
+_LOWER = ("minimum", "exclusiveMinimum")
+_UPPER = ("maximum", "exclusiveMaximum")
+_BOUNDS = (*_LOWER, *_UPPER)
 _SIZES: dict[str, Callable[[int], Any]] = {
     "Length": lambda size: "a" * size,
     "Items": lambda size: list(range(size)),
@@ -50,11 +50,11 @@ _SIZES: dict[str, Callable[[int], Any]] = {
 }
 
 
-def mined(schema: Schema) -> Iterator[Any]:
-    """Find values around every limit in a schema."""
+def values_near_bounds(schema: Schema) -> Iterator[Any]:
+    """Yield values around every bound in a schema."""
     for part in _parts(schema):
         yield from _constants(part)
-        for keyword in (*_LIMITS, "multipleOf"):
+        for keyword in (*_BOUNDS, "multipleOf"):
             if abs(part.get(keyword, _LARGEST)) < _LARGEST:
                 yield from (part[keyword] + step for step in (0, 1, -1, 0.5, -0.5))
         for (kind, make), limit in product(_SIZES.items(), ("min", "max")):
@@ -63,19 +63,19 @@ def mined(schema: Schema) -> Iterator[Any]:
         if "format" in part:
             yield from (_FORMATS[name] for name in [part["format"]] if name in _FORMATS)
         if "pattern" in part:
-            yield from matching(part["pattern"])
+            yield from matching_texts(part["pattern"])
 
 
 def boundaries(schemas: Sequence[dict[str, Any]]) -> Iterator[Any]:
-    """Make values just within and just beyond the limits of schemas that judge the same value, however large.
+    """Yield values just within and just beyond the bounds of schemas that judge the same value, however large.
 
-    A number is a multiple of what one of them asks for, a text matches the pattern of one of them.
+    A number is a multiple of one of their `multipleOf`, and a text matches the pattern of one of them.
     """
-    limits = {part[keyword] for part in schemas for keyword in _LIMITS if abs(part.get(keyword, _LARGEST)) < _LARGEST}
+    limits = {part[keyword] for part in schemas for keyword in _BOUNDS if abs(part.get(keyword, _LARGEST)) < _LARGEST}
     steps = {part["multipleOf"] for part in schemas if "multipleOf" in part} | {1}
     for limit, step in product(sorted(limits), sorted(steps, reverse=True)):
         yield from (step * (limit // step + factor) for factor in (0, 1, -1, 2))
-    texts = [text for part in schemas if "pattern" in part for text in matching(part["pattern"]) if text]
+    texts = [text for part in schemas if "pattern" in part for text in matching_texts(part["pattern"]) if text]
     for size in sorted(_sizes(schemas, "Length")):
         yield from ((text + text[-1] * size)[:size] for text in ["a", *texts] if size <= _LARGEST_TEXT)
     for size in sorted(_sizes(schemas, "Items")):
@@ -88,8 +88,8 @@ def _sizes(schemas: Sequence[dict[str, Any]], kind: str) -> set[int]:
     return {size + step for size in given for step in (-1, 0, 1) if size + step >= 0}
 
 
-def names(schema: Schema) -> dict[str, list[Schema]]:
-    """Find the names that a schema speaks of anywhere, and the schemas that it has for them."""
+def named_properties(schema: Schema) -> dict[str, list[Schema]]:
+    """Return the names of properties that a schema mentions anywhere, with their schemas."""
     found: dict[str, list[Schema]] = {}
     for part in _parts(schema):
         for name, child in part.get("properties", {}).items():
@@ -97,17 +97,17 @@ def names(schema: Schema) -> dict[str, list[Schema]]:
         for name in [*part.get("required", ()), *part.get("dependentRequired", ()), *part.get("dependentSchemas", ())]:
             found.setdefault(name, [])
         for pattern, child in part.get("patternProperties", {}).items():
-            for name in matching(pattern):
+            for name in matching_texts(pattern):
                 found.setdefault(name, []).append(child)
         rule = part.get("propertyNames")
-        for name in mined(rule) if isinstance(rule, dict) else ():
+        for name in values_near_bounds(rule) if isinstance(rule, dict) else ():
             if isinstance(name, str):
                 found.setdefault(name, [])
     return found
 
 
 def samples(schema: Schema, definitions: dict[str, Any] | None = None, depth: int = 0) -> Iterator[Any]:
-    """Make a few values that a schema probably accepts: small ones and full ones."""
+    """Yield some values that a schema probably accepts, with all properties and with the required ones."""
     depth += _DEPTH_OF_REFERENCE if isinstance(schema, dict) and "$ref" in schema else 0
     if isinstance(schema, bool) or depth > _MAX_DEPTH:
         yield from ("a", 1, {})
@@ -123,7 +123,7 @@ def samples(schema: Schema, definitions: dict[str, Any] | None = None, depth: in
 
 
 def one_of_each(schema: dict[str, Any], definitions: dict[str, Any]) -> Iterator[Any]:
-    """Make one value for each alternative of a schema."""
+    """Yield one value for each alternative of a schema."""
     for keyword in ("anyOf", "oneOf"):
         rest = {key: value for key, value in schema.items() if key != keyword}
         for branch in schema.get(keyword, ()):
@@ -146,7 +146,7 @@ def _constants(schema: dict[str, Any]) -> Iterator[Any]:
 
 
 def _variants(schema: dict[str, Any], definitions: dict[str, Any], depth: int) -> Iterator[dict[str, Any]]:
-    """Merge what judges the same value into one schema, once for each alternative."""
+    """Yield, for each alternative, one schema merged from all that judge the same value."""
     own = {
         key: value for key, value in schema.items() if key not in {"allOf", "anyOf", "oneOf", "$ref", "then", "else"}
     }
@@ -218,21 +218,21 @@ def _strings(schema: dict[str, Any]) -> Iterator[str]:
     if schema.get("format") in _FORMATS:
         yield _FORMATS[schema["format"]]
     if "pattern" in schema:
-        yield from matching(schema["pattern"])
+        yield from matching_texts(schema["pattern"])
     yield "a" * min(schema.get("minLength", 1), _MAX_LENGTH)
 
 
 def _numbers(schema: dict[str, Any]) -> Iterator[float]:
     step = schema.get("multipleOf", 1)
-    limits = [schema[keyword] for keyword in _LIMITS if abs(schema.get(keyword, _LARGEST)) < _LARGEST] or [0]
+    limits = [schema[keyword] for keyword in _BOUNDS if abs(schema.get(keyword, _LARGEST)) < _LARGEST] or [0]
     near = [step * (limit // step + factor) for limit in limits for factor in (1, 0, 2, -1)]
     yield from sorted(near, key=lambda number: not _is_between(number, schema))
 
 
 def _is_between(number: float, schema: dict[str, Any]) -> bool:
     is_out = number in {schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")}
-    least = max(number, *(schema[keyword] for keyword in _LEAST if keyword in schema), number)
-    most = min(number, *(schema[keyword] for keyword in _MOST if keyword in schema), number)
+    least = max(number, *(schema[keyword] for keyword in _LOWER if keyword in schema), number)
+    most = min(number, *(schema[keyword] for keyword in _UPPER if keyword in schema), number)
     return least == number == most and not is_out
 
 

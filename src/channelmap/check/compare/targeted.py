@@ -1,15 +1,15 @@
-"""Events that differ just where two schemas differ: an ordinary event, with values around the limits at that position.
+"""Generate events for one changed keyword: an ordinary event, with values around the bounds at that position.
 
-They prove most breaks at the first try, also far inside an event and at large limits, where changing event after
-event in each way would not arrive.
+They find most counterexamples at once, also deep inside an event and at large bounds, which a search by small changes
+would not reach.
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from channelmap.check.compare.samples import ORDINARY, boundaries, mined, one_of_each, samples
-from channelmap.check.compare.texts import matching
+from channelmap.check.compare.samples import COMMON_VALUES, boundaries, values_near_bounds, one_of_each, samples
+from channelmap.check.compare.texts import matching_texts
 from channelmap.pointers import Pointer
 from channelmap.validation import Schema
 from channelmap.validation.keywords import MAPS
@@ -21,25 +21,25 @@ _BASES = 2
 _VALUES_OF_A_SCHEMA = 12
 
 
-def targeted(schemas: Sequence[Schema], pointer: Pointer, event_type: str) -> Iterator[dict[str, Any]]:
-    """Make events with the values at a position that may prove a break there.
+def targeted_events(schemas: Sequence[Schema], pointer: Pointer, event_type: str) -> Iterator[dict[str, Any]]:
+    """Yield events with values at one position that may be counterexamples.
 
     Args:
-        schemas: the schemas of two releases, in their form.
-        pointer: the way to the changed keyword, in either of them as far as it is there.
-        event_type: what the `type` of every event says.
+        schemas: the schemas of two releases, in normal form.
+        pointer: the pointer to the changed keyword; one of the schemas may lack its end.
+        event_type: the `type` of every event.
 
     """
-    places = [place for schema in schemas if isinstance(schema, dict) for place in _places(schema, pointer)]
-    inner = [each for place in places for each in _schemas_at(*place)]
-    for schema, way in places:
-        for event in _placed(schema, way, list(_values(inner, schema)), schema.get("$defs", {})):
+    positions = [position for schema in schemas if isinstance(schema, dict) for position in _positions(schema, pointer)]
+    inner = [each for position in positions for each in _schemas_at(*position)]
+    for schema, way in positions:
+        for event in _values_around(schema, way, list(_values(inner, schema)), schema.get("$defs", {})):
             if isinstance(event, dict):
                 yield {**event, "type": event_type}
 
 
-def _places(schema: dict[str, Any], pointer: Pointer) -> Iterator[tuple[dict[str, Any], Pointer]]:
-    """Find the way to a position from the root; a position in a definition is reached by a reference to it."""
+def _positions(schema: dict[str, Any], pointer: Pointer) -> Iterator[tuple[dict[str, Any], Pointer]]:
+    """Yield the schema and the pointer from its root; a pointer into a definition goes through a reference to it."""
     if pointer[:1] != ("$defs",):
         yield schema, pointer
         return
@@ -61,7 +61,7 @@ def _places(schema: dict[str, Any], pointer: Pointer) -> Iterator[tuple[dict[str
 
 
 def _schemas_at(schema: dict[str, Any], pointer: Pointer) -> Iterator[Schema]:
-    """Find the schema nearest to the end of a pointer."""
+    """Yield the innermost schema on the path of a pointer."""
     definitions = schema.get("$defs", {})
     found: Schema = schema
     while isinstance(found, dict):
@@ -74,7 +74,7 @@ def _schemas_at(schema: dict[str, Any], pointer: Pointer) -> Iterator[Schema]:
 
 
 def _step(schema: Schema, pointer: Pointer) -> tuple[Schema, Pointer] | None:
-    """Take one step along a pointer to a schema further inside, where there is one."""
+    """Follow a pointer to the next schema inside; return it with the rest of the pointer, or `None`."""
     if not pointer or not isinstance(schema, dict) or pointer[0] not in schema:
         return None
     value = schema[pointer[0]]
@@ -98,7 +98,7 @@ def _resolved(schema: Schema, definitions: dict[str, Any]) -> Schema:
 
 
 def _values(schemas: Sequence[Schema], root: dict[str, Any]) -> Iterator[Any]:
-    """Make values near the limits of schemas that stand at the same position."""
+    """Yield values near the bounds of schemas at the same position."""
     parts = [schema for schema in schemas if isinstance(schema, dict)]
     yield from boundaries(parts)
     for part in parts:
@@ -109,20 +109,20 @@ def _values(schemas: Sequence[Schema], root: dict[str, Any]) -> Iterator[Any]:
             if isinstance(sample, dict):
                 yield from ({key: item for key, item in sample.items() if key != name} for name in sample)
                 yield {**sample, _UNDECLARED: 1}
-    yield from ORDINARY
+    yield from COMMON_VALUES
     for part in parts:
-        yield from mined({key: value for key, value in part.items() if key != "$defs"})
+        yield from values_near_bounds({key: value for key, value in part.items() if key != "$defs"})
 
 
-def _placed(schema: Schema, pointer: Pointer, values: list[Any], definitions: dict[str, Any]) -> Iterator[Any]:
-    """Make values of a schema that have one of the given ones at the end of a pointer."""
+def _values_around(schema: Schema, pointer: Pointer, values: list[Any], definitions: dict[str, Any]) -> Iterator[Any]:
+    """Yield values of a schema that have one of the given values at the end of a pointer."""
     schema = _resolved(schema, definitions)
     step = _step(schema, pointer)
     if step is None or not isinstance(schema, dict):
         yield from values
         return
     child, rest = step
-    inner = _placed(child, rest, values, definitions)
+    inner = _values_around(child, rest, values, definitions)
     keyword = pointer[0]
     if keyword in {"items", "prefixItems", "unevaluatedItems", "contains"}:
         first = schema.get("prefixItems", [])[: pointer[1] if keyword == "prefixItems" else None]
@@ -152,12 +152,12 @@ def _names(pointer: Pointer) -> list[str]:
         case "properties":
             return [str(pointer[1])]
         case "patternProperties":
-            return list(matching(str(pointer[1])))
+            return list(matching_texts(str(pointer[1])))
     return [_UNDECLARED]
 
 
 def _bases(schema: dict[str, Any], pointer: Pointer, definitions: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Make ordinary objects around a position."""
+    """Yield ordinary objects around a position."""
     around = schema
     if pointer[0] in _IN_PLACE:
         around = {key: value for key, value in schema.items() if key != pointer[0]}

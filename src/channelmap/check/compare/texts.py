@@ -1,4 +1,4 @@
-"""Texts that match a regular expression, as far as it is an ordinary one."""
+"""Generate texts that match a simple regular expression."""
 
 import re
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ _TOKEN = re.compile(
 )
 
 
-def matching(pattern: str) -> Iterator[str]:
-    """Make a short and a longer text that probably match; none for what is beyond ordinary patterns."""
+def matching_texts(pattern: str) -> Iterator[str]:
+    """Yield a short and a longer text that probably match; nothing for a pattern that is not simple."""
     for longer in (False, True):
         try:
             text, rest = _alternatives(_TOKEN.finditer(pattern), longer=longer)
@@ -21,7 +21,7 @@ def matching(pattern: str) -> Iterator[str]:
 
 
 def _alternatives(tokens: Iterator[re.Match[str]], *, longer: bool) -> tuple[str, str | None]:
-    """Read up to the end, or the bracket that closes a group: its text, and that bracket."""
+    """Read up to the end or the closing bracket of a group; return a matching text, and that bracket."""
     pieces: list[str] = []
     done: list[str] = []
     for token in tokens:

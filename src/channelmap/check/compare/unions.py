@@ -1,36 +1,36 @@
-"""Alternatives that exclude each other, such as those of a `kind` or of a type: each can be judged for itself.
+"""Split unions into alternatives that exclude each other, such as by a `kind`, so that each can be compared alone.
 
-The engine's algebra gives up on more than a handful of alternatives, and is slow where exactly one must match.
+The engine's algebra gives up on more than a few alternatives, and is slow for `oneOf`.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from channelmap.check.compare.merging import absorbed, disjoint
-from channelmap.check.compare.normal import is_draft_7
+from channelmap.check.compare.merging import merge_branch, disjoint
+from channelmap.check.compare.normal_form import is_draft_7
 from channelmap.pointers import Pointer
 from channelmap.validation import Schema
 from channelmap.validation.structure import map_children
 
-#: Each is compared with each.
-_MOST_BRANCHES = 200
+#: Each branch is compared with each other one.
+_MAX_BRANCHES = 200
 
 
-def exclusive(schema: Schema) -> Schema:
-    """Return a schema of whole events, in its form, with `anyOf` where the branches of a `oneOf` exclude each other."""
+def replace_exclusive_one_of(schema: Schema) -> Schema:
+    """Replace `oneOf` by `anyOf` where its branches exclude each other, in a schema of whole events in normal form."""
     if isinstance(schema, bool) or is_draft_7(schema):
         return schema
     return _rewritten((), {**schema, "type": schema.get("type", "object")})
 
 
 def cases(schema: Mapping[str, Any], keyword: str) -> list[dict[str, Any]]:
-    """Return a schema once for each of its alternatives.
+    """Return one schema for each alternative, merged with the rest of the schema.
 
-    A value that the schema accepts is accepted by one of the cases; of `anyOf`, the other way round too.
+    A value that the schema accepts is accepted by one of them; for `anyOf`, the converse holds too.
     """
     rest = {key: value for key, value in schema.items() if key != keyword}
-    return [absorbed(rest, branch) for branch in schema[keyword]]
+    return [merge_branch(rest, branch) for branch in schema[keyword]]
 
 
 def _rewritten(_: Pointer, schema: Schema) -> Schema:
@@ -43,13 +43,13 @@ def _rewritten(_: Pointer, schema: Schema) -> Schema:
 
 
 def _exclude_each_other(branches: Sequence[Schema], around: Mapping[str, Any]) -> bool:
-    if len(branches) > _MOST_BRANCHES:
+    if len(branches) > _MAX_BRANCHES:
         return False
     return all(disjoint(*pair) for pair in combinations([_within(branch, around) for branch in branches], 2))
 
 
 def _within(branch: Schema, around: Mapping[str, Any]) -> Schema:
-    """Return a branch with the type and the required properties that the schema around it asks for."""
+    """Return a branch with the type and the required properties of the schema around it."""
     if isinstance(branch, bool):
         return branch
     result = {**branch, "required": [*branch.get("required", ()), *around.get("required", ())]}

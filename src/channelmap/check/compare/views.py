@@ -1,49 +1,49 @@
-"""What is meant by a schema: the events that it describes, not all that it happens to accept.
+"""The declared view of a schema: the events that it describes, not all that it happens to accept.
 
-A schema that names properties and says nothing about others accepts them, of any kind. To take that literally
-would make every new optional property a break. So the *declared* view closes such objects. That others are
-accepted may be written out (`additionalProperties: true`, as generators do): it is the same.
+A schema that declares some properties accepts any other property with any value. Literally, every new optional property
+would then be a break. So the *declared view* closes such objects, also if `additionalProperties: true` is written out,
+as generators do.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
-from channelmap.check.compare.normal import is_draft_7, mentions
+from channelmap.check.compare.normal_form import is_draft_7, mentions
 from channelmap.pointers import Pointer
 from channelmap.validation import Schema
 from channelmap.validation.structure import children, map_children
 
-#: Schemas under these keywords judge the same value as the one that they are in.
+#: Keywords whose schemas judge the same value as the schema around them.
 _IN_PLACE = frozenset({"allOf", "anyOf", "oneOf", "then", "else", "dependentSchemas"})
-#: To close a schema in one of these may let more through.
-_REVERSING = frozenset({"not", "if", "propertyNames"})
+#: Keywords that may accept more if the schema in them is closed.
+_INVERTING = frozenset({"not", "if", "propertyNames"})
 _EXTRAS = frozenset({"additionalProperties", "unevaluatedProperties"})
 _COUNTING = frozenset({"oneOf", "contains"})
 
 
 def event_schema(schema: Schema, event_type: str) -> dict[str, Any]:
-    """Return the schema of the events of one type that a schema in its form accepts."""
+    """Return a schema in normal form, restricted to events of one type."""
     envelope = {"type": "object", "properties": {"type": {"const": event_type}}, "required": ["type"]}
     own = schema if isinstance(schema, dict) else {} if schema else {"not": {}}
     return {**own, "allOf": [*own.get("allOf", []), envelope]}
 
 
-def declared(schema: Schema) -> Schema:
-    """Return the schema, in its form, of the events that it describes; all of them are accepted by it."""
+def declared_view(schema: Schema) -> Schema:
+    """Return the declared view of a schema in normal form; it accepts only events that the schema accepts."""
     if isinstance(schema, bool) or is_draft_7(schema):
         return schema
     closed = _Closing(schema).result
     if not mentions(schema, _COUNTING):
         return closed
-    # Where matches are counted, closing a branch may make an event match just once that matched twice.
+    # Closing a branch may make an event match one branch of a `oneOf` that matched two before.
     both = {"allOf": [_without_definitions(schema), _without_definitions(closed)]}
     return {**both, "$defs": closed["$defs"]} if "$defs" in closed else both
 
 
 class _Closing:
-    """Closes what stands for a value of its own, not the branches that judge the same value.
+    """Closes the schemas of whole values, but not the branches that judge the same value.
 
-    So each definition comes in two more forms: one for either use.
+    Each definition gets a closed and an open copy, for references of either kind.
     """
 
     def __init__(self, schema: dict[str, Any]) -> None:
@@ -51,28 +51,28 @@ class _Closing:
         more = {
             f"{name}-{use}": change((), target)
             for name, target in self._definitions.items()
-            for use, change in (("open", self._in_place), ("closed", self._position))
+            for use, change in (("open", self._in_place), ("closed", self._close))
         }
-        result = self._position((), _without_definitions(schema))
+        result = self._close((), _without_definitions(schema))
         assert isinstance(result, dict)
         self.result = {**result, "$defs": {**self._definitions, **more}} if more else result
 
-    def _position(self, _: Pointer, schema: Schema) -> Schema:
-        """Close a schema that stands for a value of its own."""
+    def _close(self, _: Pointer, schema: Schema) -> Schema:
+        """Close the schema of a whole value."""
         if isinstance(schema, dict) and schema.keys() == {"$ref"}:
             return {"$ref": f"{schema['$ref']}-closed"}
         result = self._in_place((), schema)
         if not isinstance(result, dict) or _EXTRAS & result.keys():
             return result
-        parts = list(self._of_the_same(schema))
+        parts = list(self._schemas_of_same_value(schema))
         named = {name for part in parts for name in part.get("properties", ())}
         if not any(map(_describes, parts)):
             return result
-        asked_for = {name for part in parts for name in _asked_for(part)} - named
-        if any(part.get("minProperties", 0) > len(named | asked_for) for part in parts):
+        mentioned = {name for part in parts for name in _mentioned_names(part)} - named
+        if any(part.get("minProperties", 0) > len(named | mentioned) for part in parts):
             return result
-        if asked_for:
-            result["properties"] = {**dict.fromkeys(sorted(asked_for), True), **result.get("properties", {})}
+        if mentioned:
+            result["properties"] = {**dict.fromkeys(sorted(mentioned), True), **result.get("properties", {})}
         return {**result, "unevaluatedProperties": False}
 
     def _in_place(self, _: Pointer, schema: Schema) -> Schema:
@@ -84,12 +84,12 @@ class _Closing:
         return {**result, "$ref": f"{schema['$ref']}-open"} if "$ref" in schema else result
 
     def _child(self, pointer: Pointer, schema: Schema) -> Schema:
-        if pointer[0] in _REVERSING:
+        if pointer[0] in _INVERTING:
             return schema
-        return (self._in_place if pointer[0] in _IN_PLACE else self._position)(pointer, schema)
+        return (self._in_place if pointer[0] in _IN_PLACE else self._close)(pointer, schema)
 
-    def _of_the_same(self, schema: Schema) -> Iterator[dict[str, Any]]:
-        """Find the schemas in a schema that judge the same value, itself and what it refers to included."""
+    def _schemas_of_same_value(self, schema: Schema) -> Iterator[dict[str, Any]]:
+        """Yield the schemas that judge the same value: a schema, its branches, and those that they refer to."""
         waiting = [schema]
         followed: set[str] = set()
         while waiting:
@@ -104,7 +104,7 @@ class _Closing:
 
 
 def _describes(schema: dict[str, Any]) -> bool:
-    """Whether a schema describes properties; that `type` may be there goes without saying."""
+    """Whether a schema declares properties other than just `type`."""
     properties = schema.get("properties", {})
     return properties.get("type", True) is not True or bool(properties.keys() - {"type"})
 
@@ -113,8 +113,8 @@ def _without_definitions(schema: dict[str, Any]) -> dict[str, Any]:
     return {keyword: value for keyword, value in schema.items() if keyword != "$defs"}
 
 
-def _asked_for(schema: dict[str, Any]) -> Iterator[str]:
-    """Find the names that a schema speaks of without describing them."""
+def _mentioned_names(schema: dict[str, Any]) -> Iterator[str]:
+    """Yield the names of properties that a schema mentions without declaring them."""
     yield from schema.get("required", ())
     for names in schema.get("dependentRequired", {}).values():
         yield from names

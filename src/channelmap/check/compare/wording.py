@@ -1,4 +1,4 @@
-"""Changes in words: what was and what is, and whose events are refused for it."""
+"""Describe changes in words: the old and the new value, and the events that are rejected."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,11 +10,11 @@ _MAX_LENGTH = 60
 
 
 def statement(change: Change, *, reverse: bool) -> str:
-    """Say what changed.
+    """Describe a change.
 
     Args:
-        change: a keyword by which the target lets less through than the source.
-        reverse: the source is the new schema.
+        change: a keyword by which the target accepts less than the source.
+        reverse: whether the source is the new schema.
 
     """
     old, new = (change.target, change.source) if reverse else (change.source, change.target)
@@ -34,14 +34,14 @@ def statement(change: Change, *, reverse: bool) -> str:
     return f"{subject} has no longer '{change.keyword}' {_cut(old)}"
 
 
-def refusal(events: str, release: str, *, reverse: bool, enforced: bool = True) -> str:
-    """Say whose events are refused, or would be.
+def consequence(events: str, release: str, *, reverse: bool, enforced: bool = True) -> str:
+    """Describe the events that are rejected because of a change.
 
     Args:
-        events: which, in words.
-        release: the old release, in words.
-        reverse: they are those of new senders, which old consumers refuse.
-        enforced: they are refused indeed, and not let through with a warning or without.
+        events: a description of the events.
+        release: a description of the old release.
+        reverse: whether new senders send them and old consumers reject them.
+        enforced: whether they are really rejected, because the channel enforces its schemas.
 
     """
     if reverse:
@@ -49,8 +49,8 @@ def refusal(events: str, release: str, *, reverse: bool, enforced: bool = True) 
     return f"{events}, which {release} accepted, {'are refused' if enforced else 'break the schema'}"
 
 
-def renamed(name: str, candidates: Iterable[str]) -> str:
-    """Ask whether something is called otherwise now, or say nothing."""
+def rename_hint(name: str, candidates: Iterable[str]) -> str:
+    """Return a hint with the most similar of the candidates, or an empty text."""
     near = difflib.get_close_matches(name, sorted(candidates), n=1, cutoff=0.6)
     return f"was it renamed to {quoted(near[0])}?" if near else ""
 

@@ -1,11 +1,11 @@
-"""Keywords that stand for themselves: by which of two values a schema lets less through."""
+"""Compare two values of one keyword: does the new value accept less than the old one?"""
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import Any
 
-#: What the narrower value loses, in words.
-LIMITS = {
+#: A description of the values that a narrower keyword no longer accepts.
+LOST_BY_KEYWORD = {
     "type": "values of another type",
     "const": "other values",
     "enum": "other values",
@@ -29,20 +29,20 @@ LIMITS = {
     "maxProperties": "larger objects",
     "$ref": "some values",
 }
-#: A larger value lets less through.
-UP = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems", "minContains", "minProperties"})
-#: A smaller value lets less through.
-DOWN = frozenset({"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxContains", "maxProperties"})
+#: A larger value of these keywords accepts less.
+LOWER_BOUNDS = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems", "minContains", "minProperties"})
+#: A smaller value of these keywords accepts less.
+UPPER_BOUNDS = frozenset({"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxContains", "maxProperties"})
 
 
 def narrows(keyword: str, source: Mapping[str, Any], target: Mapping[str, Any]) -> bool:
-    """Whether a keyword of `target` may refuse what the keywords of `source` let through."""
+    """Whether a keyword of `target` may reject a value that the keywords of `source` accept."""
     was, now = source.get(keyword), target[keyword]
     if keyword in source and was == now:
         return False
-    if keyword in UP:
+    if keyword in LOWER_BOUNDS:
         return keyword not in source or now > was
-    if keyword in DOWN:
+    if keyword in UPPER_BOUNDS:
         return keyword not in source or now < was
     rule = _RULES.get(keyword)
     return rule(source, now) if rule else True
@@ -66,7 +66,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _multiple(source: Mapping[str, Any], now: Any) -> bool:
-    # 0.3 is a multiple of 0.1, but not to floats.
+    # Not by floats: to them, 0.3 is not a multiple of 0.1.
     return "multipleOf" not in source or Fraction(str(source["multipleOf"])) % Fraction(str(now)) != 0
 
 

@@ -1,4 +1,4 @@
-"""An event that one schema accepts and another refuses: looked for, never guessed."""
+"""Search for an event that one schema accepts and another rejects."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -6,16 +6,16 @@ from collections.abc import Set as AbstractSet
 from itertools import chain, islice
 from typing import Any
 
-from channelmap.check.compare.normal import canonical
-from channelmap.check.compare.samples import ORDINARY, mined, names, samples
+from channelmap.check.compare.normal_form import canonical
+from channelmap.check.compare.samples import COMMON_VALUES, named_properties, samples, values_near_bounds
 from channelmap.validation import Schema
 
-#: Events that are tried: near what differs, then anywhere; more where no rule says that there is something to find.
+#: Number of events to try: with changes in differing properties, in any property, and if no rule found a change.
 _NEAR_TRIES = 500
 _FAR_TRIES = 1_000
 _MORE_TRIES = 8_000
-#: Characters of the events that are tried each time: to judge one takes as long as it is.
-_MOST_TEXT = 4_000_000
+#: Maximum total length of the events to try, because long events take long to validate.
+_MAX_TEXT = 4_000_000
 _SEEDS = 24
 _VALUES_OF_A_NAME = 12
 
@@ -24,41 +24,41 @@ _UNDECLARED = "undeclared"
 Test = Callable[[dict[str, Any]], bool]
 
 
-class Search:
-    """Looks for events near those that two schemas describe; the same ones in the same order each time.
+class CounterexampleSearch:
+    """Searches events near those that two schemas describe; deterministic.
 
     Args:
-        event_type: what the `type` of every event says.
-        schemas: both schemas in their form; their limits are where an event may change its side.
-        examples: events to begin with.
+        event_type: the `type` of every event.
+        schemas: both schemas, in normal form.
+        examples: events from which the search starts.
 
     """
 
     def __init__(self, event_type: str, schemas: tuple[Schema, Schema], examples: Iterable[Any]) -> None:
         made = (sample for schema in schemas for sample in islice(samples(schema), _SEEDS))
         self._seeds = [{**seed, "type": event_type} for seed in (*examples, *made) if isinstance(seed, dict)]
-        self._values = _unique([*ORDINARY, *(value for schema in schemas for value in mined(schema))])
+        self._values = _unique([*COMMON_VALUES, *(value for schema in schemas for value in values_near_bounds(schema))])
         self._names: dict[str, list[Any]] = {_UNDECLARED: [1, "a"]}
-        spoken_of = [names(schema) for schema in schemas]
+        mentioned = [named_properties(schema) for schema in schemas]
         self._different = {_UNDECLARED} | {
-            name for name in {*spoken_of[0], *spoken_of[1]} if spoken_of[0].get(name) != spoken_of[1].get(name)
+            name for name in {*mentioned[0], *mentioned[1]} if mentioned[0].get(name) != mentioned[1].get(name)
         }
-        for found in spoken_of:
+        for found in mentioned:
             for name, children in found.items():
                 likely = [value for child in children for value in islice(samples(child), _VALUES_OF_A_NAME)]
                 self._names[name] = _unique([*self._names.get(name, ()), *likely, 1, "a", None])
 
-    def events(self, accepted: Test, refused: Test, *, thorough: bool = False) -> Iterator[dict[str, Any]]:
-        """Find events that are accepted by the one side and refused by the other, small changes first.
+    def events(self, accepted: Test, rejected: Test, *, thorough: bool = False) -> Iterator[dict[str, Any]]:
+        """Yield events that one schema accepts and the other rejects, those with small changes first.
 
         Args:
-            accepted: asks the one side.
-            refused: asks the other.
-            thorough: look for longer.
+            accepted: returns whether the first schema accepts an event.
+            refused: returns whether the second schema rejects an event.
+            thorough: try more events.
 
         """
         seen: set[str] = set()
-        # Around what is accepted there is more that is.
+        # Accepted events first: others near them are often accepted too.
         seeds = sorted(self._seeds, key=lambda seed: not accepted(seed))
         for focus, tries in (
             (self._different, _NEAR_TRIES),
@@ -70,20 +70,20 @@ class Search:
             for event in islice(candidates, tries):
                 text = canonical(event)
                 length += len(text)
-                if length > _MOST_TEXT:
+                if length > _MAX_TEXT:
                     break
                 if text in seen:
                     continue
                 seen.add(text)
                 if not accepted(event):
                     continue
-                if refused(event):
+                if rejected(event):
                     yield event
                 elif event not in self._seeds:
                     waiting.append(event)
 
     def _around(self, waiting: deque[dict[str, Any]], focus: AbstractSet[str]) -> Iterator[dict[str, Any]]:
-        """Change each event that waits, in one place, in each way; more may come to wait meanwhile."""
+        """Yield each waiting event with one change, in every way; the caller may add waiting events meanwhile."""
         while waiting:
             event = waiting.popleft()
             inside = {name: value for name, value in event.items() if name != "type"}

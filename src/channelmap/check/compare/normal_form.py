@@ -1,6 +1,6 @@
-"""Schemas in one form: what decides about an event and nothing else, in draft 2020-12, in one order.
+"""The normal form of schemas: only keywords that decide about an event, in draft 2020-12, in a fixed order.
 
-Two schemas of the same form accept the same events, however they are described, commented or ordered.
+Two schemas with the same normal form accept the same events, whatever their descriptions, comments and order.
 """
 
 import hashlib
@@ -22,9 +22,9 @@ _DECIDING = frozenset(
     | {"contains", "minContains", "maxContains", "minLength", "maxLength", "pattern", "format"}
     | {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"}
 )
-#: Formats that draft-07 leaves alone.
+#: Formats that draft-07 does not assert.
 _FORMATS_UNKNOWN_TO_7 = frozenset({"uuid", "duration"})
-#: The engine asserts these in draft-07 alone: a schema that has them cannot be written in 2020-12.
+#: The engine asserts these in draft-07 only, so a schema that has them cannot be converted to 2020-12.
 _ONLY_IN_7 = frozenset({"contentEncoding", "contentMediaType"})
 #: The engine obeys `dependencies` in 2020-12 too.
 _KNOWN_TO_2020 = _DECIDING | {"dependencies"}
@@ -41,27 +41,27 @@ _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=
 
 
 def canonical(value: Any) -> str:
-    """Write a JSON value as text in one way only."""
+    """Return the canonical text of a JSON value: equal values have equal texts."""
     return _ENCODER.encode(value)
 
 
 def digest(value: Any) -> str:
-    """Name a JSON value by the SHA-256 of its canonical text."""
+    """Return the SHA-256 of the canonical text of a JSON value."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
-def opaque(value: Any) -> Schema:
-    """Stand for a schema of which nothing can be told except whether it has changed."""
+def opaque_reference(value: Any) -> Schema:
+    """Return a reference for a schema that cannot be bundled: it only shows whether the schema has changed."""
     return {"$ref": f"{BASE_URI}entangled/{digest(value)}"}
 
 
 def is_draft_7(schema: Schema) -> bool:
-    """Whether a schema in its form is of draft-07 still, because it cannot be written otherwise."""
+    """Whether a schema in normal form is still of draft-07, because it cannot be converted."""
     return isinstance(schema, dict) and "$schema" in schema
 
 
 def mentions(schema: Schema, keywords: AbstractSet[str]) -> bool:
-    """Whether a schema, or one in it, has any of some keywords."""
+    """Whether a schema, or one in it, has one of the keywords."""
     waiting = [schema]
     while waiting:
         value = waiting.pop()
@@ -72,8 +72,8 @@ def mentions(schema: Schema, keywords: AbstractSet[str]) -> bool:
     return False
 
 
-def normal(schema: Schema) -> Schema:
-    """Bring a schema that stands alone into that form."""
+def normalize(schema: Schema) -> Schema:
+    """Return the normal form of a schema without references to other documents."""
     if isinstance(schema, bool):
         return schema
     if str(schema.get("$schema", "")).removesuffix("#") != _DRAFT_7:
@@ -88,8 +88,8 @@ def _reduced(schema: Schema, known: AbstractSet[str], rewritten: Callable[[dict[
     if isinstance(schema, bool):
         return schema
     kept = {keyword: value for keyword, value in schema.items() if keyword in known}
-    # From the inside out: what is rewritten is of another draft than what is left to do.
-    result = rewritten(map_children(kept, lambda _, child: _reduced(child, known, rewritten)))
+    # From the inside out, because a rewritten schema is of another draft.
+    result = rewritten(rebuilt(kept, lambda _, child: _reduced(child, known, rewritten)))
     for keyword in ("required", "type", "enum"):
         if isinstance(result.get(keyword), list) and len(result[keyword]) > 1:
             result[keyword].sort(key=canonical)
@@ -107,7 +107,7 @@ def _from_7(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _split(schema: dict[str, Any]) -> dict[str, Any]:
-    """Write `dependencies` as what 2020-12 made of it, beside what is there already."""
+    """Replace `dependencies` by the keywords of 2020-12, in branches of `allOf`."""
     branches = [
         {"dependentRequired" if isinstance(dependency, list) else "dependentSchemas": {name: dependency}}
         for name, dependency in schema.pop("dependencies", {}).items()
