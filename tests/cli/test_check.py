@@ -199,10 +199,10 @@ def test_the_environment_names_the_file(checked: Path, run: Run) -> None:
         (["--output", "sarf"], "there is no format 'sarf'; did you mean 'sarif'?"),
         (["--output", "junit:"], "'junit:' names no file after the colon"),
         (["--output", "json:nowhere/report.json"], "'nowhere/report.json': No such file or directory"),
-        (["--output", "json", "--output", "sarif:-"], "two outputs go to the same place"),
+        (["--output", "json", "--output", "sarif:-"], "two outputs are written to the same file or stream"),
         (["--strict"], "--strict needs --against"),
         (["--transitive"], "--transitive needs --against"),
-        (["--against", ""], "--against names nothing to compare with"),
+        (["--against", ""], "--against is empty"),
         (["--against", "no-such-revision"], "no-such-revision"),
         (["--senders", "nowhere"], "nowhere"),
     ],
@@ -318,13 +318,13 @@ def test_a_layer_that_is_away_is_told_in_words(checked: Path, run: Run) -> None:
 def test_a_layer_that_is_not_made_yet_is_not_made_by_a_check(checked: Path, run: Run) -> None:
     process = run("check", "--layer", "--ignore", "accepts-refused")
     assert ends(process)[0] == 0
-    assert "channels.db: there is no such file yet, so nothing waits in it" in process.errors
+    assert "channels.db: there is no such file yet, so there are no events to check" in process.errors
     assert not list(checked.glob("channels.db*"))
 
 
 def test_nothing_waits_in_memory_for_a_check(checked: Path, run: Run) -> None:
     (checked / "channels.yaml").write_text(CHANNELS.replace("sqlite:///channels.db", "memory://"))
-    assert "--layer: memory://: events in memory end with their process" in complains(run("check", "--layer"))
+    assert "--layer: memory://: a layer in memory belongs to one process" in complains(run("check", "--layer"))
 
 
 @pytest.mark.parametrize("name", ["", " ", "1\n2"])

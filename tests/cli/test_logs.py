@@ -137,7 +137,7 @@ def test_a_worker_whose_log_nobody_reads_goes_on_and_says_later_how_many_lines_i
         log = process.stderr.read().decode()
     assert process.returncode == 0
     lines = [line for line in log.splitlines() if line]
-    (index,) = [number for number, line in enumerate(lines) if "lines of the log were left out" in line]
+    (index,) = [number for number, line in enumerate(lines) if "log lines were dropped" in line]
     if log_format == "json":
         assert json.loads(lines[index])["level"] == "WARNING"
         assert json.loads(lines[index + 1])["channel"] == "jobs"
@@ -183,5 +183,5 @@ def test_a_long_line_is_written_whole_and_one_without_a_reader_blocks_nobody(cha
         handler.emit(logging.makeLogRecord({"msg": text}))
         stream.close()
         # The first line was cut: what follows begins a new one.
-        assert whole.result(20).splitlines() == ["", "1 lines of the log were left out: nobody read it", text]
+        assert whole.result(20).splitlines() == ["", "1 log lines were dropped, because stderr was not read", text]
     os.close(reading)

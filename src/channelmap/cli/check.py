@@ -1,4 +1,4 @@
-"""`channelmap check`: prove that file, schemas, examples, consumers, senders and the last release agree."""
+"""`channelmap check`: check that contract, schemas, examples, consumers, senders and the last release agree."""
 
 import asyncio
 import os
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     from channelmap.check.senders import Senders
     from channelmap.layer import ChannelLayer
 
-_ALL: frozenset[str] = frozenset(Code)
+_ALL_CODES: frozenset[str] = frozenset(Code)
 _WEIGHT = {Severity.INFO: 0, Severity.WARNING: 1, Severity.ERROR: 2}
 
 
-class _Codes(click.ParamType[frozenset[str]]):
-    """Reads codes with commas between them."""
+class _CodesType(click.ParamType[frozenset[str]]):
+    """Parameter type of a comma-separated list of codes."""
 
     name = "CODE,..."
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> frozenset[str]:
         codes = frozenset(filter(None, value.replace(" ", "").split(",")))
-        for code in codes - _ALL:
-            hint = did_you_mean(code, _ALL) or "`channelmap explain` lists them"
+        for code in codes - _ALL_CODES:
+            hint = did_you_mean(code, _ALL_CODES) or "`channelmap explain` lists them"
             self.fail(f"there is no code {quoted(code)}; {hint}", param, ctx)
         return codes
 
@@ -54,11 +54,11 @@ class _Codes(click.ParamType[frozenset[str]]):
     ) -> "list[CompletionItem[str]]":
         """Complete the last code."""
         before, comma, last = incomplete.rpartition(",")
-        return [CompletionItem(f"{before}{comma}{code}") for code in sorted(_ALL) if code.startswith(last)]
+        return [CompletionItem(f"{before}{comma}{code}") for code in sorted(_ALL_CODES) if code.startswith(last)]
 
 
 class Steps(NamedTuple):
-    """What is to be checked beside the files themselves; the names are those of the options."""
+    """The options that choose what to check besides the files themselves."""
 
     imports: bool
     senders: tuple[str, ...]
@@ -69,14 +69,14 @@ class Steps(NamedTuple):
 
     @property
     def judged(self) -> frozenset[str]:
-        """The codes that are looked for."""
-        asked_for = {
+        """The codes that these checks can report."""
+        requested = {
             Group.CONSUMER: self.imports,
             Group.SENDER: bool(self.senders),
             Group.COMPARISON: self.against is not None,
             Group.LAYER: self.layer,
         }
-        return frozenset(code for code in Code if asked_for.get(code.group, True))
+        return frozenset(code for code in Code if requested.get(code.group, True))
 
 
 @click.command(
@@ -94,9 +94,9 @@ class Steps(NamedTuple):
     },
 )
 @click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path())
-@click.option("--select", type=_Codes(), multiple=True, help="Report only these findings.")
-@click.option("--ignore", type=_Codes(), multiple=True, help="Do not report these findings.")
-@click.option("--warn", type=_Codes(), multiple=True, help="Report these findings as warnings, not as errors.")
+@click.option("--select", type=_CodesType(), multiple=True, help="Report only these findings.")
+@click.option("--ignore", type=_CodesType(), multiple=True, help="Do not report these findings.")
+@click.option("--warn", type=_CodesType(), multiple=True, help="Report these findings as warnings, not as errors.")
 @click.option("--no-import", "imports", flag_value=False, default=True, help="Do not import the consumers.")
 @click.option(
     "--senders",
@@ -144,34 +144,34 @@ def command(  # noqa: PLR0913, PLR0917  (click hands over each option by its nam
     brackets, which `channelmap explain CODE` explains.
     """
     steps = Steps(**options)
-    _refuse_the_pointless(files, steps, output)
+    _require_consistent_options(files, steps, output)
     if verbose and not steps.senders:
         raise click.UsageError("--verbose needs --senders")
     selection = Selection(*(frozenset().union(*codes) for codes in (select, ignore, warn)))
     contracts = _load_all(files or (os.environ.get("CHANNELMAP_CONFIG") or "channels.yaml",))
-    sends = _Sends() if steps.senders else None
+    sends = _SendCounts() if steps.senders else None
     with collection_paused(), own_stdout() as stdout:
         found = _check_all(contracts, steps, sends)
-        checked = tuple(Checked(path, _cases(contract)) for path, contract in contracts.items())
+        checked = tuple(Checked(path, _event_types_of(contract)) for path, contract in contracts.items())
         report = Report(checked, selection.apply(found), sends.counted() if sends else None)
         write(report, output, stdout, verbose=verbose)
     return _exit_code(report, fail_on)
 
 
-def _refuse_the_pointless(files: tuple[str, ...], steps: Steps, outputs: tuple[Output, ...]) -> None:
+def _require_consistent_options(files: tuple[str, ...], steps: Steps, outputs: tuple[Output, ...]) -> None:
     if steps.against == "":
-        # Such as an empty variable of a job: no release is not the same as no changes.
-        raise click.UsageError("--against names nothing to compare with")
+        # Such as an unset variable in CI: it must not pass as a comparison without changes.
+        raise click.UsageError("--against is empty: expected a git revision, a directory, a file or a lock")
     if steps.against is None and (steps.transitive or steps.strict):
         raise click.UsageError(f"--{'transitive' if steps.transitive else 'strict'} needs --against")
     if steps.against is not None and len(files) > 1 and os.path.isfile(steps.against):  # noqa: PTH113  (as typed)
         raise click.UsageError("--against with one file compares with one FILE, not with several")
     if len({output.path for output in outputs}) < len(outputs):
-        raise click.UsageError("two outputs go to the same place; name a file for one of them, such as 'json:FILE'")
+        raise click.UsageError("two outputs are written to the same file or stream; name a file for one of them, such as 'json:FILE'")
 
 
 def _load_all(configs: tuple[str, ...]) -> dict[str, Contract | ContractError]:
-    """Load each file once, by its name in messages; what is wrong with one does not keep others from being checked."""
+    """Load each file once; return contracts and errors by the name of the file in messages."""
     loaded: dict[str, Contract | ContractError] = {}
     for config in configs:
         try:
@@ -185,27 +185,27 @@ def _load_all(configs: tuple[str, ...]) -> dict[str, Contract | ContractError]:
     return loaded
 
 
-class _Sends:
-    """Keeps the account of sends over all contracts: what one of them judged is judged."""
+class _SendCounts:
+    """Counts the sends over all contracts: a send counts as judged if one contract could check it."""
 
     def __init__(self) -> None:
         self._judged: set[Location] = set()
         self._unread: dict[Location, str] = {}
 
     def add(self, senders: "Senders") -> None:
-        """Add what one contract makes of the sends."""
+        """Add the sends of the check of one contract."""
         self._judged |= senders.judged
         self._unread |= dict(senders.unread)
 
     def counted(self) -> Sends:
-        """Return the account."""
+        """Return the counts."""
         unread = tuple(sorted(each for each in self._unread.items() if each[0] not in self._judged))
         return Sends(len(self._judged), unread)
 
 
-def _check_all(contracts: dict[str, Contract | ContractError], steps: Steps, sends: _Sends | None) -> list[Diagnostic]:
+def _check_all(contracts: dict[str, Contract | ContractError], steps: Steps, sends: _SendCounts | None) -> list[Diagnostic]:
     found: list[Diagnostic] = []
-    unknown_to: dict[Location, list[Diagnostic]] = {}
+    unknown_channels: dict[Location, list[Diagnostic]] = {}
     today = datetime.now(UTC).date()
     loaded = [contract for contract in contracts.values() if isinstance(contract, Contract)]
     for contract in contracts.values():
@@ -214,15 +214,15 @@ def _check_all(contracts: dict[str, Contract | ContractError], steps: Steps, sen
             continue
         for finding in without_suppressed(contract, _check(contract, loaded, steps, sends), steps.judged, today):
             if finding.code == Code.SENDER_UNKNOWN_CHANNEL:
-                unknown_to.setdefault(finding.location, []).append(finding)
+                unknown_channels.setdefault(finding.location, []).append(finding)
             else:
                 found.append(finding)
-    # A channel that one of the files declares is known.
-    return found + [same[0] for same in unknown_to.values() if len(same) == len(contracts)]
+    # A channel is unknown only if no contract declares it.
+    return found + [same[0] for same in unknown_channels.values() if len(same) == len(contracts)]
 
 
-def _check(contract: Contract, beside: list[Contract], steps: Steps, sends: _Sends | None) -> Iterator[Diagnostic]:
-    """Take the steps that were asked for; each is imported when it is."""
+def _check(contract: Contract, beside: list[Contract], steps: Steps, sends: _SendCounts | None) -> Iterator[Diagnostic]:
+    """Run the requested checks; each is imported when needed."""
     from channelmap.check.rules import check
 
     with importable(contract) if steps.imports else nullcontext():
@@ -235,12 +235,12 @@ def _check(contract: Contract, beside: list[Contract], steps: Steps, sends: _Sen
         sends.add(senders)
         yield from senders.findings
     if steps.against is not None:
-        yield from _compared(contract, steps)
+        yield from _compare(contract, steps)
     if steps.layer:
-        yield from _waiting(contract)
+        yield from _check_layer(contract)
 
 
-def _compared(contract: Contract, steps: Steps) -> Iterator[Diagnostic]:
+def _compare(contract: Contract, steps: Steps) -> Iterator[Diagnostic]:
     from channelmap.check.compare import compare, findings, read_baseline, release_of
 
     assert steps.against is not None
@@ -249,22 +249,22 @@ def _compared(contract: Contract, steps: Steps) -> Iterator[Diagnostic]:
     yield from findings([compare(release, now, strict=steps.strict) for release in releases], contract)
 
 
-def _waiting(contract: Contract) -> tuple[Diagnostic, ...]:
+def _check_layer(contract: Contract) -> tuple[Diagnostic, ...]:
     url = contract.layer.url
     if url.startswith("memory:"):
         raise click.UsageError(
-            f"--layer: {shown(url)}: events in memory end with their process, so none wait for this one"
+            f"--layer: {shown(url)}: a layer in memory belongs to one process, so this process sees no events of others"
         )
     file = Path(url.removeprefix("sqlite:///"))
     if url.startswith("sqlite:") and file.parent.is_dir() and not file.exists():
-        click.echo(f"{shown(url)}: there is no such file yet, so nothing waits in it", err=True)
+        click.echo(f"{shown(url)}: there is no such file yet, so there are no events to check", err=True)
     with importable(contract) if contract.layer.backend else nullcontext():
         from channelmap.sending import open_contract_layer
 
-        return asyncio.run(_looked_through(contract, open_contract_layer(contract)))
+        return asyncio.run(_check_events_of(contract, open_contract_layer(contract)))
 
 
-async def _looked_through(contract: Contract, layer: "ChannelLayer") -> tuple[Diagnostic, ...]:
+async def _check_events_of(contract: Contract, layer: "ChannelLayer") -> tuple[Diagnostic, ...]:
     from channelmap.check.stored_events import check_stored_events
 
     try:
@@ -273,7 +273,7 @@ async def _looked_through(contract: Contract, layer: "ChannelLayer") -> tuple[Di
         await layer.close()
 
 
-def _cases(contract: Contract | ContractError) -> tuple[tuple[str, str], ...]:
+def _event_types_of(contract: Contract | ContractError) -> tuple[tuple[str, str], ...]:
     if isinstance(contract, ContractError):
         return ()
     return tuple(

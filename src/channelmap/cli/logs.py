@@ -67,20 +67,20 @@ class PatientHandler(logging.StreamHandler[TextIO]):
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self._left_out = 0
+        self._dropped = 0
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one entry, if the stream has room within a second."""
         try:
-            if self._left_out:
-                message = f"{self._left_out} lines of the log were left out: nobody read it"
+            if self._dropped:
+                message = f"{self._dropped} log lines were dropped, because stderr was not read"
                 fields = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": message}
                 # Start with a newline: the last write may have ended in the middle of a line.
                 self._write(self.terminator + self.format(logging.makeLogRecord(fields)) + self.terminator, 0)
-                self._left_out = 0
+                self._dropped = 0
             self._write(self.format(record) + self.terminator, _TIMEOUT_SECS)
         except TimeoutError:
-            self._left_out += 1
+            self._dropped += 1
         except Exception:  # noqa: BLE001  (as every handler of logging)
             self.handleError(record)
 

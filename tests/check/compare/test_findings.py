@@ -137,7 +137,7 @@ ONE = "\nchannels:\n  mail: {consumer: a.B, events: {send: {schema: {properties:
             ONE.replace("mail", "post"),
             [
                 ("3:1: error[channel-removed] channel 'mail' of release 'old' is gone: "
-                "events sent to it wait for nobody; was it renamed to 'post'?"),
+                "no worker takes the events sent to it; was it renamed to 'post'?"),
                 ("3:1: info[deploy-order] not deployable in one step: "
                 "add the new shape beside the old one, or a new event type"),
                 "4:3: info[channel-added] channel 'post' is new since release 'old'",
@@ -243,10 +243,10 @@ def test_what_is_undecided_is_a_warning_and_counts_as_a_break(compared: Compared
     found = lines(compared(*(text.replace("%s", "") for text in texts)))
     assert "not deployable in one step" in found[0]
     reason = "the schema has references that cannot be written out"
-    hint = "compare by hand, and show events under 'accepts'"
+    hint = "compare the schemas yourself, and add events under 'accepts'"
     assert [line.partition("undecided] ")[2] for line in found[1:]] == [
-        f"nobody can say whether consumers of release 'old' can take new events: {reason}; {hint}",
-        f"nobody can say whether events of release 'old' still fit: {reason}; {hint}",
+        f"it is undecided whether consumers of release 'old' accept new events: {reason}; {hint}",
+        f"it is undecided whether the schema still accepts events of release 'old': {reason}; {hint}",
     ]
 
 

@@ -57,7 +57,7 @@ class _Findings:
             others = {each: new[each].events for each in self._comparison.added_channels}
             same = next((each for each, events in others.items() if _is_same(events, old[name].events)), None)
             hint = rename_hint(name, others) if same is None else f"was it renamed to {quoted(same)}?"
-            message = f"channel {quoted(name)} of {self._release} is gone: events sent to it wait for nobody"
+            message = f"channel {quoted(name)} of {self._release} is gone: no worker takes the events sent to it"
             yield Diagnostic(self._key_location(), Code.CHANNEL_REMOVED, message, hint, channel=name)
         for name in self._comparison.added_channels:
             message = f"channel {quoted(name)} is new since {self._release}"
@@ -96,12 +96,12 @@ class _Findings:
             return
         if compatibility.verdict == "undecided":
             who = (
-                f"consumers of {self._release} can take new events"
+                f"consumers of {self._release} accept new events"
                 if reverse
-                else f"events of {self._release} still fit"
+                else f"the schema still accepts events of {self._release}"
             )
-            message = f"nobody can say whether {who}: {compatibility.doubt}"
-            hint = "compare by hand, and show events under 'accepts'"
+            message = f"it is undecided whether {who}: {compatibility.doubt}"
+            hint = "compare the schemas yourself, and add events under 'accepts'"
             yield self._about(found, (), Code.COMPATIBILITY_UNDECIDED, message, hint=hint)
             return
         receiver = (self._comparison.old if reverse else self._comparison.new).channels[found.channel]

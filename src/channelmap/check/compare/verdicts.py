@@ -82,7 +82,7 @@ def compare_event_type(event_type: str, source: ReleasedType, target: ReleasedTy
         return Compatibility("breaking", counterexamples.first, counterexamples.by_change)
     if changes or answer == "no":
         return Compatibility("likely", None, counterexamples.by_change)
-    return Compatibility("undecided", doubt="it is neither proved nor disproved, and no rule tells")
+    return Compatibility("undecided", doubt="there is no proof, no counterexample, and no rule that applies")
 
 
 def with_constant_type(schema: Schema, event_type: str) -> Schema:

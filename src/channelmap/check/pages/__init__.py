@@ -1,4 +1,4 @@
-"""A page for each code: why it matters, an example, and what to do, for a reader who has just met the code.
+"""A page for each code: why it matters, an example, and what to do, for a reader who does not know the code.
 
 A page is a markdown file: `<code>.md` for a finding, `events/<code>.md` for a rejection or a dead letter. Its heading
 and title come from the table of codes. The tests run its examples.
@@ -34,7 +34,12 @@ class Page:
 
 
 def page(code: str) -> Page:
-    """Read the page of a code; KeyError when there is no such code."""
+    """Read the page of a code.
+
+    Raises:
+        KeyError: there is no such code.
+
+    """
     known = CODES[code]
     if isinstance(known, Code):
         path, kind = f"{code}.md", str(known.severity)

@@ -1,6 +1,6 @@
-"""What a check has found, for terminals, pipes and the services that run checks: one module for each format.
+"""Reports of a check for terminals, pipes and CI services: one module for each format.
 
-Knows diagnostics, not how they came about.
+This package knows diagnostics, but not the rules that found them.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from channelmap.diagnostics import Diagnostic, Location
 from channelmap.errors import quoted
 
 FORMATS: tuple[str, ...] = ("full", "concise", "json", "github", "sarif", "junit", "gitlab", "markdown")
-"""The names of the formats; each is the name of its module, too."""
+"""The names of the formats; each is also the name of its module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class Checked:
     """A contract file that was checked.
 
     Attributes:
-        path: as messages call it.
-        cases: channel and event type of everything that it declares.
+        path: its name in messages.
+        cases: channel and event type of each event type that it declares.
 
     """
 
@@ -29,17 +29,17 @@ class Checked:
 
     @property
     def channels(self) -> int:
-        """How many channels it declares."""
+        """The number of channels with event types."""
         return len({channel for channel, _ in self.cases})
 
 
 @dataclass(frozen=True, slots=True)
 class Sends:
-    """The sends in Python code that were looked at.
+    """The sends in Python code that were found.
 
     Attributes:
-        judged: how many were judged.
-        unread: where each of the others is, and why it could not be judged.
+        judged: the number of sends that were checked.
+        unread: locations of the sends that could not be checked, each with the reason.
 
     """
 
@@ -49,12 +49,12 @@ class Sends:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was checked and what was found, in the order of the places.
+    """The checked files and the findings.
 
     Attributes:
         checked: the contract files.
-        diagnostics: the findings.
-        sends: the sends that were looked at; `None` where none were asked for.
+        diagnostics: the findings, in the order of their locations.
+        sends: the sends that were found; `None` if senders were not checked.
 
     """
 
@@ -63,25 +63,25 @@ class Report:
     sends: Sends | None = None
 
     def count(self, severity: Severity) -> int:
-        """Say how many findings weigh that much."""
+        """Return the number of findings of this severity."""
         return sum(diagnostic.severity is severity for diagnostic in self.diagnostics)
 
 
 def render(report: Report, format: str, *, colour: bool = False) -> str:  # noqa: A002  (the option's word)
-    """Write a report in one of the `FORMATS`.
+    """Return a report in one of the `FORMATS`.
 
-    Files that findings point to are read again, for the lines that are shown; those that are gone are not missed.
+    The files of findings are read again to show excerpts; a file that no longer exists has none.
 
     Args:
-        report: what was found.
+        report: the report.
         format: one of `FORMATS`.
-        colour: with the colours of a terminal, where the format has any.
+        colour: use terminal colours, if the format supports them.
 
     Returns:
         Text that ends in one newline, or is empty.
 
     Raises:
-        ValueError: there is no such format.
+        ValueError: the format is unknown.
 
     """
     if format not in FORMATS:

@@ -5,5 +5,5 @@ from channelmap.check.report.wording import one_line
 
 
 def render(report: Report) -> str:
-    """Write the findings, and nothing else."""
+    """Return one line for each finding."""
     return "".join(f"{one_line(str(diagnostic))}\n" for diagnostic in report.diagnostics)

@@ -1,6 +1,6 @@
-"""The line that a finding points to, and the word in it: read when the report is written, and fit for a terminal.
+"""Excerpts of files for a terminal: the line of a finding, and the marked word in it.
 
-A file that is gone, has changed, is huge or no text has no excerpt; a finding is told all the same.
+A file that is missing, has changed, is too large or is not text has no excerpt; its findings are reported without one.
 """
 
 import re
@@ -11,19 +11,19 @@ from pathlib import Path
 from channelmap.diagnostics import Location
 from channelmap.source.document import MAX_BYTES
 
-#: A longer line is shown in part: so many code points, of which some stand before the word.
+#: Maximum number of code points shown of a line, and of those before the word.
 _MAX_SHOWN = 100
 _SHOWN_BEFORE = 40
-#: No word is longer: each finding in a line of a million code points looks for its end.
+#: Maximum length of a word; a search for its end must not scan a line of a million code points.
 _MAX_WORD = 10_000
 _NEWLINE = re.compile(r"\r\n?|\n")
 _QUOTED = r"""  "(?:[^"\\]|\\.)*+"  |  '(?:[^']|'')*+'  """
-#: Of YAML and JSON: a quoted text, the bracket that begins a value, or a plain scalar. A variable is part of one.
+#: A word of YAML or JSON: a quoted text, an opening bracket, or a plain scalar, which may contain `${…}`.
 _WORD = re.compile(
     _QUOTED + r"| [\[{] | (?: \$\{[^}]{0,200}\} | (?! :(?:\s|$) | \s\# ) [^,\]}] )++",
     re.VERBOSE,
 )
-#: Of Python: a quoted text, a decorator, the head of a definition, or a dotted name.
+#: A word of Python: a quoted text, a decorator, the head of a definition, or a dotted name.
 _PYTHON_WORD = re.compile(_QUOTED + r"| (?: @ | (?:async\s+)? (?:def|class) \s+ )? [\w.]++", re.VERBOSE)
 
 
@@ -33,9 +33,9 @@ class Excerpt:
 
     Attributes:
         text: the line for a terminal: shortened, without tabs and control characters.
-        indent: how many cells of the terminal stand before the word.
-        width: how many cells the word takes; 0 where the location names no column.
-        end_column: of the word, one past its last code point; 0 where the location names no column.
+        indent: number of terminal cells before the word.
+        width: number of terminal cells of the word; 0 if the location has no column.
+        end_column: column after the last code point of the word; 0 if the location has no column.
 
     """
 
@@ -46,20 +46,20 @@ class Excerpt:
 
 
 class Excerpts:
-    """Finds the excerpts of one report; each file is read once."""
+    """Reads the excerpts of one report; each file is read once."""
 
     def __init__(self) -> None:
         self._lines: dict[str, list[str]] = {}
 
     def at(self, location: Location) -> Excerpt | None:
-        """Return the excerpt of a place; None when the file has no such place, or cannot be read."""
+        """Return the excerpt at a location; None if the file does not have it, or cannot be read."""
         if location.path not in self._lines:
             self._lines[location.path] = _read_lines(location.path)
         lines = self._lines[location.path]
         if not 1 <= location.line <= len(lines):
             return None
         line = lines[location.line - 1]
-        # The end of a line is a place too: something is missing there.
+        # The end of a line is a valid location: something is missing there.
         if location.column > len(line) + 1:
             return None
         return _excerpt(line, location.column, _PYTHON_WORD if location.path.endswith(".py") else _WORD)
@@ -85,10 +85,10 @@ def _excerpt(line: str, column: int, word: re.Pattern[str]) -> Excerpt:
     first = max(start - _SHOWN_BEFORE, 0) if len(line) > _MAX_SHOWN else 0
     last = first + _MAX_SHOWN
     before, shown, after = line[first:start], line[start : min(end, last)], line[min(end, last) : last]
-    before = ("…" if first else "") + _fit(before)
-    text = before + _fit(shown) + _fit(after) + ("…" if last < len(line) else "")
-    # What is missing at the end of a line has no cells, and is pointed to all the same.
-    width = max(_cells(_fit(shown)), 1) if column else 0
+    before = ("…" if first else "") + _printable(before)
+    text = before + _printable(shown) + _printable(after) + ("…" if last < len(line) else "")
+    # The end of a line has no cells, but gets a mark.
+    width = max(_cells(_printable(shown)), 1) if column else 0
     return Excerpt(text, _cells(before), width, end + 1 if column else 0)
 
 
@@ -99,13 +99,13 @@ def _length(line: str, start: int, word: re.Pattern[str]) -> int:
     return max(len(found.group().rstrip()), 1)
 
 
-def _fit(text: str) -> str:
-    """Replace what has no cells of its own: a tab by the same number of spaces everywhere, so carets stay below."""
+def _printable(text: str) -> str:
+    """Replace tabs by a fixed number of spaces, so that marks are aligned, and control characters by U+FFFD."""
     return "".join(char if char.isprintable() else "    " if char == "\t" else "\ufffd" for char in text)
 
 
 def _cells(text: str) -> int:
-    """Count the cells of a terminal that a text takes."""
+    """Return the number of terminal cells of a text."""
     return sum(map(_width, text))
 
 

@@ -1,4 +1,4 @@
-"""For people at a terminal: each finding with the line that it points to, then how much was checked."""
+"""For people at a terminal: each finding with an excerpt of its file, then a summary."""
 
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -17,7 +17,7 @@ _Paint = Callable[[str, str], str]
 
 
 def render(report: Report, *, colour: bool) -> str:
-    """Write a block for each finding and a summary, with ANSI colours where they are wanted."""
+    """Return a block for each finding and a summary, with ANSI colours if `colour` is set."""
     paint = _coloured if colour else _plain
     excerpts = Excerpts()
     blocks = ["\n".join(_Block(diagnostic, excerpts, paint).lines()) + "\n" for diagnostic in report.diagnostics]
@@ -34,7 +34,7 @@ def _plain(text: str, _style: str) -> str:
 
 
 class _Block:
-    """One finding: its line numbers share a gutter, as wide as the longest of them."""
+    """The lines of one finding; its line numbers share a gutter, as wide as the longest of them."""
 
     def __init__(self, diagnostic: Diagnostic, excerpts: Excerpts, paint: _Paint) -> None:
         self._diagnostic = diagnostic
@@ -48,26 +48,26 @@ class _Block:
         diagnostic, colour = self._diagnostic, _COLOURS[self._diagnostic.severity]
         head = self._paint(f"{diagnostic.severity}[{diagnostic.code}]", colour)
         yield f"{head}{self._paint(f': {one_line(diagnostic.message)}', _BOLD)}"
-        yield self._margin("-->", f" {_place(diagnostic.location)}")
+        yield self._margin("-->", f" {_location(diagnostic.location)}")
         primary, *others = self._excerpts
         if primary:
             yield from self._excerpt(diagnostic.location.line, primary, colour, "^")
         for related, excerpt in zip(self._related, others, strict=True):
             yield self._margin(" |")
-            yield from self._other_place(related, excerpt)
+            yield from self._related_location(related, excerpt)
         if diagnostic.hint or diagnostic.witness:
             yield self._margin(" |")
         for name, text in (("help", one_line(diagnostic.hint)), ("event", event_text(diagnostic.witness))):
             if text:
                 yield self._margin(" =", f" {self._paint(f'{name}:', _BOLD)} {text}")
 
-    def _other_place(self, related: Related, excerpt: Excerpt | None) -> Iterator[str]:
-        place, message = _place(related.location), one_line(related.message)
+    def _related_location(self, related: Related, excerpt: Excerpt | None) -> Iterator[str]:
+        location, message = _location(related.location), one_line(related.message)
         if excerpt and excerpt.width:
-            yield self._margin(":::", f" {place}")
+            yield self._margin(":::", f" {location}")
             yield from self._excerpt(related.location.line, excerpt, _GUTTER, "-", message)
             return
-        yield self._margin(":::", f" {place}: {message}")
+        yield self._margin(":::", f" {location}: {message}")
         if excerpt:
             yield from self._excerpt(related.location.line, excerpt, _GUTTER, "-")
 
@@ -83,13 +83,13 @@ class _Block:
 
 
 def _by_file(diagnostic: Diagnostic) -> list[Related]:
-    """Order other places so that those in the same file follow each other, its own file first."""
+    """Return the related locations grouped by file, the file of the finding first."""
     files: dict[str, list[Related]] = {diagnostic.location.path: []}
     for related in diagnostic.related:
         files.setdefault(related.location.path, []).append(related)
     return list(chain.from_iterable(files.values()))
 
 
-def _place(location: Location) -> str:
+def _location(location: Location) -> str:
     text = str(location) if location.column else str(location).removesuffix(":0")
     return one_line(text)

@@ -4,7 +4,7 @@ import json
 import os
 
 from channelmap.check.report import Report
-from channelmap.check.report.naming import fingerprints, seen_from
+from channelmap.check.report.naming import fingerprints, relative_to
 from channelmap.check.report.wording import sentence
 from channelmap.codes import Severity
 
@@ -12,8 +12,8 @@ _SEVERITIES = {Severity.ERROR: "major", Severity.WARNING: "minor", Severity.INFO
 
 
 def render(report: Report) -> str:
-    """Write the findings as a list; GitLab knows lines, but neither columns nor a file as a whole."""
-    # GitLab looks for files from the top of the repository, wherever the check ran.
+    """Return the findings as a JSON list; GitLab needs a line for each, and has no columns."""
+    # GitLab expects paths relative to the root of the repository.
     top = os.environ.get("CI_PROJECT_DIR", "")
     issues = [
         {
@@ -22,7 +22,7 @@ def render(report: Report) -> str:
             "fingerprint": fingerprint,
             "severity": _SEVERITIES[diagnostic.severity],
             "location": {
-                "path": seen_from(top, diagnostic.location.path),
+                "path": relative_to(top, diagnostic.location.path),
                 "lines": {"begin": max(diagnostic.location.line, 1)},
             },
         }

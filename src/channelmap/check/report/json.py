@@ -1,6 +1,6 @@
 """For programs: an object with a version, described by `report.schema.json`.
 
-Every key is always there, and null where there is nothing to say. The text is ASCII, whatever it is written to.
+Every key is always present; its value may be null. The text is ASCII.
 """
 
 import json
@@ -15,7 +15,7 @@ VERSION = 1
 
 
 def render(report: Report) -> str:
-    """Write the report as one JSON object."""
+    """Return the report as one JSON object."""
     excerpts = Excerpts()
     document = {
         "version": VERSION,
@@ -45,9 +45,9 @@ def _diagnostic(diagnostic: Diagnostic, excerpts: Excerpts) -> dict[str, Any]:
         "severity": diagnostic.severity,
         "message": diagnostic.message,
         "hint": diagnostic.hint or None,
-        **_place(diagnostic.location, excerpts),
+        **_location(diagnostic.location, excerpts),
         "related": [
-            {"message": related.message, **_place(related.location, excerpts)} for related in diagnostic.related
+            {"message": related.message, **_location(related.location, excerpts)} for related in diagnostic.related
         ],
         "channel": diagnostic.channel or None,
         "event_type": diagnostic.event_type or None,
@@ -55,7 +55,7 @@ def _diagnostic(diagnostic: Diagnostic, excerpts: Excerpts) -> dict[str, Any]:
     }
 
 
-def _place(location: Location, excerpts: Excerpts) -> dict[str, Any]:
+def _location(location: Location, excerpts: Excerpts) -> dict[str, Any]:
     excerpt = excerpts.at(location)
     end_column = excerpt.end_column if excerpt else 0
     return {
@@ -68,7 +68,7 @@ def _place(location: Location, excerpts: Excerpts) -> dict[str, Any]:
 
 
 def _event(witness: str) -> Any:
-    """Read a witness; what JSON does not have, such as NaN, stays the text that it is."""
+    """Parse an event; a text that is not standard JSON, such as NaN, is returned unchanged."""
     try:
         event = json.loads(witness)
         json.dumps(event, allow_nan=False)

@@ -1,6 +1,6 @@
-"""JUnit's XML: each event type is a test case of its channel, which fails when there is an error about it.
+"""JUnit XML: each event type is a test case of its channel, which fails if there is an error about it.
 
-A finding about no event type is a test case named after its code. Warnings are the output of a test case.
+A finding that is not about an event type is a test case named after its code. Warnings are output of a test case.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ _Case = tuple[str, str]
 
 
 def render(report: Report) -> str:
-    """Write a suite for each file that was checked, and for each other one that findings are about."""
+    """Return a test suite for each checked file, and for each other file that has findings."""
     suites: dict[str, dict[_Case, list[Diagnostic]]] = {
         file.path: {case: [] for case in file.cases} for file in report.checked
     }
@@ -25,16 +25,16 @@ def render(report: Report) -> str:
         suites.setdefault(path, {}).setdefault(case, []).append(diagnostic)
     root = ET.Element("testsuites", name="channelmap")
     for path, cases in suites.items():
-        # A suite without a case would be no proof that anything was checked.
+        # A suite without test cases would look as if nothing had been checked.
         _suite(root, path, cases or {(path, "check"): []})
     ET.indent(root)
-    # ASCII, with references to other characters: right in whatever encoding it is written.
+    # ASCII with character references, so that it is valid in any encoding.
     text: bytes = ET.tostring(root, encoding="us-ascii", xml_declaration=True)
     return text.decode() + "\n"
 
 
 def _owner(report: Report, diagnostic: Diagnostic) -> str:
-    """Name the file whose suite a finding belongs to: a contract, or else where the finding is."""
+    """Return the file whose suite contains a finding: its contract, or otherwise the file of its location."""
     if any(diagnostic.location.path == file.path for file in report.checked):
         return diagnostic.location.path
     case = (diagnostic.channel, diagnostic.event_type)
@@ -49,7 +49,7 @@ def _suite(root: ET.Element, path: str, cases: dict[_Case, list[Diagnostic]]) ->
         errors = [found for found in diagnostics if found.severity is Severity.ERROR]
         if errors:
             failed += 1
-            # CI services show one failure of a case.
+            # CI services show one failure for each test case.
             more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
             message = one_line(sentence(errors[0])) + more
             ET.SubElement(case, "failure", type=errors[0].code, message=message).text = _lines(errors)
@@ -60,5 +60,5 @@ def _suite(root: ET.Element, path: str, cases: dict[_Case, list[Diagnostic]]) ->
 
 
 def _lines(diagnostics: Iterable[Diagnostic]) -> str:
-    """List findings as lines; what is escaped there is also what XML forbids."""
+    """Return findings as lines; the characters that XML forbids are escaped."""
     return "\n".join(one_line(str(diagnostic)) for diagnostic in diagnostics)

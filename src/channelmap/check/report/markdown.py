@@ -1,4 +1,4 @@
-"""A comment for a pull request, or the summary of a job: short, and with the events that prove what it says."""
+"""A comment for a pull request, or the summary of a job: short, with counterexamples."""
 
 import html
 import re
@@ -9,17 +9,17 @@ from channelmap.check.report.wording import checked, event_text, found, one_line
 from channelmap.codes import Code, Severity
 from channelmap.diagnostics import Diagnostic
 
-#: Services reject a comment of more than 65,536 characters.
-_MOST = 100
+#: Maximum number of findings, because services reject a comment of more than 65,536 characters.
+_MAX_FINDINGS = 100
 _MEANINGFUL = re.compile(r"([\\`*_\[\]|~$#!])")
-#: What would call for a person, or link to an issue.
+#: Marks that would mention a person, or link to an issue.
 _REFERENCE = re.compile(r"(@|\\#)(?=\w)")
 _PLAIN = re.compile(r"[\w./:+ -]+")
 _BACKTICKS = re.compile(r"`+")
 
 
 def render(report: Report) -> str:
-    """Write a headline, the order to deploy in, a table of findings and the events that prove them."""
+    """Return a headline, the order of deployment, a table of findings, and the events that prove them."""
     blocks = [f"### channelmap: {found(report)}"]
     blocks += [
         f"**Deploy order:** {_escaped(sentence(order))}"
@@ -30,11 +30,11 @@ def render(report: Report) -> str:
         blocks.append(f"Checked {_escaped(files)}.")
     listed = [diagnostic for diagnostic in report.diagnostics if diagnostic.code != Code.DEPLOY_ORDER]
     listed.sort(key=lambda diagnostic: list(Severity).index(diagnostic.severity))
-    shown = listed[:_MOST]
+    shown = listed[:_MAX_FINDINGS]
     if shown:
         blocks.append("\n".join(_table(shown)))
-    if len(listed) > _MOST:
-        blocks.append(f"And {len(listed) - _MOST} more.")
+    if len(listed) > _MAX_FINDINGS:
+        blocks.append(f"And {len(listed) - _MAX_FINDINGS} more.")
     if any(diagnostic.witness for diagnostic in shown):
         blocks += _events(shown)
     return "\n\n".join(blocks) + "\n"
@@ -44,8 +44,8 @@ def _table(diagnostics: list[Diagnostic]) -> Iterator[str]:
     yield "| | where | what is wrong |"
     yield "| --- | --- | --- |"
     for diagnostic in diagnostics:
-        place = _code(str(diagnostic.location))
-        yield f"| {diagnostic.severity} | {place} | {_escaped(sentence(diagnostic))} ({_code(diagnostic.code)}) |"
+        location = _code(str(diagnostic.location))
+        yield f"| {diagnostic.severity} | {location} | {_escaped(sentence(diagnostic))} ({_code(diagnostic.code)}) |"
 
 
 def _events(diagnostics: list[Diagnostic]) -> Iterator[str]:
@@ -65,6 +65,6 @@ def _code(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Escape text for Markdown and HTML; services must not find names or links in it either."""
+    """Escape text for Markdown and HTML, including mentions and links that services would find."""
     text = _MEANINGFUL.sub(r"\\\1", html.escape(one_line(text), quote=False))
     return _REFERENCE.sub(r"\1&#8203;", text)

@@ -1,4 +1,4 @@
-"""How services name files, and know a finding again."""
+"""Names of files and fingerprints of findings, for services."""
 
 import hashlib
 import os
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from channelmap.diagnostics import Diagnostic
 
-#: Some messages name a second line of the file, which moves as the first does.
+#: Line numbers in messages, which change when lines are added above.
 _LINE_NUMBERS = re.compile(r"\d*:\d+")
 
 
-def seen_from(top: str, path: str) -> str:
-    """Name a file as seen from a directory, with forward slashes: relative when it is below, else absolute."""
+def relative_to(top: str, path: str) -> str:
+    """Return a path with forward slashes: relative to `top` if the file is below it, otherwise absolute."""
     full = os.path.abspath(path)  # noqa: PTH100  (`absolute` leaves `..` in)
     relative = os.path.relpath(full, top or None)
     below = relative != os.pardir and not relative.startswith(os.pardir + os.sep)
@@ -22,10 +22,10 @@ def seen_from(top: str, path: str) -> str:
 
 
 def fingerprints(top: str, diagnostics: Iterable[Diagnostic]) -> Iterator[str]:
-    """Make a name for each finding, unique below `top`, that stays the same when lines are added above it."""
+    """Yield a fingerprint for each finding, unique below `top`; it does not change when lines are added above."""
     seen: Counter[tuple[str, ...]] = Counter()
     for found in diagnostics:
         message = _LINE_NUMBERS.sub(":", found.message)
-        key = (found.code, seen_from(top, found.location.path), found.channel, found.event_type, message)
+        key = (found.code, relative_to(top, found.location.path), found.channel, found.event_type, message)
         seen[key] += 1
         yield hashlib.sha256(repr((*key, seen[key])).encode()).hexdigest()

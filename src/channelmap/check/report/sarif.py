@@ -10,7 +10,7 @@ from urllib.parse import quote
 from channelmap.check.pages import page
 from channelmap.check.report import Report
 from channelmap.check.report.excerpt import Excerpts
-from channelmap.check.report.naming import fingerprints, seen_from
+from channelmap.check.report.naming import fingerprints, relative_to
 from channelmap.check.report.wording import event_text, sentence
 from channelmap.codes import Severity
 from channelmap.diagnostics import Diagnostic, Location
@@ -20,10 +20,10 @@ _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: 
 
 
 def render(report: Report) -> str:
-    """Write one run, with the pages of the codes that were found as its rules."""
+    """Return one run, whose rules are the pages of the codes that were found."""
     codes = sorted({diagnostic.code for diagnostic in report.diagnostics})
     driver = {"name": "channelmap", "version": version("channelmap"), "rules": [_rule(code) for code in codes]}
-    # Code scanning looks for files from the top of the repository, wherever the check ran.
+    # Code scanning expects paths relative to the root of the repository.
     top = os.environ.get("GITHUB_WORKSPACE", "")
     excerpts = Excerpts()
     results = [
@@ -31,7 +31,7 @@ def render(report: Report) -> str:
             **_result(top, diagnostic, excerpts),
             "ruleIndex": codes.index(diagnostic.code),
             "partialFingerprints": {
-                # GitHub's own `primaryLocationLineHash` is left to its uploader, which complains of any other value.
+                # GitHub's uploader computes `primaryLocationLineHash` itself, and complains about another value.
                 "finding/v1": fingerprint
             },
         }
@@ -43,7 +43,7 @@ def render(report: Report) -> str:
 
 def _rule(code: str) -> dict[str, Any]:
     about = page(code)
-    # Title, severity with summary, why it matters: so every page begins.
+    # Every page begins with a title, the severity with the summary, and why it matters.
     why = about.text.split("\n\n")[2]
     return {
         "id": code,
@@ -62,20 +62,20 @@ def _result(top: str, diagnostic: Diagnostic, excerpts: Excerpts) -> dict[str, A
         "ruleId": diagnostic.code,
         "level": _LEVELS[diagnostic.severity],
         "message": {"text": text},
-        "locations": [{"physicalLocation": _place(top, diagnostic.location, excerpts)}],
+        "locations": [{"physicalLocation": _location(top, diagnostic.location, excerpts)}],
         "relatedLocations": [
             {
                 "id": number,
                 "message": {"text": other.message},
-                "physicalLocation": _place(top, other.location, excerpts),
+                "physicalLocation": _location(top, other.location, excerpts),
             }
             for number, other in enumerate(diagnostic.related, 1)
         ],
     }
 
 
-def _place(top: str, location: Location, excerpts: Excerpts) -> dict[str, Any]:
-    place: dict[str, Any] = {"artifactLocation": {"uri": _uri(seen_from(top, location.path))}}
+def _location(top: str, location: Location, excerpts: Excerpts) -> dict[str, Any]:
+    location: dict[str, Any] = {"artifactLocation": {"uri": _uri(relative_to(top, location.path))}}
     excerpt = excerpts.at(location)
     region = {
         "startLine": location.line,
@@ -83,8 +83,8 @@ def _place(top: str, location: Location, excerpts: Excerpts) -> dict[str, Any]:
         "endColumn": excerpt.end_column if excerpt else 0,
     }
     if location.line:
-        place["region"] = {name: number for name, number in region.items() if number}
-    return place
+        location["region"] = {name: number for name, number in region.items() if number}
+    return location
 
 
 def _uri(path: str) -> str:
