@@ -1,7 +1,7 @@
-"""Every finding, word for word: pairs of a project and what `channelmap check` prints of it, below `golden/`.
+"""Every finding, word for word: projects below `golden/`, each with the output of `channelmap check`.
 
-A project may hold a file `options` with the command line's options, and a script `prepare` that does what files
-alone cannot. `golden/modules` is on the path of imports for all of them.
+A project may have a file `options` with command-line options, and a script `prepare` for setup beyond files.
+`golden/modules` is on the import path of all projects.
 """
 
 import os
@@ -42,7 +42,7 @@ def forget_modules() -> None:
     sorted(path for kind in ("err", "ok") for path in GOLDEN.glob(f"{kind}/*") if path.is_dir()),
     ids=lambda path: f"{path.parent.name}/{path.name}",
 )
-def test_a_project_is_told_what_is_wrong_with_it_and_nothing_else(
+def test_a_project_has_exactly_the_expected_findings(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     project = shutil.copytree(directory, tmp_path / "project", symlinks=True)
@@ -62,7 +62,7 @@ def test_a_project_is_told_what_is_wrong_with_it_and_nothing_else(
 
 
 def prepare(project: Path) -> None:
-    """Run the project's script; in it `$CHANNELMAP` is the command."""
+    """Run the project's script `prepare`, in which `$CHANNELMAP` is the command."""
     environment = os.environ | {
         "CHANNELMAP": f"{sys.executable} -m channelmap",
         "PYTHONPATH": os.pathsep.join([str(Path(package.__file__).parents[1]), str(MODULES)]),

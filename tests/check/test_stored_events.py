@@ -1,4 +1,4 @@
-"""What lies in a layer is judged by the contract that is to be deployed."""
+"""Events in a layer are checked by the contract that is to be deployed."""
 
 import asyncio
 import time
@@ -41,7 +41,7 @@ def url(request: pytest.FixtureRequest, project: Path) -> str:
 
 @pytest.fixture
 def check(url: str, contract_file: Callable[..., Path]) -> Callable[..., list[Diagnostic]]:
-    """Fill a real layer, and judge what lies there by a contract with further lines."""
+    """Fill a real layer, and check its events by a contract with further lines."""
 
     def run(fill: Callable[[ChannelLayer], Awaitable[Any]], options: str = "") -> list[Diagnostic]:
         contract = load(contract_file(layer=url, options=options))
@@ -70,15 +70,15 @@ async def bury(layer: ChannelLayer, event: Any, code: Any = "failed") -> None:
 
 
 def lines(findings: Sequence[Diagnostic]) -> list[str]:
-    """Line of the file, severity and message each."""
+    """Return line, severity and message of each finding."""
     return [f"{finding.location.line}: {finding.severity} {finding.message}" for finding in findings]
 
 
-def test_events_that_fit_are_no_findings(check: Callable[..., list[Diagnostic]]) -> None:
+def test_valid_stored_events_give_no_findings(check: Callable[..., list[Diagnostic]]) -> None:
     assert check(sending(GOOD, GOOD)) == []
 
 
-def test_waiting_events_that_the_contract_refuses_are_counted_by_type_and_reason(
+def test_rejected_waiting_events_are_counted_by_type_and_reason(
     check: Callable[..., list[Diagnostic]],
 ) -> None:
     extra = {**GOOD, "more": 1}
@@ -92,7 +92,7 @@ def test_waiting_events_that_the_contract_refuses_are_counted_by_type_and_reason
     assert {(f.code, f.channel, f.event_type) for f in findings} == {("waiting-refused", "jobs", "job")}
 
 
-def test_what_fits_no_event_type_is_placed_at_the_channel(check: Callable[..., list[Diagnostic]]) -> None:
+def test_events_of_unknown_types_are_reported_at_the_channel(check: Callable[..., list[Diagnostic]]) -> None:
     async def fill(layer: ChannelLayer) -> None:
         unreadable = Delivery("jobs", None, b"\xc1", 0.0)
         await layer.bury(unreadable, letter_for(unreadable, "unreadable", "not msgpack"))
@@ -114,7 +114,7 @@ def test_what_fits_no_event_type_is_placed_at_the_channel(check: Callable[..., l
     assert findings[1].hint == "did you mean 'job'?"
 
 
-def test_events_under_a_lease_are_judged_too_and_nothing_is_taken(check: Callable[..., list[Diagnostic]]) -> None:
+def test_leased_events_are_checked_too_and_nothing_is_taken(check: Callable[..., list[Diagnostic]]) -> None:
     async def fill(layer: ChannelLayer) -> None:
         await layer.send_many("jobs", [BAD, BAD])
         await layer.take("jobs", 1, lease=60)
@@ -125,7 +125,7 @@ def test_events_under_a_lease_are_judged_too_and_nothing_is_taken(check: Callabl
     assert lines(after) == ["6: error 2 waiting events of 'job' would be refused: $.id expected integer, got string"]
 
 
-def test_a_channel_that_only_warns_has_warnings_and_one_that_does_not_judge_has_none(
+def test_validate_warn_gives_warnings_and_validate_off_gives_none(
     check: Callable[..., list[Diagnostic]],
 ) -> None:
     async def fill(layer: ChannelLayer) -> None:
@@ -138,7 +138,7 @@ def test_a_channel_that_only_warns_has_warnings_and_one_that_does_not_judge_has_
     assert check(fill, "validate: off") == []
 
 
-def test_failed_events_that_could_not_be_replayed_are_warnings(check: Callable[..., list[Diagnostic]]) -> None:
+def test_dead_letters_that_could_not_be_replayed_are_warnings(check: Callable[..., list[Diagnostic]]) -> None:
     async def fill(layer: ChannelLayer) -> None:
         for event, code in ((BAD, "failed"), (BAD, "failed"), (GOOD, "failed"), (BAD, "invalid")):
             await bury(layer, event, code)
@@ -164,7 +164,7 @@ def test_failed_events_that_could_not_be_replayed_are_warnings(check: Callable[.
         (200_000, ", up to 2 days old, "),
     ],
 )
-def test_the_age_of_the_oldest_is_told(secs: float, age: str, contract_file: Callable[..., Path]) -> None:
+def test_the_message_has_the_age_of_the_oldest_event(secs: float, age: str, contract_file: Callable[..., Path]) -> None:
     contract = load(contract_file())
 
     async def main() -> list[Diagnostic]:
@@ -177,7 +177,7 @@ def test_the_age_of_the_oldest_is_told(secs: float, age: str, contract_file: Cal
     assert f"2 waiting events of 'job'{age}would be refused" in finding.message
 
 
-def test_of_events_that_are_wrong_in_many_ways_some_are_told_apart(check: Callable[..., list[Diagnostic]]) -> None:
+def test_the_number_of_different_reasons_is_limited(check: Callable[..., list[Diagnostic]]) -> None:
     findings = check(sending(*[{"type": f"t{number}"} for number in range(60)]))
 
     assert len(findings) == 21
@@ -185,7 +185,7 @@ def test_of_events_that_are_wrong_in_many_ways_some_are_told_apart(check: Callab
     assert "4: error 40 waiting events would be refused: further reasons" in lines(findings)
 
 
-def test_ten_thousand_events_are_judged_in_the_memory_of_a_few(
+def test_checking_ten_thousand_events_does_not_keep_them_in_memory(
     project: Path, contract_file: Callable[..., Path]
 ) -> None:
     url = f"sqlite:///{project}/events.db"
@@ -206,7 +206,7 @@ def test_ten_thousand_events_are_judged_in_the_memory_of_a_few(
     assert peak < 1_000_000
 
 
-def test_a_layer_that_cannot_be_looked_into_says_so(contract_file: Callable[..., Path]) -> None:
+def test_a_layer_that_cannot_show_its_events_is_an_error(contract_file: Callable[..., Path]) -> None:
     layer = "{backend: channels.layers.InMemoryChannelLayer}"
     contract = load(contract_file(layer=layer))
 

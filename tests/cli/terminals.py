@@ -1,11 +1,11 @@
-"""A real terminal for a command: what it prints there, with all of its escape codes."""
+"""Run a command on a real terminal, and return its output with all escape codes."""
 
 import os
 import pty
 import subprocess
 import sys
 
-#: Variables that decide about colours; those of whoever runs the tests must not.
+#: Variables that decide about colours; unset, so that the environment of the test run has no effect.
 DECIDING = {
     "NO_COLOR",
     "FORCE_COLOR",
@@ -22,7 +22,7 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def on_a_terminal(*arguments: str, code: int = 0, **variables: str) -> str:
-    """What a command prints to a terminal that is its stdin, stdout and stderr."""
+    """Return the output of a command whose stdin, stdout and stderr are a terminal."""
     reader, terminal = pty.openpty()
     command = [sys.executable, "-m", "channelmap", *arguments]
     with subprocess.Popen(
@@ -36,7 +36,7 @@ def on_a_terminal(*arguments: str, code: int = 0, **variables: str) -> str:
 
 
 def _read(descriptor: int) -> bytes:
-    """Read from a terminal; its end is an error on Linux, and nothing elsewhere."""
+    """Read from a terminal; at its end, Linux raises an error and other systems return nothing."""
     try:
         return os.read(descriptor, 65536)
     except OSError:

@@ -1,4 +1,4 @@
-"""Consumers derived from the real `channels.consumer` under `runworker`: which layer they send with."""
+"""The layer of consumers derived from the real `channels.consumer` under `runworker`."""
 
 import asyncio
 import signal
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from channelmap.layers.sqlite import SQLiteChannelLayer
+from tests.cli.commands import Run, result, write_site
 from tests.layers.redis_servers import VOLATILE, Server, running
 
 CHANNELS = """\
@@ -82,7 +83,7 @@ class Jobs(AsyncJobs):
 
 ELSEWHERE = "{'BACKEND': 'channelmap.layers.sqlite.SQLiteChannelLayer', 'CONFIG': {'url': 'sqlite:///elsewhere.db'}}"
 ANOTHER_LAYER = "self.channel_layer of Channels' consumers is the worker's layer, "
-#: What Django's settings may say of the default layer, and how many warnings say that it is not the worker's.
+#: Settings of Django's default layer, and the number of warnings that it is not the worker's layer.
 SETTINGS = {
     "no layers": ("", 0),
     "in memory": ("CHANNEL_LAYERS = {'default': {'BACKEND': 'channels.layers.InMemoryChannelLayer'}}", 0),
@@ -94,13 +95,11 @@ SETTINGS = {
     "not to be imported": ("CHANNEL_LAYERS = {'default': {'BACKEND': 'nowhere.Layer', 'CONFIG': {'a': 1}}}", 1),
 }
 
-Run = Callable[..., Any]
 
 
 @pytest.fixture
 def work(project: Path) -> Path:
-    (project / "channels.yaml").write_text(CHANNELS)
-    (project / "work.py").write_text(WORK)
+    write_site(project, CHANNELS, WORK)
     return project
 
 
@@ -111,7 +110,7 @@ def in_django(project: Path, settings: str) -> dict[str, str]:
 
 
 def burst(run: Run, event_type: str, environment: dict[str, str]) -> Any:
-    """Send an event, serve it, and serve what its handler has sent."""
+    """Send an event, and handle it and the events that its handler sends."""
     assert run("send", "jobs", f'{{"type": "{event_type}"}}', **environment).popen.returncode == 0
     process = run("runworker", "--burst", **environment)
     assert process.popen.returncode == 0, process.errors
@@ -120,7 +119,7 @@ def burst(run: Run, event_type: str, environment: dict[str, str]) -> Any:
 
 @pytest.mark.parametrize(("settings", "warnings"), SETTINGS.values(), ids=SETTINGS)
 @pytest.mark.parametrize("base", ["AsyncJobs", "SyncJobs"])
-def test_a_consumer_of_channels_sends_with_the_workers_layer_which_judges(
+def test_a_consumer_of_channels_sends_with_the_workers_layer_which_validates(
     work: Path, run: Run, base: str, settings: str, warnings: int
 ) -> None:
     (work / "work.py").write_text(WORK.replace("Jobs(AsyncJobs)", f"Jobs({base})"))
@@ -132,7 +131,7 @@ def test_a_consumer_of_channels_sends_with_the_workers_layer_which_judges(
     assert not (work / "elsewhere.db").exists()
 
 
-def test_a_consumer_of_channels_without_settings_of_django_takes_no_event(work: Path, run: Run) -> None:
+def test_a_consumer_of_channels_without_django_settings_takes_no_event(work: Path, run: Run) -> None:
     run("send", "jobs", '{"type": "relay"}')
 
     process = run("runworker", "--burst")
@@ -143,7 +142,7 @@ def test_a_consumer_of_channels_without_settings_of_django_takes_no_event(work: 
 
 
 @pytest.mark.parametrize("base", ["AsyncJobs", "SyncJobs"])
-def test_its_private_channel_and_its_groups_are_of_the_workers_layer(
+def test_private_channels_and_groups_of_a_channels_consumer_use_the_workers_layer(
     work: Path, run: Run, start: Run, wait_until: Callable[..., None], base: str
 ) -> None:
     (work / "work.py").write_text(WORK.replace("Jobs(AsyncJobs)", f"Jobs({base})"))
@@ -156,7 +155,7 @@ def test_its_private_channel_and_its_groups_are_of_the_workers_layer(
     assert worker.wait() == 0, worker.errors
 
 
-def test_a_consumer_that_names_another_alias_gets_that_layer_of_django(work: Path, run: Run) -> None:
+def test_a_consumer_with_another_alias_gets_that_layer_of_django(work: Path, run: Run) -> None:
     (work / "work.py").write_text(WORK.replace("    pass\n", "    channel_layer_alias = 'aside'\n"))
 
     process = burst(run, "relay", in_django(work, f"CHANNEL_LAYERS = {{'aside': {ELSEWHERE}}}"))
@@ -173,7 +172,7 @@ def test_a_consumer_that_names_another_alias_gets_that_layer_of_django(work: Pat
     assert asyncio.run(main()) == [1, "one"]
 
 
-def test_a_consumer_whose_alias_django_does_not_have_is_named(work: Path, run: Run) -> None:
+def test_an_alias_that_django_does_not_have_is_logged(work: Path, run: Run) -> None:
     (work / "work.py").write_text(WORK.replace("    pass\n", "    channel_layer_alias = 'aside'\n"))
 
     process = burst(run, "relay", in_django(work, f"CHANNEL_LAYERS = {{'default': {ELSEWHERE}}}"))
@@ -196,7 +195,7 @@ def test_a_consumer_whose_alias_django_does_not_have_is_named(work: Path, run: R
         ),
     ],
 )
-def test_the_layer_of_channels_redis_on_the_same_server_is_no_other_layer(  # noqa: PLR0917
+def test_the_layer_of_channels_redis_on_the_same_server_counts_as_the_same_layer(  # noqa: PLR0917
     work: Path, tmp_path: Path, run: Run, layer: str, config: str, warnings: int
 ) -> None:
     server = Server(tmp_path / "valkey", *VOLATILE)
@@ -213,7 +212,7 @@ def test_the_layer_of_channels_redis_on_the_same_server_is_no_other_layer(  # no
 
 
 @pytest.mark.parametrize("base", ["AsyncJobs", "OurJobs"])
-def test_a_layer_lost_while_a_consumer_listens_in_private_does_not_fail_the_event_in_hand(  # noqa: PLR0917
+def test_a_layer_lost_while_a_consumer_listens_to_its_private_channel_does_not_fail_the_current_event(  # noqa: PLR0917
     work: Path, tmp_path: Path, run: Run, start: Run, wait_until: Callable[..., None], base: str
 ) -> None:
     (work / "work.py").write_text(WORK.replace("Jobs(AsyncJobs)", f"Jobs({base})"))

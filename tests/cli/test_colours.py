@@ -1,4 +1,4 @@
-"""Colours and other escape codes: for terminals only, and never where $NO_COLOR or $TERM says so."""
+"""Colours and other escape codes: only on terminals, and not if $NO_COLOR or $TERM disables them."""
 
 import subprocess
 import sys
@@ -29,7 +29,7 @@ class Jobs(SyncConsumer):
         raise ValueError("boom")
 """
 
-#: Every way in which the commands print something, with its exit code; the later ones use what the earlier ones leave.
+#: Command lines that print something, with their exit codes; later ones depend on earlier ones.
 OUTPUTS = [
     (["--version"], 0),
     (["--help"], 0),
@@ -103,7 +103,7 @@ def through_a_pipe(*arguments: str, **variables: str) -> tuple[str, str]:
     ("variables", "coloured"),
     [({}, False), ({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "TERM": "dumb"}, False)],
 )
-def test_a_pipe_gets_colours_where_they_are_forced(
+def test_a_pipe_gets_colours_if_they_are_forced(
     served: Path,
     variables: dict[str, str],
     coloured: bool,  # noqa: FBT001
@@ -112,5 +112,5 @@ def test_a_pipe_gets_colours_where_they_are_forced(
         assert (ESCAPE in through_a_pipe(*arguments, **variables)[0]) is coloured, arguments
 
 
-def test_a_progress_bar_is_for_terminals_alone(served: Path) -> None:
+def test_a_progress_bar_is_only_shown_on_terminals(served: Path) -> None:
     assert through_a_pipe("send", "jobs", "events.jsonl", FORCE_COLOR="1") == ("", "sent 300 of 300 events to 'jobs'\n")

@@ -36,6 +36,7 @@ channels:
 
 WORK = """\
 from channelmap import SyncConsumer
+from tests.cli.commands import Run, result, write_site
 
 class Jobs(SyncConsumer):
     def job(self, event):
@@ -48,38 +49,31 @@ class Jobs(SyncConsumer):
 
 @pytest.fixture
 def served(project: Path) -> Path:
-    (project / "channels.yaml").write_text(CHANNELS)
-    (project / "work.py").write_text(WORK)
+    write_site(project, CHANNELS, WORK)
     return project
 
 
-Run = Callable[..., Any]
-
-
-def ends(process: Any) -> tuple[int, str, str]:
-    assert "Traceback" not in process.errors
-    return process.popen.returncode, process.output, process.errors
 
 
 def test_one_event_is_sent_and_served(served: Path, run: Run) -> None:
-    assert ends(run("send", "jobs", '{"type": "job", "id": 1}')) == (0, "", "sent 1 of 1 events to 'jobs'\n")
+    assert result(run("send", "jobs", '{"type": "job", "id": 1}')) == (0, "", "sent 1 of 1 events to 'jobs'\n")
     assert run("runworker", "--burst").output == "handled 1\n"
 
 
-def test_the_events_of_a_file_are_sent_in_its_order(served: Path, run: Run) -> None:
+def test_the_events_of_a_file_are_sent_in_order(served: Path, run: Run) -> None:
     (served / "events.jsonl").write_text("".join(f'{{"type": "job", "id": {n}}}\n' for n in range(600)))
 
-    assert ends(run("send", "jobs", "events.jsonl"))[0] == 0
+    assert result(run("send", "jobs", "events.jsonl"))[0] == 0
 
     assert run("runworker", "--burst").lines == [f"handled {n}\n" for n in range(600)]
 
 
-def test_when_one_event_of_a_file_is_refused_none_is_sent(served: Path, run: Run) -> None:
+def test_if_one_event_of_a_file_is_rejected_none_is_sent(served: Path, run: Run) -> None:
     (served / "events.jsonl").write_text(
         '{"type": "job", "id": 1}\n\n{"type": "job", "id": "one"}\n{"type": "jb"}\n[]\nnot json\n'
     )
 
-    code, output, errors = ends(run("send", "jobs", "events.jsonl"))
+    code, output, errors = result(run("send", "jobs", "events.jsonl"))
 
     assert code == 1
     assert [line.partition(": ")[0] for line in output.splitlines()] == [
@@ -90,19 +84,19 @@ def test_when_one_event_of_a_file_is_refused_none_is_sent(served: Path, run: Run
     assert run("runworker", "--burst").output == ""
 
 
-def test_the_good_events_of_a_file_can_be_sent_all_the_same(served: Path, run: Run) -> None:
+def test_skip_refused_sends_the_valid_events_of_a_file(served: Path, run: Run) -> None:
     (served / "events.jsonl").write_text('{"type": "job", "id": 1}\n{"type": "job"}\n{"type": "job", "id": 2}\n')
 
-    code, _, errors = ends(run("send", "jobs", "events.jsonl", "--skip-refused"))
+    code, _, errors = result(run("send", "jobs", "events.jsonl", "--skip-refused"))
 
     assert (code, errors) == (1, "sent 2 of 3 events to 'jobs'\n")
     assert run("runworker", "--burst").output == "handled 1\nhandled 2\n"
 
 
-def test_a_channel_is_filled_up_to_its_capacity_and_what_was_not_sent_is_said(served: Path, run: Run) -> None:
+def test_events_are_sent_up_to_the_capacity_and_the_first_unsent_one_is_named(served: Path, run: Run) -> None:
     (served / "events.jsonl").write_text("".join(f'{{"type": "job", "id": {n}}}\n' for n in range(1_100)))
 
-    code, _, errors = ends(run("send", "jobs", "events.jsonl"))
+    code, _, errors = result(run("send", "jobs", "events.jsonl"))
 
     assert code == 1
     assert "channel 'jobs' is full (capacity 1000); event 1001 and those after it were not sent" in errors
@@ -122,21 +116,21 @@ def test_a_channel_is_filled_up_to_its_capacity_and_what_was_not_sent_is_said(se
         (["jobs", '{"type": "fail", "n": 123456789012345678901234567890}'], 1, "[unsupported-value]"),
     ],
 )
-def test_what_cannot_be_sent_gets_a_sentence(
+def test_an_event_that_cannot_be_sent_gets_an_error_message(
     served: Path, run: Run, arguments: list[str], code: int, message: str
 ) -> None:
-    exit_code, output, errors = ends(run("send", *arguments))
+    exit_code, output, errors = result(run("send", *arguments))
 
     assert message in output + errors
     assert exit_code == code
 
 
-def test_of_a_file_with_one_integer_that_no_layer_carries_nothing_is_sent(served: Path, run: Run) -> None:
+def test_a_file_with_an_integer_that_no_layer_can_carry_is_not_sent(served: Path, run: Run) -> None:
     (served / "events.jsonl").write_text('{"type": "fail"}\n' * 600 + f'{{"type": "fail", "n": {2**70}}}\n')
 
     for text in (CHANNELS, CHANNELS.replace("    capacity", "    validate: warn\n    capacity")):
         (served / "channels.yaml").write_text(text)
-        code, output, errors = ends(run("send", "jobs", "events.jsonl"))
+        code, output, errors = result(run("send", "jobs", "events.jsonl"))
 
         assert (code, errors) == (1, "nothing was sent: 1 refused\n")
         assert output.startswith("events.jsonl:601: channel 'jobs' rejected 'fail' [unsupported-value]: $")
@@ -144,11 +138,11 @@ def test_of_a_file_with_one_integer_that_no_layer_carries_nothing_is_sent(served
     assert not (served / "channels.db").exists()
 
 
-def test_what_is_no_event_is_refused_even_where_a_channel_only_warns(served: Path, run: Run) -> None:
+def test_a_value_that_is_not_an_event_is_rejected_even_with_validate_warn(served: Path, run: Run) -> None:
     (served / "channels.yaml").write_text(CHANNELS.replace("    capacity", "    validate: warn\n    capacity"))
     (served / "events.jsonl").write_text('[1,2]\n{"type": "fail", "__asgi_channel__": "a"}\n{"type": "job"}\n')
 
-    code, output, errors = ends(run("send", "jobs", "events.jsonl"))
+    code, output, errors = result(run("send", "jobs", "events.jsonl"))
 
     assert (code, errors) == (1, "nothing was sent: 2 refused\n")
     assert output.startswith("events.jsonl:1: not an event: expected a JSON object\nevents.jsonl:2: ")
@@ -156,27 +150,27 @@ def test_what_is_no_event_is_refused_even_where_a_channel_only_warns(served: Pat
 
 
 @pytest.mark.parametrize("layer", ["memory://", "{backend: channels.layers.InMemoryChannelLayer}"])
-def test_nothing_is_sent_to_a_layer_that_would_end_with_the_command(served: Path, run: Run, layer: str) -> None:
+def test_sending_to_a_layer_in_memory_is_an_error(served: Path, run: Run, layer: str) -> None:
     (served / "channels.yaml").write_text(CHANNELS.replace("sqlite:///channels.db", layer))
 
-    code, output, errors = ends(run("send", "jobs", '{"type": "job", "id": 1}'))
+    code, output, errors = result(run("send", "jobs", '{"type": "job", "id": 1}'))
 
     assert (code, output) == (2, "")
     assert "nothing was sent: an event in memory belongs to this process, and would end with it; use a layer" in errors
     assert "sqlite:///channels.db" in errors
 
 
-def test_input_that_is_no_text_is_said_in_a_sentence(served: Path, run: Run) -> None:
+def test_input_that_is_not_utf_8_gets_an_error_message(served: Path, run: Run) -> None:
     (served / "events.jsonl").write_bytes(b'{"type": "\xff"}')
 
-    code, output, errors = ends(run("send", "jobs", "events.jsonl"))
+    code, output, errors = result(run("send", "jobs", "events.jsonl"))
 
     assert (code, output) == (2, "")
     assert "'events.jsonl' is not UTF-8 text (byte 10)" in errors
 
 
 def put(project: Path, event: dict[str, Any]) -> None:
-    """Send as a plain Channels sender would: without the contract."""
+    """Send like a plain Channels sender, without the contract."""
     get_channel_layer(project / "channels.yaml").layer.send_sync("jobs", event)
 
 
@@ -199,18 +193,18 @@ def test_dead_letters_are_listed_shown_replayed_and_dropped(served: Path, run: R
     assert shown["event_id"] == listed[1][-1]
     assert len(shown["event_id"]) == 16
 
-    code, output, errors = ends(run("dead", "replay", "--all"))
+    code, output, errors = result(run("dead", "replay", "--all"))
     assert code == 1
     assert [line.split(":")[0] for line in output.splitlines()] == [ids[0], ids[2]]
     assert errors == "replayed 1 of 3 dead letters\n"
 
     (served / "channels.yaml").write_text(CHANNELS.replace("integer", "string"))
-    assert ends(run("dead", "replay", ids[0]))[0] == 0
+    assert result(run("dead", "replay", ids[0]))[0] == 0
     assert run("runworker", "--burst").output == "handled one\n"
 
-    assert ends(run("dead", "drop", ids[2]))[0] == 0
+    assert result(run("dead", "drop", ids[2]))[0] == 0
     assert [line.split("\t")[4] for line in run("dead", "list").lines] == ["fail"]
-    assert ends(run("dead", "drop", "--all"))[0] == 0
+    assert result(run("dead", "drop", "--all"))[0] == 0
     assert run("dead", "list").output == ""
 
 
@@ -226,10 +220,10 @@ def test_an_event_that_its_handler_rejected_is_listed_shown_replayed_and_dropped
     assert fields[:4] == ["jobs", "rejected-by-handler", "fail", "gone"]
     shown = json.loads(run("dead", "show", id_).output)
     assert (shown["code"], shown["reason"], shown["traceback"]) == ("rejected-by-handler", "gone", "")
-    assert ends(run("dead", "replay", id_))[0] == 0
+    assert result(run("dead", "replay", id_))[0] == 0
     run("runworker", "--burst")
     ((id_, *_),) = [line.split("\t") for line in run("dead", "list").lines]
-    assert ends(run("dead", "drop", id_))[0] == 0
+    assert result(run("dead", "drop", id_))[0] == 0
     assert run("dead", "list").output == ""
 
 
@@ -242,10 +236,10 @@ def test_an_event_that_its_handler_rejected_is_listed_shown_replayed_and_dropped
         (["list", "--channel", "nope"], "no channel 'nope'"),
     ],
 )
-def test_dead_letters_that_are_not_there_are_a_wrong_usage(
+def test_an_unknown_dead_letter_is_a_usage_error(
     served: Path, run: Run, arguments: list[str], message: str
 ) -> None:
-    code, output, errors = ends(run("dead", *arguments))
+    code, output, errors = result(run("dead", *arguments))
 
     assert message in output + errors
     assert code == 2
@@ -262,11 +256,11 @@ def bury(project: Path, event: Any, reason: str = "") -> None:
     asyncio.run(main())
 
 
-def test_a_dead_letter_in_a_list_sends_nothing_to_the_terminal_but_text(served: Path, run: Run) -> None:
+def test_a_listed_dead_letter_contains_only_printable_text(served: Path, run: Run) -> None:
     bury(served, {"type": "a\n\x1b[31mb"}, "ValueError: \x1b[2J")
     bury(served, {"type": ["no", "text"]})
 
-    code, output, _ = ends(run("dead", "list"))
+    code, output, _ = result(run("dead", "list"))
 
     first, second = output.splitlines()
     assert code == 0
@@ -278,7 +272,7 @@ TEN_THOUSAND = CHANNELS.replace("capacity: 1000", "dead_letters: 10000")
 
 
 def bury_ten_thousand(project: Path) -> None:
-    """Keep 10,000 dead letters, numbered by their types."""
+    """Store 10,000 dead letters, numbered by their types."""
     (project / "channels.yaml").write_text(TEN_THOUSAND)
 
     async def main() -> None:
@@ -297,10 +291,10 @@ def bury_ten_thousand(project: Path) -> None:
     asyncio.run(main())
 
 
-def test_ten_thousand_dead_letters_are_listed_for_programs_without_their_events(served: Path, run: Run) -> None:
+def test_ten_thousand_dead_letters_are_listed_as_json_without_their_events(served: Path, run: Run) -> None:
     bury_ten_thousand(served)
 
-    code, output, errors = ends(run("dead", "list", "--json"))
+    code, output, errors = result(run("dead", "list", "--json"))
 
     listed = json.loads(output)
     assert (code, errors, listed["version"], len(listed["dead_letters"])) == (0, "", 1, 10_000)
@@ -315,29 +309,29 @@ def test_ten_thousand_dead_letters_are_listed_for_programs_without_their_events(
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
-def test_a_limit_lists_the_oldest_dead_letters_and_says_that_there_are_more(
+def test_limit_lists_the_oldest_dead_letters_and_says_that_there_are_more(
     served: Path, run: Run, form: list[str]
 ) -> None:
     bury_ten_thousand(served)
 
-    code, output, errors = ends(run("dead", "list", "--limit", "3", "--channel", "jobs", *form))
+    code, output, errors = result(run("dead", "list", "--limit", "3", "--channel", "jobs", *form))
 
     assert re.findall(r"\bt\d+", output) == ["t0", "t1", "t2"]
     assert (code, errors) == (0, "listed the 3 oldest of 10000 dead letters\n")
-    assert ends(run("dead", "list", "--limit", "10000", *form))[::2] == (0, "")
+    assert result(run("dead", "list", "--limit", "10000", *form))[::2] == (0, "")
 
 
-def test_a_list_without_dead_letters_is_an_empty_list_for_programs(served: Path, run: Run) -> None:
+def test_without_dead_letters_the_json_list_is_empty(served: Path, run: Run) -> None:
     assert json.loads(run("dead", "list", "--json").output) == {"version": 1, "dead_letters": []}
 
 
-def test_a_limit_is_a_number_from_1(served: Path, run: Run) -> None:
-    code, _, errors = ends(run("dead", "list", "--limit", "0"))
+def test_limit_must_be_at_least_1(served: Path, run: Run) -> None:
+    code, _, errors = result(run("dead", "list", "--limit", "0"))
     assert (code, "'--limit'" in errors) == (2, True)
 
 
 @pytest.mark.parametrize("event_id", ["", "0123456789abcdef01234567"])
-def test_the_id_of_an_event_is_the_last_column_of_the_list_where_it_is_known(event_id: str) -> None:
+def test_the_last_column_of_the_list_is_the_event_id_if_it_is_known(event_id: str) -> None:
     letter = DeadLetter("jobs", "failed", "bo\nom", {"type": 5}, b"", died=1_800_000_000.0, id="17", event_id=event_id)
     columns = ["17", "2027-01-15T08:00:00Z", "jobs", "failed", "-", "bo om"]
     assert line(letter).split("\t") == [*columns, *[event_id] * bool(event_id)]
@@ -345,7 +339,7 @@ def test_the_id_of_an_event_is_the_last_column_of_the_list_where_it_is_known(eve
     assert summary(letter)["type"] is None
 
 
-def test_a_dead_letter_is_shown_whatever_is_in_it(served: Path, run: Run) -> None:
+def test_a_dead_letter_with_any_content_is_shown(served: Path, run: Run) -> None:
     deep: Any = 1
     for _ in range(400):
         deep = {"a": deep}
@@ -354,7 +348,7 @@ def test_a_dead_letter_is_shown_whatever_is_in_it(served: Path, run: Run) -> Non
         "keys": {b"\xff": 1, 5: 2, None: 3}, "esc": "\x1b\x9b\x7f", "pair": (1, "ü"),
     })  # fmt: skip
 
-    code, output, _ = ends(run("dead", "show", "1"))
+    code, output, _ = result(run("dead", "show", "1"))
 
     event = json.loads(output)["event"]
     assert code == 0
@@ -367,7 +361,7 @@ def test_a_dead_letter_is_shown_whatever_is_in_it(served: Path, run: Run) -> Non
     assert "ü" in output
 
 
-def test_a_dead_letter_of_any_depth_can_be_written() -> None:
+def test_a_dead_letter_of_any_depth_can_be_shown() -> None:
     value: Any = "\ud800"
     for depth in range(5_000):
         value = [value] if depth % 2 else {depth: value}
@@ -376,57 +370,57 @@ def test_a_dead_letter_of_any_depth_can_be_written() -> None:
     assert json.loads(as_json({"a": "\ud800", "b": {1}})) == {"a": "\ud800", "b": "{1}"}
 
 
-def test_a_file_that_is_no_database_is_said_in_a_sentence(served: Path, run: Run) -> None:
+def test_a_file_that_is_not_a_database_gets_an_error_message(served: Path, run: Run) -> None:
     (served / "channels.db").write_text("I am not a database, and long enough to be taken for none at all.\n" * 40)
 
-    code, output, errors = ends(run("dead", "list"))
+    code, output, errors = result(run("dead", "list"))
 
     assert code == 2
     assert "channels.db" in output + errors
 
 
-def test_check_is_content_with_a_good_contract(served: Path, run: Run) -> None:
-    assert ends(run("check")) == (0, "", "channels.yaml: 1 channel, 2 event types; everything is fine\n")
+def test_check_passes_a_correct_contract(served: Path, run: Run) -> None:
+    assert result(run("check")) == (0, "", "channels.yaml: 1 channel, 2 event types; everything is fine\n")
 
 
-def test_check_finds_every_mistake_in_one_go(served: Path, run: Run) -> None:
+def test_check_reports_every_error_at_once(served: Path, run: Run) -> None:
     (served / "channels.yaml").write_text(CHANNELS.replace("fail: true", "fall: {schema: {type: object}}"))
 
-    code, output, _ = ends(run("check"))
+    code, output, _ = result(run("check"))
 
     assert code == 1
     assert "channels.yaml:9:7: error[handler-missing] Jobs has no method 'fall' for event type 'fall'" in output
 
 
 def test_schema_prints_the_json_schema_of_channels_yaml(served: Path, run: Run) -> None:
-    code, output, _ = ends(run("schema"))
+    code, output, _ = result(run("schema"))
 
     assert code == 0
     assert json.loads(output)["$schema"] == "http://json-schema.org/draft-07/schema#"
 
 
 @pytest.mark.parametrize("command", ["schema", "explain too-deep", "explain", "dead list", "check", "lock 1.0"])
-def test_a_command_whose_stdout_is_closed_does_its_work_in_silence(served: Path, command: str) -> None:
+def test_a_command_with_closed_stdout_works_without_output(served: Path, command: str) -> None:
     shell = f"{sys.executable} -m channelmap {command} >&-"
     done = subprocess.run(["sh", "-c", shell], cwd=served, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
 
 
-def test_what_an_encoding_lacks_is_escaped(served: Path, run: Run) -> None:
+def test_characters_that_an_encoding_lacks_are_escaped(served: Path, run: Run) -> None:
     process = run("explain", "compatibility-undecided", PYTHONIOENCODING="ascii")
-    assert ends(process)[0] == 0
+    assert result(process)[0] == 0
     (served / "channels.yaml").write_text(CHANNELS.replace("jobs:", "jöbs:"), encoding="utf-8")
-    code, output, _ = ends(run("check", PYTHONIOENCODING="ascii"))
+    code, output, _ = result(run("check", PYTHONIOENCODING="ascii"))
     assert code == 1
     assert r"j\xf6bs" in output
 
 
-def test_a_report_as_json_is_what_its_printed_schema_says(served: Path, run: Run) -> None:
+def test_a_json_report_is_valid_by_its_printed_schema(served: Path, run: Run) -> None:
     (served / "report.schema.json").write_text(run("schema", "report").output)
     (served / "channels.yaml").write_text(CHANNELS.replace("fail: true", "fall: true"))
 
-    code, output, _ = ends(run("check", "--output", "json"))
+    code, output, _ = result(run("check", "--output", "json"))
 
     assert code == 1
     validator = Validator(json.loads((served / "report.schema.json").read_text()))
@@ -434,12 +428,12 @@ def test_a_report_as_json_is_what_its_printed_schema_says(served: Path, run: Run
     assert not validator.is_valid({"version": 1})
 
 
-def test_what_init_writes_works_at_once(project: Path, run: Run) -> None:
-    assert ends(run("init"))[0] == 0
+def test_the_files_of_init_work_at_once(project: Path, run: Run) -> None:
+    assert result(run("init"))[0] == 0
 
     load(project / "channels.yaml")
-    assert ends(run("check"))[0] == 0
-    assert ends(run("send", "greetings", '{"type": "greet", "name": "Ada"}'))[0] == 0
+    assert result(run("check"))[0] == 0
+    assert result(run("send", "greetings", '{"type": "greet", "name": "Ada"}'))[0] == 0
     assert run("runworker", "--burst").output == "Hello, Ada!\n"
 
 
@@ -454,14 +448,14 @@ def test_what_init_writes_works_at_once(project: Path, run: Run) -> None:
         ),
     ],
 )
-def test_init_overwrites_nothing_and_names_everything_that_exists(
+def test_init_overwrites_nothing_and_lists_existing_files(
     project: Path, run: Run, existing: list[str], message: str
 ) -> None:
     for name in existing:
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text("mine")
 
-    code, output, errors = ends(run("init"))
+    code, output, errors = result(run("init"))
 
     assert (code, output) == (2, "")
     assert message in errors
@@ -473,7 +467,7 @@ def test_init_overwrites_nothing_and_names_everything_that_exists(
 def test_init_follows_no_link_out_of_the_directory(project: Path, run: Run) -> None:
     (project / "consumers.py").symlink_to("elsewhere.py")
 
-    code, _, errors = ends(run("init"))
+    code, _, errors = result(run("init"))
 
     assert code == 2
     assert "consumers.py exists already; nothing was written" in errors
@@ -500,7 +494,7 @@ def test_init_keeps_the_database_out_of_git(
     if before is not None:
         (project / ".gitignore").write_text(before)
 
-    code, output, _ = ends(run("init"))
+    code, output, _ = result(run("init"))
 
     assert code == 0
     assert said in output.splitlines()
@@ -519,10 +513,10 @@ def test_init_keeps_the_database_out_of_git(
     assert "channels.db" not in untracked
 
 
-def test_init_writes_nothing_where_gitignore_cannot_be_read(project: Path, run: Run) -> None:
+def test_init_writes_nothing_if_gitignore_cannot_be_read(project: Path, run: Run) -> None:
     (project / ".gitignore").mkdir()
 
-    code, output, errors = ends(run("init"))
+    code, output, errors = result(run("init"))
 
     assert (code, output) == (2, "")
     assert errors == "channelmap: '.gitignore': Is a directory\n"
@@ -530,18 +524,18 @@ def test_init_writes_nothing_where_gitignore_cannot_be_read(project: Path, run: 
 
 
 @pytest.mark.parametrize("directory", [".", "schemas/deeper"])
-def test_init_writes_nothing_where_it_cannot_write_all(project: Path, run: Run, directory: str) -> None:
+def test_init_writes_nothing_if_one_file_cannot_be_written(project: Path, run: Run, directory: str) -> None:
     (project / "schemas").write_text("mine")
 
-    code, output, errors = ends(run("init", directory))
+    code, output, errors = result(run("init", directory))
 
     assert (code, output) == (2, "")
     assert "schemas is not a directory; nothing was written" in errors
     assert [path.name for path in project.iterdir()] == ["schemas"]
 
 
-def test_init_asks_whether_it_may_write(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    # Root may write anywhere, so the question itself is looked at.
+def test_init_checks_write_permission_before_it_writes(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    # Root may write anywhere, so this tests the call of `os.access`.
     monkeypatch.setattr("os.access", lambda path, mode, **_: not mode & os.W_OK)
 
     assert cli_run(channelmap, "channelmap", ["init"]) == 2
@@ -550,8 +544,8 @@ def test_init_asks_whether_it_may_write(project: Path, monkeypatch: pytest.Monke
     assert list(project.iterdir()) == []
 
 
-def test_what_the_system_refuses_is_said_in_a_sentence(project: Path, run: Run) -> None:
-    code, output, errors = ends(run("init", "/proc/self/fdinfo"))
+def test_an_error_of_the_operating_system_gets_an_error_message(project: Path, run: Run) -> None:
+    code, output, errors = result(run("init", "/proc/self/fdinfo"))
 
     assert (code, output) == (2, "")
     assert "'/proc/self/fdinfo/" in errors
@@ -566,13 +560,13 @@ def test_what_the_system_refuses_is_said_in_a_sentence(project: Path, run: Run) 
     ],
 )
 @pytest.mark.parametrize("command", [["check"], ["runworker", "--burst"]])
-def test_django_settings_that_cannot_be_had_are_said_in_a_sentence(
+def test_unusable_django_settings_get_an_error_message(
     served: Path, run: Run, command: list[str], module: str, message: str
 ) -> None:
     (served / "broken_settings.py").write_text("1 / 0\n")
     (served / "leaving_settings.py").write_text("import sys\nsys.exit(5)\n")
 
-    code, output, errors = ends(run(*command, DJANGO_SETTINGS_MODULE=module))
+    code, output, errors = result(run(*command, DJANGO_SETTINGS_MODULE=module))
 
     assert (code, output) == (2, "")
     assert f"DJANGO_SETTINGS_MODULE is '{module}', and setting Django up {message}" in errors
@@ -591,12 +585,12 @@ def test_django_settings_that_cannot_be_had_are_said_in_a_sentence(
         ("{backend: channels.layers.InMemoryChannelLayer, config: {capacity: ten}}", 2, "expected a number as 'capa"),
     ],
 )
-def test_a_layer_that_is_written_wrongly_is_said_in_a_sentence(
+def test_an_invalid_layer_url_gets_an_error_message(
     served: Path, run: Run, layer: str, code: int, message: str
 ) -> None:
     (served / "channels.yaml").write_text(CHANNELS.replace("sqlite:///channels.db", layer))
 
-    exit_code, output, errors = ends(run("send", "jobs", '{"type": "job", "id": 1}'))
+    exit_code, output, errors = result(run("send", "jobs", '{"type": "job", "id": 1}'))
 
     assert exit_code == code
     assert message in output + errors
@@ -613,7 +607,7 @@ def test_the_database_is_an_ordinary_sqlite_file(served: Path, run: Run) -> None
 
 @pytest.mark.parametrize("event", ["{type: job}", "{'type': 'job'}", "{type:"])
 def test_an_event_that_lost_its_quotes_to_the_shell_gets_a_hint(served: Path, run: Run, event: str) -> None:
-    code, output, _ = ends(run("send", "jobs", event))
+    code, output, _ = result(run("send", "jobs", event))
 
     assert code == 1
     assert """hint: write the event as JSON in single quotes, such as '{"type": """ in output
@@ -622,7 +616,7 @@ def test_an_event_that_lost_its_quotes_to_the_shell_gets_a_hint(served: Path, ru
 def test_lines_of_a_file_get_no_hint_about_the_shell(served: Path, run: Run) -> None:
     (served / "events.jsonl").write_text("{type: job}\n")
 
-    code, output, _ = ends(run("send", "jobs", "events.jsonl"))
+    code, output, _ = result(run("send", "jobs", "events.jsonl"))
 
     assert code == 1
     assert "not JSON" in output
@@ -630,15 +624,15 @@ def test_lines_of_a_file_get_no_hint_about_the_shell(served: Path, run: Run) -> 
 
 
 @pytest.mark.parametrize("event", ["", " "])
-def test_an_empty_event_is_named_as_such(served: Path, run: Run, event: str) -> None:
-    code, output, errors = ends(run("send", "jobs", event))
+def test_an_empty_event_gets_an_error_message(served: Path, run: Run, event: str) -> None:
+    code, output, errors = result(run("send", "jobs", event))
 
     assert (code, output) == (2, "")
     assert "the event is empty: expected a JSON object, a file or -; hint: " in errors
 
 
 @pytest.mark.parametrize("name", [None, 42, b"jobs"])
-def test_a_channel_that_is_not_a_string_is_named_as_such(served: Path, name: Any) -> None:
+def test_a_dead_letter_with_a_channel_that_is_not_a_string_is_listed(served: Path, name: Any) -> None:
     expected = f"channel: expected the name of a channel \\(str\\), got {type(name).__name__}"
 
     with pytest.raises(TypeError, match=expected):
@@ -646,7 +640,7 @@ def test_a_channel_that_is_not_a_string_is_named_as_such(served: Path, name: Any
 
 
 @pytest.mark.parametrize("arguments", [["check"], ["runworker"], ["dead", "list"], ["init"]])
-def test_a_command_says_that_the_working_directory_was_deleted(project: Path, arguments: list[str]) -> None:
+def test_a_deleted_working_directory_gets_an_error_message(project: Path, arguments: list[str]) -> None:
     (project / "release").mkdir()
     command = f"cd release; rmdir ../release; exec {sys.executable} -m channelmap {' '.join(arguments)}"
     process = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)

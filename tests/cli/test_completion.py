@@ -1,4 +1,4 @@
-"""Completion as bash asks for it: the script that users source, and what it offers for a command line."""
+"""Completion in bash: the script that users source, and its completions of command lines."""
 
 import os
 import subprocess
@@ -34,7 +34,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 @pytest.fixture
 def complete(project: Path) -> Callable[..., list[str]]:
-    """What bash offers for the words of a command line, the last of which is unfinished; nothing else is printed."""
+    """Return the completions of the last word of a command line; nothing else may be printed."""
     (project / "channels.yaml").write_text(CHANNELS)
 
     def call(*words: str, **environment: str) -> list[str]:

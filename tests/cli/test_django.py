@@ -1,4 +1,4 @@
-"""The commands in a Django project: a real one, small, as real processes."""
+"""The commands in a small, real Django project, as real processes."""
 
 import sys
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class Order(models.Model):
     class Meta:
         app_label = "shop"
 """,
-    # To define a model raises AppRegistryNotReady, unless Django is set up.
+    # Defining a model raises AppRegistryNotReady unless Django is set up.
     "shop/layers.py": """\
 from channelmap.layers.sqlite import SQLiteChannelLayer
 from shop.models import Order
@@ -39,17 +39,17 @@ class Layer(SQLiteChannelLayer):
     "shop/consumers.py": """\
 from channelmap import SyncConsumer
 from shop.models import Order
+from tests.cli.commands import Run
 
 class Orders(SyncConsumer):
     def paid(self, event):
         print("paid", event["id"], Order.__name__, flush=True)
 """,
 }
-#: Installed, it does not have the working directory on its path of imports, as `python -m` has.
+#: Unlike `python -m`, the installed command does not have the working directory on its import path.
 COMMAND = (str(Path(sys.executable).parent / "channelmap"),)
 EVENT = '{"type": "paid", "id": 1}'
 
-Run = Callable[..., Any]
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_layer_of_channelmap_is_opened_without_django(
 @pytest.mark.parametrize(
     "arguments", [["send", "orders", EVENT], ["dead", "list"], ["check", "--no-import", "--layer"]]
 )
-def test_settings_that_the_layer_needs_and_that_are_broken_are_said_in_a_sentence(
+def test_broken_settings_that_the_layer_needs_get_an_error_message(
     shop: Path, run: Run, arguments: list[str]
 ) -> None:
     (shop / "settings.py").write_text("1 / 0\n")
@@ -116,7 +116,7 @@ def test_settings_that_the_layer_needs_and_that_are_broken_are_said_in_a_sentenc
     assert "Traceback" not in process.errors
 
 
-def test_what_settings_raise_in_several_lines_is_said_in_one(shop: Path, run: Run) -> None:
+def test_an_error_of_the_settings_in_several_lines_is_printed_in_one(shop: Path, run: Run) -> None:
     (shop / "settings.py").write_text("raise ValueError('no secret key:\\n  set one')\n")
 
     process = run("dead", "list", command=COMMAND, DJANGO_SETTINGS_MODULE="settings")

@@ -1,4 +1,4 @@
-"""Consumers that need Django's settings, where nothing says which: what a command prints, and that it helps."""
+"""The hint for consumers that need Django's settings if DJANGO_SETTINGS_MODULE is not set."""
 
 import os
 from collections.abc import Callable
@@ -17,6 +17,7 @@ channels:
 WORK = """\
 from channelmap import AsyncConsumer
 from shop.models import Order
+from tests.cli.commands import Run
 
 class Jobs(AsyncConsumer):
     async def job(self, event):
@@ -32,7 +33,6 @@ FILES = {
 MANAGE = 'import os\n\n\ndef main():\n    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")\n'
 
 PROBLEM = "importing 'work' raised ImproperlyConfigured: Django's settings are not configured at"
-Run = Callable[..., Any]
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def site(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
     ids=["setdefault", "assignment", "comment"],
 )
-def test_the_settings_that_manage_py_names_are_the_hint(site: Path, run: Run, command: str, manage: str) -> None:
+def test_the_hint_names_the_settings_of_manage_py(site: Path, run: Run, command: str, manage: str) -> None:
     (site / "manage.py").write_text(manage)
 
     process = run(*command.split(), CHANNELMAP_CONFIG="app/channels.yaml")
@@ -67,7 +67,7 @@ def test_the_settings_that_manage_py_names_are_the_hint(site: Path, run: Run, co
     assert "Traceback" not in process.errors
 
 
-def test_with_the_settings_of_the_hint_the_worker_starts(site: Path, run: Run) -> None:
+def test_the_worker_starts_with_the_settings_of_the_hint(site: Path, run: Run) -> None:
     environment = {"CHANNELMAP_CONFIG": "app/channels.yaml", "DJANGO_SETTINGS_MODULE": "shop.settings"}
     run("send", "jobs", '{"type": "job"}', **environment)
 
@@ -88,7 +88,7 @@ def test_a_manage_py_above_the_working_directory_is_named_with_its_path(site: Pa
 
 
 @pytest.mark.parametrize("manage", [None, "print('settings')\n", "os.environ['DJANGO_SETTINGS_MODULE'] = name\n"])
-def test_without_a_manage_py_that_names_settings_the_variable_alone_is_the_hint(
+def test_without_settings_in_manage_py_the_hint_names_only_the_variable(
     site: Path, run: Run, manage: str | None
 ) -> None:
     if manage is not None:
@@ -112,7 +112,7 @@ def test_a_layer_of_the_project_that_needs_settings_gets_the_same_hint(site: Pat
     assert f"{PROBLEM} {site}{os.sep}app/work.py:2; set DJANGO_SETTINGS_MODULE to 'shop.settings'" in process.errors
 
 
-def test_another_fault_of_the_settings_is_shown_in_djangos_words(site: Path, run: Run) -> None:
+def test_another_error_of_the_settings_is_shown_with_djangos_message(site: Path, run: Run) -> None:
     (site / "manage.py").write_text(MANAGE)
     (site / "shop/models.py").write_text("from django.conf import settings\nprint(settings.SECRET_KEY)\nOrder = 1\n")
 

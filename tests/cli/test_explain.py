@@ -1,4 +1,4 @@
-"""`channelmap explain`: from the code in a report to the page that says what to do."""
+"""`channelmap explain`: pages by code, and the list of codes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,21 +12,17 @@ from channelmap.cli.exits import run as run_command
 from channelmap.codes import Code
 from channelmap.errors import Rejection
 from channelmap.layer import Cause
+from tests.cli.commands import Run, result
 from tests.cli.terminals import on_a_terminal
 
-Run = Callable[..., Any]
 
 
-def ends(process: Any) -> tuple[int, str, str]:
-    return process.popen.returncode, process.output, process.errors
+def test_a_page_is_printed_unchanged(run: Run) -> None:
+    assert result(run("explain", "handler-missing")) == (0, page("handler-missing").text, "")
 
 
-def test_a_page_is_printed_as_it_was_written(run: Run) -> None:
-    assert ends(run("explain", "handler-missing")) == (0, page("handler-missing").text, "")
-
-
-def test_without_a_code_all_are_listed_with_severity_and_summary(run: Run) -> None:
-    code, output, _ = ends(run("explain"))
+def test_without_a_code_all_codes_are_listed_with_severity_and_summary(run: Run) -> None:
+    code, output, _ = result(run("explain"))
 
     assert code == 0
     rows = [line.split(maxsplit=2) for line in output.splitlines()]
@@ -43,7 +39,7 @@ def test_without_a_code_all_are_listed_with_severity_and_summary(run: Run) -> No
         ("unknown-typ", "unknown-type"), ("unsupported-values", "unsupported-value"), ("unroutabel", "unroutable"),
     ],
 )  # fmt: skip
-def test_a_code_that_is_misspelt_is_answered_with_the_nearest(
+def test_a_misspelt_code_gets_the_most_similar_one_as_a_suggestion(
     misspelt: str, meant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_command(channelmap, "channelmap", ["explain", misspelt]) == 2
@@ -51,19 +47,19 @@ def test_a_code_that_is_misspelt_is_answered_with_the_nearest(
 
 
 @pytest.mark.parametrize("code", [*get_args(Rejection), *get_args(Cause)])
-def test_what_is_wrong_with_one_event_is_explained_as_well(code: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_codes_of_rejections_and_dead_letters_are_explained_too(code: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(channelmap, "channelmap", ["explain", code]) == 0
     assert capsys.readouterr().out == page(code).text
 
 
-def test_a_code_that_resembles_none_is_answered_with_the_way_to_the_list(run: Run) -> None:
-    code, output, errors = ends(run("explain", "E501"))
+def test_a_code_without_a_similar_one_gets_a_hint_to_the_list(run: Run) -> None:
+    code, output, errors = result(run("explain", "E501"))
 
     assert (code, output) == (2, "")
     assert "there is no code 'E501'; 'channelmap explain' lists all codes" in errors
 
 
-def test_on_a_terminal_a_page_is_set_for_people(tmp_path: Path) -> None:
+def test_on_a_terminal_a_page_is_rendered(tmp_path: Path) -> None:
     shown = on_a_terminal("explain", "handler-missing")
 
     assert "The consumer has no method for an event type." in shown

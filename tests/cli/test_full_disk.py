@@ -1,4 +1,4 @@
-"""A worker on SQLite while the disk is full: no file of its process may grow, or be written behind its first page."""
+"""A worker on SQLite while the disk is full, simulated by a limit on the size of files that its process writes."""
 
 import resource
 import signal
@@ -23,6 +23,7 @@ WORK = """\
 import time
 from pathlib import Path
 from channelmap import SyncConsumer
+from tests.cli.commands import write_site
 
 class Jobs(SyncConsumer):
     def job(self, event):
@@ -38,8 +39,7 @@ class Jobs(SyncConsumer):
 def test_a_worker_waits_for_room_on_a_full_disk_and_then_handles_every_event_once(
     project: Path, start: Callable[..., Any], run: Callable[..., Any], wait_until: Callable[..., None], delivery: str
 ) -> None:
-    (project / "channels.yaml").write_text(CHANNELS.replace("DELIVERY", delivery))
-    (project / "work.py").write_text(WORK)
+    write_site(project, CHANNELS.replace("DELIVERY", delivery), WORK)
     layer = get_channel_layer(project / "channels.yaml")
     layer.send_sync("jobs", {"type": "job", "n": 0})
     worker = start("runworker")
@@ -83,7 +83,7 @@ send(4, resource.RLIM_INFINITY)
 """
 
 
-def test_a_sender_is_told_at_once_and_can_send_when_there_is_room(
+def test_a_sender_gets_an_error_on_a_full_disk_and_can_send_when_there_is_room(
     project: Path, start: Callable[..., Any], run: Callable[..., Any]
 ) -> None:
     (project / "channels.yaml").write_text(CHANNELS.replace("DELIVERY", "at-most-once"))

@@ -1,4 +1,4 @@
-"""What consumers do when they are imported, and what becomes of the streams of `channelmap check`."""
+"""Consumers that print, read stdin or start threads when `channelmap check` imports them."""
 
 import json
 import os
@@ -24,6 +24,7 @@ class Jobs(SyncConsumer):
 """
 TALKATIVE = """\
 import atexit, os, subprocess, sys, threading
+from tests.cli.commands import Run, write_site
 
 print("one")
 os.write(1, b"two\\n")
@@ -39,20 +40,18 @@ def last():
 threading.Thread(target=last).start()
 """
 
-Run = Callable[..., Any]
 
 
 @pytest.fixture
 def checked(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
-    (project / "channels.yaml").write_text(CHANNELS)
-    (project / "work.py").write_text(JOBS)
+    write_site(project, CHANNELS, JOBS)
     return project
 
 
 @pytest.fixture
 def open_stdin() -> Iterator[int]:
-    """A pipe to which nobody writes, and which nobody closes."""
+    """Return the reading end of a pipe that stays open and empty."""
     reading, writing = os.pipe()
     yield reading
     os.close(writing)
@@ -67,7 +66,7 @@ def shell(checked: Path, redirections: str, **environment: str) -> "subprocess.C
     )
 
 
-def test_nothing_that_a_consumer_writes_in_any_way_and_at_any_time_is_in_a_report(checked: Path, run: Run) -> None:
+def test_output_of_consumers_is_never_part_of_a_report(checked: Path, run: Run) -> None:
     (checked / "work.py").write_text(TALKATIVE + JOBS)
     process = run("check", "--output", "json")
     assert json.loads(process.output)["diagnostics"] == []
@@ -75,7 +74,7 @@ def test_nothing_that_a_consumer_writes_in_any_way_and_at_any_time_is_in_a_repor
         assert f"{word}\n" in process.errors
 
 
-def test_a_consumer_that_reads_stdin_has_nothing_to_wait_for(checked: Path, open_stdin: int) -> None:
+def test_a_consumer_that_reads_stdin_does_not_block_a_check(checked: Path, open_stdin: int) -> None:
     (checked / "work.py").write_text("input()\n" + JOBS)
     process = subprocess.run(
         [sys.executable, "-m", "channelmap", "check"],
@@ -85,7 +84,7 @@ def test_a_consumer_that_reads_stdin_has_nothing_to_wait_for(checked: Path, open
     assert "importing 'work' raised EOFError" in process.stdout
 
 
-def test_contracts_of_one_run_have_modules_of_the_same_name(checked: Path, run: Run) -> None:
+def test_contracts_of_one_run_may_have_modules_of_the_same_name(checked: Path, run: Run) -> None:
     for name in ("first", "second"):
         (checked / name).mkdir()
         (checked / name / "channels.yaml").write_text(CHANNELS.replace("work.Jobs", f"parts.of.{name.title()}"))
@@ -106,13 +105,13 @@ def test_modules_of_the_working_directory_are_imported_once_for_all_contracts(ch
 
 
 @pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
-def test_a_stream_that_is_closed_changes_nothing(checked: Path, closed: str) -> None:
+def test_a_closed_stream_does_not_affect_a_check(checked: Path, closed: str) -> None:
     process = shell(checked, f"--output json {closed}")
     assert process.returncode == 0
     assert json.loads(process.stdout)["summary"]["files"] == 1
 
 
-def test_what_stdout_cannot_encode_is_escaped(checked: Path) -> None:
+def test_characters_that_stdout_cannot_encode_are_escaped(checked: Path) -> None:
     (checked / "channels.yaml").write_text(CHANNELS.replace("jobs", "日本"), encoding="utf-8")
     process = shell(checked, "", PYTHONIOENCODING="latin-1")
     assert process.returncode == 1

@@ -17,7 +17,7 @@ from channelmap.cli.runworker import command as runworker
 
 
 def contexts(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[click.Context]:
-    """The context of a command and of all commands below it."""
+    """Yield the contexts of a command and of all its subcommands."""
     context = click.Context(command, parent, name, terminal_width=80, **command.context_settings)
     yield context
     if isinstance(command, click.Group):
@@ -32,7 +32,7 @@ every_command = pytest.mark.parametrize("context", CONTEXTS, ids=lambda context:
 
 
 def section(help_text: str, title: str) -> list[str]:
-    """The lines below a title of a help text."""
+    """Return the lines of a section of a help text."""
     lines = re.search(rf"^{title}:\n((?:  .*\n?)+)", help_text, re.MULTILINE)
     assert lines, f"there is no section '{title}'"
     return [line.strip() for line in lines[1].splitlines()]
@@ -50,7 +50,7 @@ def test_all_commands_are_found() -> None:
 
 
 @every_command
-def test_the_summary_of_a_command_is_a_short_sentence_on_a_line_of_its_own(context: click.Context) -> None:
+def test_the_summary_of_a_command_is_a_short_sentence_on_its_own_line(context: click.Context) -> None:
     summary, _, _ = (context.command.help or "").partition("\n\n")
 
     assert is_sentence(summary)
@@ -69,7 +69,7 @@ def test_a_list_of_commands_is_not_cut_off(context: click.Context) -> None:
 
 
 @every_command
-def test_every_option_has_a_sentence_of_its_own(context: click.Context) -> None:
+def test_every_option_has_a_sentence(context: click.Context) -> None:
     for option in context.command.get_params(context):
         if isinstance(option, click.Option):
             assert is_sentence(option.help or ""), f"{context.command_path} {option.opts[0]}: {option.help}"
@@ -84,7 +84,7 @@ def test_every_argument_is_explained(context: click.Context) -> None:
 
 
 @every_command
-def test_the_exit_codes_of_a_command_are_told(context: click.Context) -> None:
+def test_the_help_of_a_command_lists_its_exit_codes(context: click.Context) -> None:
     codes = [line.partition("  ") for line in section(context.get_help(), "Exit codes")]
 
     assert {"0", "2", "3", "128 + N"} <= {code for code, _, _ in codes}
@@ -94,7 +94,7 @@ def test_the_exit_codes_of_a_command_are_told(context: click.Context) -> None:
 def test_every_example_of_a_command_can_be_parsed(context: click.Context) -> None:
     examples = section(context.get_help(), "Examples")
 
-    # `runworker` is also a command of its own.
+    # `runworker` is also a separate command.
     path = context.command_path.replace("channelmap runworker", "runworker")
     assert any(example.startswith(path) for example in examples)
     for example in examples:
@@ -114,7 +114,7 @@ def parse(example: str) -> None:
     command.make_context(name, arguments, parent)
 
 
-def test_every_choice_of_a_command_may_be_written_in_any_case() -> None:
+def test_choices_of_options_are_not_case_sensitive() -> None:
     for context in CONTEXTS:
         for param in context.command.get_params(context):
             if isinstance(param.type, click.Choice):
@@ -130,14 +130,14 @@ def test_every_choice_of_a_command_may_be_written_in_any_case() -> None:
         ("runworker", ["--version"], "runworker"),
     ],
 )
-def test_both_console_scripts_tell_the_version(name: str, arguments: list[str], shown: str) -> None:
+def test_both_console_scripts_print_the_version(name: str, arguments: list[str], shown: str) -> None:
     script = Path(sys.executable).with_name(name)
     done = subprocess.run([script, *arguments], capture_output=True, text=True, check=True)
 
     assert (done.stdout, done.stderr) == (f"{shown} {version('channelmap')}\n", "")
 
 
-def test_help_is_shown_for_h_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+def test_h_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["-h"], ["dead", "list", "-h"]):
         assert run(channelmap, "channelmap", arguments) == 0
         assert "Exit codes:" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A worker's log lines appear as asked for, whatever the consumers' modules do to logging and to the time zone."""
+"""A worker's log lines have the requested format, whatever the consumers' modules do to logging and to the time zone."""
 
 import asyncio
 import fcntl
@@ -58,6 +58,7 @@ logging.config.dictConfig({
 """
 ZONE = """
 import os, time
+from tests.cli.commands import result, write_site
 os.environ["TZ"] = "IST-5:30"
 time.tzset()
 """
@@ -65,11 +66,10 @@ time.tzset()
 
 @pytest.fixture
 def served(project: Path, run: Callable[..., Any]) -> Callable[..., list[str]]:
-    """Let a burst fail one event, with this in the consumers' module; return the lines of the log."""
+    """Run a burst with one failing event and this code in the consumers' module; return the log lines."""
 
     def serve(code: str, *options: str) -> list[str]:
-        (project / "channels.yaml").write_text(CHANNELS)
-        (project / "work.py").write_text(WORK + code)
+        write_site(project, CHANNELS, WORK + code)
         run("send", "jobs", '{"type": "fail"}')
         worker = run("runworker", "--burst", *options)
         assert worker.popen.returncode == 0, worker.errors
@@ -80,7 +80,7 @@ def served(project: Path, run: Callable[..., Any]) -> Callable[..., list[str]]:
 
 
 @pytest.mark.parametrize("code", ["", ROOT, ROOT_TO_STDERR, OF_OTHERS])
-def test_a_workers_lines_appear_once_and_in_the_format_asked_for(served: Callable[..., list[str]], code: str) -> None:
+def test_a_workers_log_lines_appear_once_and_in_the_requested_format(served: Callable[..., list[str]], code: str) -> None:
     entries = [json.loads(line) for line in served(code, "--log-format", "json")]
 
     messages = [entry["message"] for entry in entries]
@@ -94,7 +94,7 @@ def test_a_workers_lines_appear_once_and_in_the_format_asked_for(served: Callabl
     assert len(failure["event_id"]) == 16
 
 
-def test_a_module_that_configures_channelmaps_loggers_has_its_way(served: Callable[..., list[str]]) -> None:
+def test_a_module_may_configure_the_loggers_of_channelmap(served: Callable[..., list[str]]) -> None:
     assert served(OURS)[-1] == "theirs stopped"
 
 
@@ -103,11 +103,10 @@ def test_the_time_of_a_line_has_its_zone(served: Callable[..., list[str]]) -> No
     assert lines[-1].split()[1].endswith("+05:30")
 
 
-def test_a_stopping_worker_logs_in_the_format_asked_for(
+def test_a_stopping_worker_logs_in_the_requested_format(
     project: Path, start: Callable[..., Any], wait_until: Callable[..., None]
 ) -> None:
-    (project / "channels.yaml").write_text(CHANNELS)
-    (project / "work.py").write_text(WORK + ROOT)
+    write_site(project, CHANNELS, WORK + ROOT)
     worker = start("runworker", "--log-format", "json")
     wait_until(lambda: "; ready" in worker.errors, "the worker")
     worker.signal(signal.SIGTERM)
@@ -117,11 +116,10 @@ def test_a_stopping_worker_logs_in_the_format_asked_for(
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
-def test_a_worker_whose_log_nobody_reads_goes_on_and_says_later_how_many_lines_it_left_out(
+def test_a_worker_with_a_full_log_pipe_goes_on_and_later_logs_the_number_of_dropped_lines(
     project: Path, wait_until: Callable[..., None], log_format: str
 ) -> None:
-    (project / "channels.yaml").write_text(CHANNELS)
-    (project / "work.py").write_text(WORK)
+    write_site(project, CHANNELS, WORK)
     layer = get_channel_layer(project / "channels.yaml")
     for _ in range(500):
         layer.send_sync("jobs", {"type": "fail"})
@@ -129,7 +127,7 @@ def test_a_worker_whose_log_nobody_reads_goes_on_and_says_later_how_many_lines_i
     with subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         assert process.stderr is not None
         wait_until(lambda: len(asyncio.run(layer.dead_letters())) == 500, "all dead letters")
-        # Now somebody reads.
+        # Now the log is read.
         os.read(process.stderr.fileno(), 1_000_000)
         layer.send_sync("jobs", {"type": "fail"})
         wait_until(lambda: len(asyncio.run(layer.dead_letters())) == 501, "the last dead letter")
@@ -145,9 +143,8 @@ def test_a_worker_whose_log_nobody_reads_goes_on_and_says_later_how_many_lines_i
     assert lines[-1].rstrip('"}').endswith("stopped")
 
 
-def test_a_full_log_does_not_keep_a_worker_from_ending(project: Path, wait_until: Callable[..., None]) -> None:
-    (project / "channels.yaml").write_text(CHANNELS)
-    (project / "work.py").write_text(WORK)
+def test_a_full_log_pipe_does_not_prevent_a_worker_from_ending(project: Path, wait_until: Callable[..., None]) -> None:
+    write_site(project, CHANNELS, WORK)
     layer = get_channel_layer(project / "channels.yaml")
     for _ in range(500):
         layer.send_sync("jobs", {"type": "fail"})
@@ -159,7 +156,7 @@ def test_a_full_log_does_not_keep_a_worker_from_ending(project: Path, wait_until
 
 
 @pytest.mark.parametrize("character", ["a", "ü", "\U0001f600"])
-def test_a_long_line_is_written_whole_and_one_without_a_reader_blocks_nobody(character: str) -> None:
+def test_a_long_line_is_written_completely_and_a_full_pipe_does_not_block(character: str) -> None:
     reading, writing = os.pipe()
     size = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 65_536)
     text = character * 200_000
@@ -172,7 +169,7 @@ def test_a_long_line_is_written_whole_and_one_without_a_reader_blocks_nobody(cha
 
     with os.fdopen(writing, "w", encoding="utf-8") as stream, ThreadPoolExecutor(1) as pool:
         handler = PatientHandler(stream)
-        # Room for one write that is never cut, and for no more.
+        # Room for exactly one atomic write.
         os.write(writing, b"-" * (size - select.PIPE_BUF))
         emitting = threading.Thread(target=handler.emit, args=(logging.makeLogRecord({"msg": text}),), daemon=True)
         emitting.start()
@@ -182,6 +179,6 @@ def test_a_long_line_is_written_whole_and_one_without_a_reader_blocks_nobody(cha
         whole = pool.submit(read)
         handler.emit(logging.makeLogRecord({"msg": text}))
         stream.close()
-        # The first line was cut: what follows begins a new one.
+        # The first line was cut, so the next entry begins a new line.
         assert whole.result(20).splitlines() == ["", "1 log lines were dropped, because stderr was not read", text]
     os.close(reading)

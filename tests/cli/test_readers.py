@@ -1,4 +1,4 @@
-"""`runworker | head -3`: a command whose output has no reader any more ends in good order and loses nothing."""
+"""`runworker | head -3`: a command whose output no longer has a reader ends cleanly and loses no events."""
 
 import asyncio
 import os
@@ -22,12 +22,13 @@ layer: sqlite:///events.db
 channels:
   jobs: {consumer: work.Jobs, delivery: DELIVERY, events: {job: true, late: true}}
 """
-#: `job` prints more than a pipe or a socket holds: without a reader it waits, until it fails.
+#: `job` prints more than fits into a pipe or a socket, so without a reader it blocks until it fails.
 WORK = """\
 import asyncio
 from pathlib import Path
 
 from channelmap import AsyncConsumer, SyncConsumer
+from tests.cli.commands import Start, write_site
 
 def job():
     print("x" * 1_000_000, flush=True)
@@ -60,8 +61,7 @@ def consumer(request: pytest.FixtureRequest) -> str:
 
 
 def set_up(project: Path, consumer: str, delivery: str, events: int = EVENTS) -> None:
-    (project / "channels.yaml").write_text(CHANNELS.replace("DELIVERY", delivery).replace("Jobs", consumer, 1))
-    (project / "work.py").write_text(WORK)
+    write_site(project, CHANNELS.replace("DELIVERY", delivery).replace("Jobs", consumer, 1), WORK)
     layer = get_channel_layer(project / "channels.yaml")
     for _ in range(events):
         layer.send_sync("jobs", {"type": "job"})
@@ -72,7 +72,7 @@ Popen = Callable[..., "subprocess.Popen[bytes]"]
 
 @pytest.fixture
 def popen(project: Path) -> Iterator[Popen]:
-    """Start a command of channelmap with pipes, or with another stdout; what still runs at the end is killed."""
+    """Start commands with pipes or another stdout; kill running ones at the end."""
     started = []
 
     def call(*arguments: str, stdout: int = subprocess.PIPE) -> "subprocess.Popen[bytes]":
@@ -92,7 +92,7 @@ def read_until(words: bytes, stream: IO[bytes] | None) -> None:
 
 
 def lose_reader(process: "subprocess.Popen[bytes]") -> str:
-    """Read no more from stdout; return what else comes from stderr until the process has ended."""
+    """Close the reading end of stdout; return the rest of stderr once the process has ended."""
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
@@ -103,7 +103,7 @@ def lose_reader(process: "subprocess.Popen[bytes]") -> str:
 
 
 def left(project: Path) -> tuple[int, int]:
-    """Count what waits or is leased, and the dead letters."""
+    """Count the waiting and leased events, and the dead letters."""
 
     async def main() -> tuple[int, int]:
         layer: Any = get_channel_layer(project / "channels.yaml")
@@ -117,7 +117,7 @@ def left(project: Path) -> tuple[int, int]:
 
 @pytest.mark.parametrize("delivery", ["at-most-once", "at-least-once"])
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_worker_stops_when_its_output_has_no_reader_and_returns_what_it_has_not_begun(
+def test_a_worker_stops_when_its_output_has_no_reader_and_returns_unstarted_events(
     project: Path, popen: Popen, consumer: str, delivery: str, processes: str
 ) -> None:
     set_up(project, consumer, delivery)
@@ -131,12 +131,12 @@ def test_a_worker_stops_when_its_output_has_no_reader_and_returns_what_it_has_no
     assert "stdout no longer has a reader: finishing the events in flight" in errors
     waiting, dead = left(project)
     handled = EVENTS - waiting - dead
-    # Of each process one event fails at most, and a few were printed before.
+    # At most one event of each process fails, and a few were printed before.
     assert dead <= int(processes)
     assert handled <= 3 * int(processes)
 
 
-def test_a_worker_stops_when_a_socket_that_could_always_be_read_has_no_reader(
+def test_a_worker_stops_when_a_readable_socket_has_no_reader(
     project: Path, popen: Popen, consumer: str
 ) -> None:
     """As under systemd, whose journal reads a socket and never writes there."""
@@ -155,7 +155,7 @@ def test_a_worker_stops_when_a_socket_that_could_always_be_read_has_no_reader(
     assert (waiting, dead) == (EVENTS - 1, 1)
 
 
-def test_a_running_handler_may_print_and_finish_when_nobody_reads_any_more(
+def test_a_running_handler_may_print_and_finish_when_its_output_has_no_reader(
     project: Path, popen: Popen, consumer: str
 ) -> None:
     set_up(project, consumer, "at-most-once", events=0)
@@ -201,7 +201,7 @@ def test_a_worker_whose_log_has_no_reader_stops(project: Path, popen: Popen) -> 
 
 
 @pytest.mark.parametrize("arguments", [("check", "--output", "json"), ("explain", "json-syntax"), ("--help",)])
-def test_a_command_whose_output_has_no_reader_ends_without_a_word(project: Path, arguments: tuple[str, ...]) -> None:
+def test_a_command_whose_output_has_no_reader_ends_without_a_message(project: Path, arguments: tuple[str, ...]) -> None:
     set_up(project, "Async", "at-most-once", events=0)
     reading, writing = os.pipe()
     os.close(reading)

@@ -13,6 +13,7 @@ import pytest
 
 from channelmap import get_channel_layer
 from channelmap.layer import DeadLetter
+from tests.cli.commands import write_site
 from tests.layers.redis_servers import VOLATILE, Server, free_port, running
 
 CHANNELS = """\
@@ -73,16 +74,15 @@ for n in range(int(sys.argv[2])):
 
 @pytest.fixture
 def served(project: Path) -> Path:
-    """A project with a contract and consumers that write down what they handle."""
-    (project / "channels.yaml").write_text(CHANNELS)
-    (project / "work.py").write_text(WORK)
+    """Make a project with a contract and consumers that record the events they handle."""
+    write_site(project, CHANNELS, WORK)
     (project / "sender.py").write_text(SENDER)
     return project
 
 
 @pytest.fixture(params=["Jobs", "SyncJobs"])
 def served_by_both(served: Path, request: pytest.FixtureRequest) -> Path:
-    """The same, once with async and once with sync handlers."""
+    """Make the same project, with async handlers and with sync handlers."""
     (served / "channels.yaml").write_text(CHANNELS.replace("work.Jobs", f"work.{request.param}"))
     return served
 
@@ -122,7 +122,7 @@ def test_a_worker_serves_what_another_process_sends_and_stops_cleanly(
     assert "Traceback" not in worker.errors
 
 
-def test_burst_serves_what_waits_and_exits(served_by_both: Path, run: Callable[..., Any]) -> None:
+def test_burst_handles_waiting_events_and_exits(served_by_both: Path, run: Callable[..., Any]) -> None:
     send(served_by_both, range(3_000))
 
     worker = run("runworker", "--burst")
@@ -131,7 +131,7 @@ def test_burst_serves_what_waits_and_exits(served_by_both: Path, run: Callable[.
     assert handled(served_by_both) == list(range(3_000))
 
 
-def test_sigterm_lets_the_handler_finish_and_the_next_worker_handles_exactly_the_rest(
+def test_sigterm_lets_the_handler_finish_and_the_next_worker_handles_the_remaining_events(
     served_by_both: Path, start: Callable[..., Any], wait_until: Callable[..., None]
 ) -> None:
     project = served_by_both
@@ -165,7 +165,7 @@ def test_a_handler_over_the_drain_timeout_is_cut_off_and_kept_as_a_dead_letter(
     assert letter.reason == "the worker stopped before the handler had finished"
 
 
-def test_a_second_signal_leaves_at_once(
+def test_a_second_signal_ends_the_worker_at_once(
     served_by_both: Path, start: Callable[..., Any], wait_until: Callable[..., None]
 ) -> None:
     send(served_by_both, range(1), "slow")
@@ -226,7 +226,7 @@ def test_an_idle_worker_exits_with_0(
     assert worker.wait() == 0, worker.errors
 
 
-def test_after_kill_9_only_what_was_in_hand_is_lost_and_nothing_comes_twice(
+def test_after_kill_9_only_taken_events_are_lost_and_no_event_is_handled_twice(
     served_by_both: Path, start: Callable[..., Any], wait_until: Callable[..., None]
 ) -> None:
     project = served_by_both
@@ -243,7 +243,7 @@ def test_after_kill_9_only_what_was_in_hand_is_lost_and_nothing_comes_twice(
     seen = handled(project)
     lost = set(range(10_000)) - set(seen)
     assert len(seen) == len(set(seen))
-    # What was in hand lies in one piece behind the last event that was handled.
+    # The lost events directly follow the last event that was handled.
     assert lost == set(range(before, before + len(lost)))
     assert len(lost) <= 1_000
 
@@ -286,7 +286,7 @@ def test_one_worker_keeps_the_order_of_each_of_four_senders(
     assert by_sender == {number: list(range(1_000)) for number in range(4)}
 
 
-def test_bytes_in_the_database_that_are_no_event_become_a_dead_letter(served: Path, run: Callable[..., Any]) -> None:
+def test_bytes_in_the_database_that_are_not_an_event_become_a_dead_letter(served: Path, run: Callable[..., Any]) -> None:
     send(served, range(3))
     with sqlite3.connect(served / "channels.db") as database:
         database.execute("UPDATE waiting SET body = x'c1ff' WHERE position = (SELECT min(position) + 1 FROM waiting)")
@@ -300,7 +300,7 @@ def test_bytes_in_the_database_that_are_no_event_become_a_dead_letter(served: Pa
     assert (letter.code, letter.event, letter.body) == ("unreadable", None, b"\xc1\xff")
 
 
-def test_what_a_handler_printed_is_there_though_threads_of_its_own_still_wait_for_work(
+def test_output_of_a_handler_is_flushed_although_its_threads_are_still_waiting(
     served: Path, run: Callable[..., Any]
 ) -> None:
     code = """
@@ -340,7 +340,7 @@ def test_only_the_channels_named_are_served(served: Path, run: Callable[..., Any
     assert handled(served) == []
 
 
-def test_logs_are_json_for_machines(served: Path, run: Callable[..., Any]) -> None:
+def test_logs_can_be_json(served: Path, run: Callable[..., Any]) -> None:
     send(served, range(1), "job")
     get_channel_layer(served / "channels.yaml").layer.send_sync("jobs", {"type": "nope"})
 
@@ -351,7 +351,7 @@ def test_logs_are_json_for_machines(served: Path, run: Callable[..., Any]) -> No
     assert "[unknown-type]" in entry["message"]
 
 
-def test_the_words_of_an_option_may_be_written_in_any_case(served: Path, run: Callable[..., Any]) -> None:
+def test_option_values_are_not_case_sensitive(served: Path, run: Callable[..., Any]) -> None:
     worker = run("runworker", "--burst", "--log-level", "INFO", "--log-format", "JSON")
 
     assert worker.popen.returncode == 0
@@ -368,7 +368,7 @@ def test_the_words_of_an_option_may_be_written_in_any_case(served: Path, run: Ca
         (["--what"], 2, "No such option"),
     ],
 )
-def test_a_users_mistake_gets_a_sentence_and_an_exit_code(
+def test_a_usage_error_gets_an_error_message_and_an_exit_code(
     served: Path, run: Callable[..., Any], arguments: list[str], code: int, message: str
 ) -> None:
     worker = run("runworker", "--burst", *arguments)
@@ -387,7 +387,7 @@ def test_a_users_mistake_gets_a_sentence_and_an_exit_code(
         ("broken.Jobs", "no_such_package"),
     ],
 )
-def test_a_consumer_that_cannot_be_imported_is_said_before_anything_is_served(
+def test_a_consumer_that_cannot_be_imported_is_reported_before_any_event_is_handled(
     served: Path, run: Callable[..., Any], consumer: str, message: str
 ) -> None:
     (served / "broken.py").write_text("import no_such_package\n")
@@ -432,7 +432,7 @@ class Jobs(AsyncConsumer):
 
 @pytest.fixture
 def failing_once(served: Path) -> Callable[[float], None]:
-    """A channel whose events fail the first time and are tried again after so many seconds."""
+    """Make a channel whose events fail at the first attempt and are retried after this many seconds."""
 
     def write(delay: float) -> None:
         (served / "channels.yaml").write_text(RETRIED.replace("DELAY", str(delay)))
@@ -455,13 +455,13 @@ def test_a_burst_waits_for_its_retries_that_are_due_soon(
 
 
 @pytest.mark.parametrize("worker_number", [1, 2])
-def test_a_burst_says_what_waits_for_a_later_retry(
+def test_a_burst_logs_the_number_of_later_retries(
     served: Path, run: Callable[..., Any], failing_once: Callable[[float], None], worker_number: int
 ) -> None:
     failing_once(3_600)
     send(served, range(3))
 
-    # The second one meets what the first one has put back.
+    # The second worker gets the events that the first one has returned.
     for _ in range(worker_number):
         worker = run("runworker", "--burst")
 
@@ -506,7 +506,7 @@ class Unable(Stuck):
     assert "the handler took longer than 0.05 s" in worker.errors
 
 
-def test_a_worker_waits_loudly_for_a_layer_that_is_away(
+def test_a_worker_logs_that_it_waits_for_an_unavailable_layer(
     served: Path, start: Callable[..., Any], wait_until: Callable[..., None], tmp_path: Path
 ) -> None:
     server = Server(tmp_path / "valkey", *VOLATILE)
@@ -534,7 +534,7 @@ def test_a_worker_that_waits_for_its_layer_can_be_stopped(
     assert worker.wait() == 0, worker.errors
 
 
-def test_a_burst_gives_up_on_a_layer_that_stays_away(served: Path, run: Callable[..., Any]) -> None:
+def test_a_burst_gives_up_on_an_unavailable_layer(served: Path, run: Callable[..., Any]) -> None:
     worker = run("runworker", "--burst", "--processes", "2", "--layer", "sqlite:////proc/none/x.db")
 
     assert worker.popen.returncode == 2

@@ -13,6 +13,7 @@ import pytest
 
 from channelmap import get_channel_layer
 from channelmap.layer import Delivery
+from tests.cli.commands import Run, result
 
 CHANNELS = """\
 version: 1
@@ -27,7 +28,6 @@ NO_ZONE = (
 )
 JOB = '{"type": "job", "n": 1}'
 
-Run = Callable[..., Any]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def contract(project: Path) -> Path:
 
 
 def kept(contract: Path) -> list[Delivery]:
-    """Return what the layer keeps of the channel: scheduled events in the order in which they are due, then others."""
+    """Return the events of the channel: scheduled ones in the order in which they are due, then others."""
 
     async def look() -> list[Delivery]:
         return [delivery async for delivery in get_channel_layer(contract).peek("jobs")]
@@ -50,14 +50,9 @@ def write(count: int) -> None:
     Path("events.jsonl").write_text("".join(f'{{"type": "job", "n": {n}}}\n' for n in range(count)))
 
 
-def ends(process: Any) -> tuple[int, str, str]:
-    assert "Traceback" not in process.errors
-    return process.popen.returncode, process.output, process.errors
-
-
-def test_a_delayed_event_is_due_after_so_many_seconds(contract: Path, run: Run) -> None:
+def test_a_delayed_event_is_due_after_its_delay(contract: Path, run: Run) -> None:
     begun = time.time()
-    assert ends(run("send", "jobs", JOB, "--delay", "3600.5")) == (0, "", "sent 1 of 1 events to 'jobs'\n")
+    assert result(run("send", "jobs", JOB, "--delay", "3600.5")) == (0, "", "sent 1 of 1 events to 'jobs'\n")
     ended = time.time()
 
     (delivery,) = kept(contract)
@@ -66,10 +61,10 @@ def test_a_delayed_event_is_due_after_so_many_seconds(contract: Path, run: Run) 
 
 
 @pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=-9, minutes=-30))], ids=["UTC", "another"])
-def test_an_event_is_due_at_the_time_that_is_given_whatever_its_zone(contract: Path, run: Run, zone: timezone) -> None:
+def test_an_event_is_due_at_the_given_time_in_any_time_zone(contract: Path, run: Run, zone: timezone) -> None:
     at = (datetime.now(zone) + timedelta(days=30)).replace(microsecond=0)
 
-    assert ends(run("send", "jobs", JOB, "--at", at.isoformat()))[0] == 0
+    assert result(run("send", "jobs", JOB, "--at", at.isoformat()))[0] == 0
 
     (delivery,) = kept(contract)
     assert delivery.due is not None
@@ -79,17 +74,17 @@ def test_an_event_is_due_at_the_time_that_is_given_whatever_its_zone(contract: P
 
 @pytest.mark.parametrize("option", [["--delay", "0"], ["--at", "2001-01-01T00:00:00Z"]])
 def test_no_delay_and_a_time_in_the_past_mean_now(contract: Path, run: Run, option: list[str]) -> None:
-    assert ends(run("send", "jobs", JOB, *option))[0] == 0
+    assert result(run("send", "jobs", JOB, *option))[0] == 0
 
     assert [delivery.due for delivery in kept(contract)] == [None]
 
 
 @pytest.mark.parametrize("option", ["--delay", "--at"])
-def test_the_events_of_a_file_are_due_in_its_order(contract: Path, run: Run, option: str) -> None:
+def test_delayed_events_of_a_file_are_due_in_their_order(contract: Path, run: Run, option: str) -> None:
     write(600)
     later = datetime.now(UTC) + timedelta(hours=1)
 
-    assert ends(run("send", "jobs", "events.jsonl", option, later.isoformat() if option == "--at" else "3600"))[0] == 0
+    assert result(run("send", "jobs", "events.jsonl", option, later.isoformat() if option == "--at" else "3600"))[0] == 0
 
     assert [delivery.event["n"] for delivery in kept(contract) if delivery.event] == [*range(600)]
     assert all(delivery.due for delivery in kept(contract))
@@ -117,17 +112,17 @@ def test_the_events_of_a_file_are_due_in_its_order(contract: Path, run: Run, opt
         ),
     ],
 )
-def test_a_time_that_cannot_be_is_a_wrong_usage_and_nothing_is_sent(
+def test_an_invalid_time_is_a_usage_error_and_nothing_is_sent(
     contract: Path, run: Run, options: list[str], message: str
 ) -> None:
-    code, output, errors = ends(run("send", "jobs", JOB, *options))
+    code, output, errors = result(run("send", "jobs", JOB, *options))
 
     assert (code, output) == (2, "")
     assert message in errors
     assert not contract.with_name("channels.db").exists()
 
 
-def test_a_layer_of_channels_cannot_delay_and_the_command_says_so(contract: Path, run: Run) -> None:
+def test_a_delay_on_a_channels_layer_is_an_error(contract: Path, run: Run) -> None:
     layer = "{backend: channels_redis.core.RedisChannelLayer, config: {hosts: ['redis://127.0.0.1:1/0']}}"
     contract.write_text(CHANNELS.replace("sqlite:///channels.db", layer))
 
@@ -135,16 +130,16 @@ def test_a_layer_of_channels_cannot_delay_and_the_command_says_so(contract: Path
         "channelmap: channels_redis.core.RedisChannelLayer: a Channels layer cannot delay events; "
         "name sqlite:///… or redis://… as the layer\n"
     )
-    assert ends(run("send", "jobs", JOB, "--delay", "5")) == (2, "", message)
+    assert result(run("send", "jobs", JOB, "--delay", "5")) == (2, "", message)
 
 
 @pytest.mark.parametrize("options", [[], ["--delay", "60"]])
-def test_with_verbose_the_id_of_each_event_that_was_sent_is_printed_in_order(
+def test_with_verbose_the_id_of_each_sent_event_is_printed_in_order(
     contract: Path, run: Run, options: list[str]
 ) -> None:
     write(700)
 
-    code, output, errors = ends(run("send", "jobs", "events.jsonl", "--verbose", *options))
+    code, output, errors = result(run("send", "jobs", "events.jsonl", "--verbose", *options))
 
     assert code == 1
     assert errors.endswith("sent 600 of 700 events to 'jobs'\n")
@@ -164,21 +159,21 @@ class Layer:
 """
 
 
-def test_with_verbose_a_layer_that_gives_events_no_ids_is_named_once(contract: Path, run: Run) -> None:
+def test_with_verbose_a_layer_without_ids_is_reported_once(contract: Path, run: Run) -> None:
     write(600)
     (contract.parent / "layers.py").write_text(BACKEND)
     contract.write_text(CHANNELS.replace("sqlite:///channels.db", "{backend: layers.Layer}"))
 
-    assert ends(run("send", "jobs", "events.jsonl", "--verbose")) == (
+    assert result(run("send", "jobs", "events.jsonl", "--verbose")) == (
         0, "", "layers.Layer: the layer gives events no ids\nsent 600 of 600 events to 'jobs'\n",
     )  # fmt: skip
     assert (contract.parent / "sent.txt").read_text() == "job\n" * 600
 
 
-def test_what_is_rejected_has_no_id(contract: Path, run: Run) -> None:
+def test_a_rejected_event_has_no_id(contract: Path, run: Run) -> None:
     Path("events.jsonl").write_text(f'{JOB}\n{{"type": "job"}}\n')
 
-    code, output, _ = ends(run("send", "jobs", "events.jsonl", "--verbose", "--skip-refused"))
+    code, output, _ = result(run("send", "jobs", "events.jsonl", "--verbose", "--skip-refused"))
 
     (delivery,) = kept(contract)
     complaint, id_ = output.splitlines()

@@ -1,4 +1,4 @@
-"""How a process starts: as the first one of a container, with modules of the project that have others' names."""
+"""The start of a process: as the first one of a container, and beside modules with the names of libraries."""
 
 import os
 import signal
@@ -14,8 +14,6 @@ import pytest
 from channelmap import get_channel_layer
 from channelmap.imports import LIBRARIES
 
-Wait = Callable[..., None]
-Start = Callable[..., Any]
 
 CHANNELS = """\
 version: 1
@@ -28,15 +26,16 @@ channels:
 
 WORK = """\
 from channelmap import AsyncConsumer
+from tests.cli.commands import Start, Wait, write_site
 
 class Jobs(AsyncConsumer):
     async def job(self, event):
         print("handled", flush=True)
 """
 
-#: Runs another command in the place of this one.
+#: Replaces this process by another command.
 EXEC = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
-#: Modules of Python, and of libraries that channelmap, or something below it, imports early, late or perhaps.
+#: Modules of Python and of libraries that channelmap or its libraries import, at any time.
 NAMES = [
     "queue", "types", "json", "sqlite3", "asyncio", "traceback", "yaml", "click", "msgpack", "uvloop", "redis",
     "hiredis", "jsonschema", "jsonschema_rs", "asgiref", "rich", "django",
@@ -54,13 +53,12 @@ def write_modules(directory: Path, names: list[str]) -> None:
 
 @pytest.fixture
 def served(tmp_path: Path) -> Path:
-    (tmp_path / "channels.yaml").write_text(CHANNELS)
-    (tmp_path / "work.py").write_text(WORK)
+    write_site(tmp_path, CHANNELS, WORK)
     return tmp_path
 
 
 def first_of_a_container(command: list[str]) -> list[str]:
-    """The command as process 1 of its own namespace; where that is not permitted, as one that believes it is."""
+    """Return a command line that runs as process 1 of a namespace; if that is not permitted, with a faked process id."""
     prefix = ["unshare", *([] if os.getuid() == 0 else ["--map-root-user"]), "--pid", "--fork"]
     if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode == 0:
         return [*prefix, sys.executable, "-m", *command]
@@ -98,7 +96,7 @@ def test_the_first_process_of_a_container_still_drains(served: Path, start: Star
 
 
 @pytest.mark.parametrize("arguments", [(), ("--processes", "2")])
-def test_modules_of_the_project_never_stand_in_for_those_that_channelmap_imports(
+def test_modules_of_the_project_never_replace_modules_that_channelmap_imports(
     served: Path, run: Start, arguments: tuple[str, ...]
 ) -> None:
     get_channel_layer(served / "channels.yaml").send_sync("jobs", {"type": "job"})
@@ -109,7 +107,7 @@ def test_modules_of_the_project_never_stand_in_for_those_that_channelmap_imports
     assert (worker.popen.returncode, worker.output) == (0, "handled\n"), worker.errors
 
 
-def test_nor_for_those_that_another_layer_imports(served: Path, start: Start, wait_until: Wait) -> None:
+def test_modules_of_the_project_never_replace_modules_that_a_third_party_layer_imports(served: Path, start: Start, wait_until: Wait) -> None:
     write_modules(served, NAMES)
 
     worker = start(str(COMMANDS / "runworker"), "--layer", "redis://127.0.0.1:1", command=("-P", "-c", EXEC))
@@ -120,7 +118,7 @@ def test_nor_for_those_that_another_layer_imports(served: Path, start: Start, wa
 
 
 @pytest.mark.parametrize("variables", [{}, {"PYTHONPATH": "."}])
-def test_nor_does_the_working_directory_come_first_when_python_puts_it_there(
+def test_the_working_directory_is_not_searched_first_even_if_python_puts_it_first(
     served: Path, run: Start, variables: dict[str, str]
 ) -> None:
     get_channel_layer(served / "channels.yaml").send_sync("jobs", {"type": "job"})
@@ -175,7 +173,7 @@ def test_a_module_of_the_project_comes_before_an_installed_one(served: Path, run
     assert run("runworker", "--burst").popen.returncode == 0
 
 
-def test_what_cannot_be_used_as_uvloop_is_named_and_the_worker_runs_without(served: Path, run: Start) -> None:
+def test_a_module_that_cannot_be_used_as_uvloop_is_named_and_the_worker_runs_without_it(served: Path, run: Start) -> None:
     first = served / "first"
     first.mkdir()
     (first / "uvloop.py").write_text("answer = 42\n")
@@ -187,10 +185,10 @@ def test_what_cannot_be_used_as_uvloop_is_named_and_the_worker_runs_without(serv
     assert (worker.popen.returncode, worker.output) == (0, "handled\n"), worker.errors
 
 
-def test_all_libraries_of_channelmap_are_known_as_such() -> None:
+def test_all_dependencies_of_channelmap_are_listed_as_its_libraries() -> None:
     with (Path(__file__).parents[2] / "pyproject.toml").open("rb") as file:
         contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
     (libraries,) = [contract for contract in contracts if contract["name"].startswith("Each library")]
 
-    # Those that belong to the user come from where the user has them.
+    # Libraries of the user are imported from the path of the user.
     assert set(libraries["forbidden_modules"]) - {"channels", "django", "watchfiles"} <= LIBRARIES

@@ -1,4 +1,4 @@
-"""Handlers that will not end, that hold up the event loop or that fork: the worker still does what it is told."""
+"""Handlers that do not end, block the event loop or fork: the worker still stops on a signal."""
 
 import asyncio
 import os
@@ -24,6 +24,7 @@ WORK = """\
 import asyncio, os, time
 from pathlib import Path
 from channelmap import AsyncConsumer
+from tests.cli.commands import Start, write_site
 
 class Jobs(AsyncConsumer):
     async def job(self, event):
@@ -55,14 +56,12 @@ class Jobs(AsyncConsumer):
             await asyncio.sleep(0.005)
 """
 
-Start = Callable[..., Any]
 WaitUntil = Callable[..., None]
 
 
 @pytest.fixture
 def served(project: Path) -> Path:
-    (project / "channels.yaml").write_text(CHANNELS)
-    (project / "work.py").write_text(WORK)
+    write_site(project, CHANNELS, WORK)
     return project
 
 
@@ -80,7 +79,7 @@ def dead_letters(project: Path) -> list[DeadLetter]:
     return asyncio.run(main())
 
 
-def test_a_handler_that_swallows_its_cancellation_does_not_keep_the_process(
+def test_a_handler_that_ignores_its_cancellation_does_not_prevent_the_process_from_ending(
     served: Path, start: Start, wait_until: WaitUntil
 ) -> None:
     send(served, "deaf")
@@ -95,14 +94,14 @@ def test_a_handler_that_swallows_its_cancellation_does_not_keep_the_process(
     assert letter.reason == "the worker stopped before the handler had finished"
 
 
-def test_a_second_signal_leaves_at_once_while_a_handler_blocks_the_event_loop(
+def test_a_second_signal_ends_the_worker_while_a_handler_blocks_the_event_loop(
     served: Path, start: Start, wait_until: WaitUntil
 ) -> None:
     send(served, "block")
     worker = start("runworker")
     wait_until((served / "begun").exists, "the handler")
 
-    # Of several that come together the kernel may make one.
+    # The kernel may merge several pending signals into one.
     wait_until(lambda: worker.signal(signal.SIGTERM) or worker.popen.poll() is not None, "the end of the worker")
 
     assert worker.wait() == 128 + signal.SIGTERM, worker.errors
@@ -120,7 +119,7 @@ def test_a_handler_that_stops_the_event_loop_fails_and_the_next_event_is_handled
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_to_a_process_that_a_handler_has_forked_ends_that_process_alone(
+def test_a_signal_to_a_process_forked_by_a_handler_ends_only_that_process(
     served: Path, start: Start, wait_until: WaitUntil, signum: signal.Signals
 ) -> None:
     send(served, "fork", "job")

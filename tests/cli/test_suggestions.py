@@ -1,4 +1,4 @@
-"""A misspelt command, option, code or channel is answered with the name that was probably meant."""
+"""A misspelt command, option, code or channel gets a suggestion."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ from channelmap.cli.exits import run
         ("dead drop --all --channel job", "no channel 'job'; the contract declares 'jobs'; did you mean 'jobs'?"),
     ],
 )
-def test_a_misspelt_name_is_answered_with_the_nearest(
+def test_a_misspelt_name_gets_the_most_similar_one_as_a_suggestion(
     command: str, suggestion: str, contract_file: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     contract_file(layer="sqlite:///channels.db")
@@ -39,6 +39,6 @@ def test_a_misspelt_name_is_answered_with_the_nearest(
     assert suggestion in capsys.readouterr().err
 
 
-def test_a_command_that_resembles_none_gets_no_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_without_a_similar_name_gets_no_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(channelmap, "channelmap", ["frobnicate"]) == 2
     assert "mean" not in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`runworker --processes` and `--reload`: several real processes under one."""
+"""`runworker --processes` and `--reload`: a supervisor and real worker processes."""
 
 import os
 import signal
@@ -25,6 +25,7 @@ WORK = """\
 import os, time
 from pathlib import Path
 from channelmap import SyncConsumer
+from tests.cli.commands import Start, Wait, write_site
 
 file = os.open("done.txt", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
 
@@ -49,14 +50,11 @@ class Jobs(SyncConsumer):
         os.write(file, b"0 -1\\n")
 """
 
-Wait = Callable[..., None]
-Start = Callable[..., Any]
 
 
 @pytest.fixture
 def served(project: Path) -> Path:
-    (project / "channels.yaml").write_text(CHANNELS)
-    (project / "work.py").write_text(WORK)
+    write_site(project, CHANNELS, WORK)
     return project
 
 
@@ -76,7 +74,7 @@ def ready(process: Any) -> int:
 
 
 def pids(process: Any) -> list[int]:
-    """The worker processes, as the kernel knows them."""
+    """Return the process ids of the workers."""
     children = Path(f"/proc/{process.popen.pid}/task/{process.popen.pid}/children")
     return [int(pid) for pid in children.read_text().split()]
 
@@ -107,7 +105,7 @@ def test_a_handler_may_finish_when_several_processes_stop(served: Path, start: S
     assert handled(served) == [-1]
 
 
-def test_a_signal_to_the_whole_group_of_processes_lets_handlers_finish_too(
+def test_a_signal_to_the_whole_process_group_lets_handlers_finish(
     served: Path, start: Start, wait_until: Wait
 ) -> None:
     send(served, "slow")
@@ -147,7 +145,7 @@ def test_a_second_signal_to_the_supervisor_ends_all_processes_at_once(
         (-signal.SIGKILL, "was ended by SIGKILL"),
     ],
 )
-def test_a_worker_that_ends_unasked_is_replaced_and_the_other_one_goes_on(
+def test_a_worker_that_ends_unexpectedly_is_replaced_and_the_other_one_goes_on(
     served: Path, start: Start, wait_until: Wait, end: int, words: str
 ) -> None:
     supervisor = start("runworker", "--processes", "2")
@@ -163,7 +161,7 @@ def test_a_worker_that_ends_unasked_is_replaced_and_the_other_one_goes_on(
     assert f"{words}; a new one starts in 0.5 s" in supervisor.errors
 
 
-def test_a_worker_that_somebody_else_stops_is_replaced(served: Path, start: Start, wait_until: Wait) -> None:
+def test_a_worker_that_another_process_stops_is_replaced(served: Path, start: Start, wait_until: Wait) -> None:
     supervisor = start("runworker", "--processes", "2")
     wait_until(lambda: ready(supervisor) == 2, "two workers")
 
@@ -174,7 +172,7 @@ def test_a_worker_that_somebody_else_stops_is_replaced(served: Path, start: Star
     assert supervisor.wait() == 0, supervisor.errors
 
 
-def test_a_halted_worker_stops_with_the_others(served: Path, start: Start, wait_until: Wait) -> None:
+def test_a_suspended_worker_stops_with_the_others(served: Path, start: Start, wait_until: Wait) -> None:
     supervisor = start("runworker", "--processes", "2")
     wait_until(lambda: ready(supervisor) == 2, "two workers")
 
@@ -229,7 +227,7 @@ def test_workers_whose_standard_streams_are_closed_serve_and_stop(served: Path, 
     assert supervisor.wait() == 0
 
 
-def test_workers_that_still_import_stop_at_once(served: Path, start: Start, wait_until: Wait) -> None:
+def test_workers_that_are_still_importing_stop_at_once(served: Path, start: Start, wait_until: Wait) -> None:
     (served / "work.py").write_text("import pathlib, time\npathlib.Path('importing').touch()\ntime.sleep(3_600)\n")
     supervisor = start("runworker", "--processes", "2")
     wait_until((served / "importing").exists, "the import")
@@ -266,7 +264,7 @@ def _alive(pid: int) -> bool:
     return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
 
 
-def test_a_mistake_that_a_new_process_would_make_again_ends_all(served: Path, start: Start) -> None:
+def test_an_error_that_a_new_process_would_repeat_ends_all_processes(served: Path, start: Start) -> None:
     (served / "work.py").write_text("import no_such_package\n")
 
     supervisor = start("runworker", "--processes", "2")
@@ -279,7 +277,7 @@ def test_a_mistake_that_a_new_process_would_make_again_ends_all(served: Path, st
 
 @pytest.fixture
 def reloading(served: Path, start: Start, wait_until: Wait) -> Any:
-    """A worker under `--reload` that is ready."""
+    """Start a worker with `--reload`, and wait until it is ready."""
     supervisor = start("runworker", "--reload", PYTHONDONTWRITEBYTECODE="1")
     wait_until(lambda: ready(supervisor) == 1, "the worker")
     return supervisor
@@ -291,7 +289,7 @@ def stop(supervisor: Any) -> None:
 
 
 @pytest.mark.parametrize("mistake", ["import no_such_package\n", "def f(:\n", "import os; os._exit(2)\n"])
-def test_with_reload_a_broken_file_waits_to_be_mended(
+def test_with_reload_a_worker_starts_again_when_a_broken_file_is_fixed(
     served: Path, reloading: Any, wait_until: Wait, mistake: str
 ) -> None:
     (served / "work.py").write_text(mistake)
@@ -310,7 +308,7 @@ def test_with_reload_a_contract_may_become_wrong_and_right_again(
     (served / "channels.yaml").write_text(CHANNELS.replace("true,", "nowhere.json,", 1))
     wait_until(lambda: "a new one starts when a file changes" in reloading.errors, "the mistake to be told")
     assert "error[schema-missing]" in reloading.output
-    # The file that is missing is what is watched for.
+    # The missing file is watched.
     (served / "nowhere.json").write_text("true")
     wait_until(lambda: ready(reloading) == 2, "the worker of the contract that is right again")
 
@@ -333,7 +331,7 @@ def test_with_reload_a_handler_may_write_files_beside_the_sources(
 ) -> None:
     send(served, "write")
     wait_until(lambda: handled(served) == [0], "the event")
-    # A change that counts comes after those that do not, and is seen in the same look or a later one.
+    # A relevant change follows irrelevant ones, and is noticed in the same poll or a later one.
     (served / "work.py").write_text(WORK + "\n")
     wait_until(lambda: ready(reloading) == 2, "the new worker")
     send(served, "write", first=1)

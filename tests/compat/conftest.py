@@ -1,4 +1,4 @@
-"""The real Django and Channels, configured as small as they allow."""
+"""The real Django and Channels, with minimal settings."""
 
 import django
 from django.conf import settings

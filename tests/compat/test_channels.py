@@ -1,4 +1,4 @@
-"""Both ways round with the real `channels`: our router under its worker, its consumers under ours."""
+"""Compatibility with the real `channels`: our router under its worker, and its consumers under ours."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -30,7 +30,7 @@ Until = Callable[..., Awaitable[None]]
 
 @pytest.fixture(autouse=True)
 def fresh_layer() -> Any:
-    """Channels' consumers find their layer by its alias: a new one for each test."""
+    """Give Channels' consumers, which look up their layer by its alias, a new layer for each test."""
     layer = MemoryChannelLayer()
     channel_layers.set("default", layer)
     return layer
@@ -105,7 +105,7 @@ class Level(models.IntegerChoices):
 @pytest.mark.parametrize("validate", ["enforce", "warn"])
 @pytest.mark.parametrize("base", ["AsyncConsumer", "SyncConsumer"])
 @pytest.mark.parametrize("start_worker", [channels_worker, our_worker])
-def test_members_of_choices_that_channels_own_layer_keeps_reach_the_handler_as_their_values(  # noqa: PLR0917
+def test_choices_members_sent_through_channels_own_layer_reach_the_handler_as_plain_values(  # noqa: PLR0917
     validate: str,
     base: str,
     start_worker: Any,
@@ -137,7 +137,7 @@ def test_members_of_choices_that_channels_own_layer_keeps_reach_the_handler_as_t
 
 
 class Notes:
-    """What both of Channels' kinds of consumer do here, for one class each."""
+    """Handlers for Channels' sync and async consumers."""
 
     seen: list[Any]
 
@@ -212,7 +212,7 @@ def test_channels_consumers_run_under_our_worker_and_lose_nothing(
 
 
 @pytest.mark.parametrize("consumer", [AsyncNotes, SyncNotes])
-def test_channels_consumers_see_their_delivery_and_may_retry_and_reject_under_our_worker(
+def test_channels_consumers_can_use_their_delivery_retry_and_reject_under_our_worker(
     consumer: Any, fresh_layer: MemoryChannelLayer
 ) -> None:
     consumer.seen = []
@@ -284,7 +284,7 @@ channels:
 """
 
 
-def test_a_stuck_handler_of_channels_sync_consumer_holds_up_no_other(
+def test_a_stuck_handler_of_channels_sync_consumer_blocks_no_other_handler(
     project: Path, consumer_module: Callable[[str], ModuleType], until: Until
 ) -> None:
     module: Any = consumer_module(STUCK)

@@ -1,4 +1,4 @@
-"""Both ways round with the real `channels_redis`: what one layer writes the other reads, byte for byte."""
+"""Compatibility with the real `channels_redis`: each layer reads the data of the other, byte for byte."""
 
 import asyncio
 import gc
@@ -66,16 +66,16 @@ def server(_server: Server) -> Server:
 
 
 class Pair:
-    """Our layer and theirs, configured alike, on the same server."""
+    """Our layer and that of channels_redis, with the same configuration and server."""
 
     def __init__(self, server: Server, **config: Any) -> None:
-        # Without this theirs dies of redis-py 8's own time-out. Ours takes it too: nobody must change his settings.
+        # Without this, channels_redis fails with redis-py 8's default time-out. Our layer accepts it too.
         hosts = [{"address": server.url, "socket_timeout": None}]
         self.ours = RedisChannelLayer(hosts=hosts, **config)
         self.theirs = ChannelsRedis(hosts=hosts, **config)
 
     def ends(self, sender: str) -> tuple[Any, Any]:
-        """Who sends and who receives."""
+        """Return the sending and the receiving layer."""
         return (self.ours, self.theirs) if sender == "ours" else (self.theirs, self.ours)
 
     async def settled(self) -> None:
@@ -107,7 +107,7 @@ all_configurations = pytest.mark.parametrize("config", CONFIGURATIONS.values(), 
 
 @both_ways
 @all_configurations
-def test_what_one_sends_the_other_receives_in_order_and_leaves_nothing(
+def test_events_of_one_layer_are_received_by_the_other_in_order_and_nothing_is_left(
     server: Server, pair: Any, config: dict[str, Any], sender: str
 ) -> None:
     event = NESTED if config.get("serializer_format") == "json" else {**NESTED, "raw": b"\x00\xff"}
@@ -127,7 +127,7 @@ def test_what_one_sends_the_other_receives_in_order_and_leaves_nothing(
 
 @both_ways
 @all_configurations
-def test_a_group_of_one_reaches_the_fixed_and_private_channels_of_the_other(
+def test_a_group_send_of_one_layer_reaches_named_and_private_channels_of_the_other(
     pair: Any, config: dict[str, Any], sender: str
 ) -> None:
     async def main() -> list[Event]:
@@ -144,7 +144,7 @@ def test_a_group_of_one_reaches_the_fixed_and_private_channels_of_the_other(
 
 
 @both_ways
-def test_who_was_discarded_by_one_gets_nothing_from_the_other(server: Server, pair: Any, sender: str) -> None:
+def test_a_member_discarded_by_one_layer_gets_no_group_sends_of_the_other(server: Server, pair: Any, sender: str) -> None:
     async def main() -> None:
         async with pair() as both:
             send, receive = both.ends(sender)
@@ -157,7 +157,7 @@ def test_who_was_discarded_by_one_gets_nothing_from_the_other(server: Server, pa
 
 
 @both_ways
-def test_several_private_channels_of_one_process_are_told_apart(pair: Any, sender: str) -> None:
+def test_several_private_channels_of_one_process_are_kept_apart(pair: Any, sender: str) -> None:
     async def main() -> list[Event]:
         async with pair() as both:
             send, receive = both.ends(sender)
@@ -171,7 +171,7 @@ def test_several_private_channels_of_one_process_are_told_apart(pair: Any, sende
 
 
 @both_ways
-def test_each_sees_how_full_the_other_made_a_channel_and_when_it_expires(
+def test_each_layer_sees_the_queue_length_and_expiry_set_by_the_other(
     server: Server, pair: Any, sender: str
 ) -> None:
     async def main() -> None:
@@ -192,7 +192,7 @@ def test_each_sees_how_full_the_other_made_a_channel_and_when_it_expires(
 
 
 @both_ways
-def test_an_event_that_one_sent_too_long_ago_takes_no_room_at_the_other(server: Server, pair: Any, sender: str) -> None:
+def test_an_expired_event_of_one_layer_does_not_count_towards_the_capacity_of_the_other(server: Server, pair: Any, sender: str) -> None:
     async def main() -> list[Event]:
         async with pair(capacity=1, expiry=30) as both:
             send, receive = both.ends(sender)
@@ -234,7 +234,7 @@ class Ours(AsyncConsumer):
         self.seen.append(event)
 
 
-def test_workers_of_both_kinds_reach_each_others_consumers_through_groups(pair: Any, until: Until) -> None:
+def test_workers_of_both_kinds_reach_the_consumers_of_each_other_through_groups(pair: Any, until: Until) -> None:
     Ours.seen, Theirs.seen = [], []
 
     async def main() -> None:
@@ -264,7 +264,7 @@ def test_workers_of_both_kinds_reach_each_others_consumers_through_groups(pair: 
     assert Ours.seen[1:] == Theirs.seen[1:] == said
 
 
-def test_django_settings_need_another_dotted_path_and_nothing_else(server: Server) -> None:
+def test_in_django_settings_only_the_dotted_path_changes(server: Server) -> None:
     config = {"hosts": [{"address": server.url, "socket_timeout": None}], "capacity": 5, "prefix": "site"}
     settings = {"default": {"BACKEND": "channelmap.layers.redis.RedisChannelLayer", "CONFIG": config}}
 
@@ -282,7 +282,7 @@ def test_django_settings_need_another_dotted_path_and_nothing_else(server: Serve
 
 
 @both_ways
-def test_flushing_one_empties_the_other(server: Server, pair: Any, sender: str) -> None:
+def test_a_flush_of_one_layer_empties_the_other(server: Server, pair: Any, sender: str) -> None:
     async def main() -> None:
         async with pair() as both:
             first, second = both.ends(sender)
@@ -299,7 +299,7 @@ def test_flushing_one_empties_the_other(server: Server, pair: Any, sender: str) 
 
 
 @pytest.mark.parametrize("name", ["a" * 100, "", "a b", "a/b", b"a", None, "a!b!c"])
-def test_15_names_are_refused_in_the_words_of_channels(pair: Any, name: Any) -> None:
+def test_15_invalid_names_are_rejected_with_the_messages_of_channels(pair: Any, name: Any) -> None:
     async def main() -> list[str]:
         said = []
         async with pair() as both:
@@ -313,7 +313,7 @@ def test_15_names_are_refused_in_the_words_of_channels(pair: Any, name: Any) -> 
     assert asyncio.run(main()) == [CHANNEL_NAME] * 4
 
 
-def test_15_ninety_nine_characters_are_a_name(pair: Any) -> None:
+def test_15_a_name_may_have_ninety_nine_characters(pair: Any) -> None:
     async def main() -> Event:
         async with pair() as both:
             await both.ours.send("a" * 99, {"type": "a"})
@@ -323,7 +323,7 @@ def test_15_ninety_nine_characters_are_a_name(pair: Any) -> None:
     assert asyncio.run(main()) == {"type": "a"}
 
 
-def test_16_what_is_no_message_is_refused_as_channels_does(pair: Any) -> None:
+def test_16_a_value_that_is_not_a_message_is_rejected_as_by_channels(pair: Any) -> None:
     async def main() -> Event:
         async with pair() as both:
             with pytest.raises(AssertionError, match="^message is not a dict$"):
@@ -355,7 +355,7 @@ def test_17_capacities_are_those_of_channels(pair: Any) -> None:
     assert asyncio.run(main()) == [3, 1, 5, 1]
 
 
-def test_18_the_bytes_on_the_wire(server: Server, pair: Any) -> None:
+def test_18_the_bytes_in_redis_are_those_of_channels_redis(server: Server, pair: Any) -> None:
     async def main() -> Event:
         async with pair() as both:
             await both.ours.send("thumbs", {"type": "x"})
@@ -385,7 +385,7 @@ def test_18_the_random_prefixes_of_equal_events_differ(server: Server, pair: Any
     asyncio.run(main())
 
 
-def test_19_what_was_written_by_hand_comes_in_the_order_of_its_scores(server: Server, pair: Any) -> None:
+def test_19_members_written_by_hand_are_taken_in_the_order_of_their_scores(server: Server, pair: Any) -> None:
     now = time.time()
     for number, age in enumerate([1.0, 3.0, 2.0]):
         body = msgpack.packb({"type": "x", "n": number, "pair": (1, 2), "raw": b"\xff"})
@@ -398,7 +398,7 @@ def test_19_what_was_written_by_hand_comes_in_the_order_of_its_scores(server: Se
     assert asyncio.run(main()) == [{"type": "x", "n": n, "pair": [1, 2], "raw": b"\xff"} for n in (1, 2, 0)]
 
 
-def test_19_the_key_that_group_send_adds_is_taken_off(server: Server, pair: Any) -> None:
+def test_19_the_key_that_group_send_adds_is_removed(server: Server, pair: Any) -> None:
     async def main() -> Event:
         async with pair() as both:
             await both.theirs.group_add("chat", "room")
@@ -411,7 +411,7 @@ def test_19_the_key_that_group_send_adds_is_taken_off(server: Server, pair: Any)
     assert asyncio.run(main()) == {"type": "x"}
 
 
-def test_what_a_crashed_reader_of_channels_redis_left_is_adopted(server: Server, pair: Any) -> None:
+def test_events_of_a_crashed_reader_of_channels_redis_are_returned_to_the_queue(server: Server, pair: Any) -> None:
     now = time.time()
     for key, number, age in (("asgijobs$inflight", 1, 2.0), ("asgijobs", 2, 1.0)):
         server.client.zadd(key, {bytes(11) + bytes([number]) + msgpack.packb({"type": "x", "n": number}): now - age})
@@ -424,7 +424,7 @@ def test_what_a_crashed_reader_of_channels_redis_left_is_adopted(server: Server,
     assert server.client.keys("*") == []
 
 
-def test_what_a_living_reader_of_channels_redis_holds_is_left_to_it(server: Server, pair: Any) -> None:
+def test_events_of_a_running_reader_of_channels_redis_are_left_to_it(server: Server, pair: Any) -> None:
     """Its own readers take it from each other, and handle it twice; once ours has looked, it looks no more."""
 
     held = bytes(12) + msgpack.packb({"type": "held"})
@@ -445,7 +445,7 @@ def test_what_a_living_reader_of_channels_redis_holds_is_left_to_it(server: Serv
 
 
 @all_configurations
-def test_an_event_of_channels_redis_has_an_id_that_stays(server: Server, pair: Any, config: dict[str, Any]) -> None:
+def test_an_event_of_channels_redis_has_a_stable_id(server: Server, pair: Any, config: dict[str, Any]) -> None:
     prefix, digits = config.get("prefix", "asgi"), 2 * config.get("random_prefix_length", 12)
 
     async def main() -> None:
@@ -466,7 +466,7 @@ def test_an_event_of_channels_redis_has_an_id_that_stays(server: Server, pair: A
 
 
 @pytest.mark.parametrize("length", [0, 4, 8, 12, 16])
-def test_the_length_of_the_random_prefix_changes_neither_the_bytes_nor_that_there_are_ids(
+def test_events_have_ids_and_the_same_format_with_any_length_of_the_random_prefix(
     server: Server, pair: Any, length: int
 ) -> None:
     async def main() -> None:
@@ -484,12 +484,12 @@ def test_the_length_of_the_random_prefix_changes_neither_the_bytes_nor_that_ther
 
 
 @pytest.mark.parametrize("lease", [None, 60.0])
-def test_a_reader_of_channels_redis_gets_a_delayed_event_while_a_worker_of_ours_serves_the_channel(
+def test_a_reader_of_channels_redis_gets_a_delayed_event_if_our_worker_serves_the_channel(
     pair: Any, until: Until, lease: float | None
 ) -> None:
     async def main() -> list[Event]:
         async with pair() as both:
-            # A worker of ours, which has all that it may handle.
+            # A worker of ours with a full prefetch.
             serving = asyncio.ensure_future(both.ours.take("jobs", 1, lease=lease))
             await until(lambda: both.ours._loops)
             await both.ours.send("jobs", {"type": "x", "n": 1})
@@ -498,7 +498,7 @@ def test_a_reader_of_channels_redis_gets_a_delayed_event_while_a_worker_of_ours_
             await both.ours.send("jobs", {"type": "x", "n": 2}, delay=0.05)
             found = [*await serving]
             if lease is None:
-                # What serves a channel for good moves its events also while it takes none.
+                # A worker moves due events of its channels even while it takes none.
                 await both.ours.send("jobs", {"type": "x", "n": 3}, delay=0.05)
                 return [one.event for one in found] + [await both.theirs.receive("jobs")]
             await both.ours.give_back(found)
@@ -507,7 +507,7 @@ def test_a_reader_of_channels_redis_gets_a_delayed_event_while_a_worker_of_ours_
     assert asyncio.run(main()) == [{"type": "x", "n": 2}, {"type": "x", "n": 3}]
 
 
-def test_a_retry_is_not_for_readers_of_channels_redis(pair: Any, server: Server) -> None:
+def test_readers_of_channels_redis_get_no_retries(pair: Any, server: Server) -> None:
     async def main() -> int:
         async with pair() as both:
             await both.theirs.send("jobs", {"type": "x"})
@@ -520,7 +520,7 @@ def test_a_retry_is_not_for_readers_of_channels_redis(pair: Any, server: Server)
     assert asyncio.run(main()) == 2
 
 
-# Check 20: senders without a loop of their own.
+# Check 20: senders without an event loop.
 
 
 @pytest.fixture
@@ -544,7 +544,7 @@ def test_20_async_to_sync_sends_twice_from_a_plain_thread_and_leaves_no_connecti
 
     assert server.client.zcard("asgijobs") == 4
     wait_until(lambda: server.connections() == before, "the connections to be closed")
-    gc.collect()  # a warning of something that was left open would be an error now
+    gc.collect()  # a ResourceWarning about an open connection would be an error
 
 
 def test_20_async_to_sync_sends_from_a_thread_of_the_loop_over_one_connection(
@@ -572,7 +572,7 @@ def test_20_async_to_sync_sends_from_a_thread_of_the_loop_over_one_connection(
     gc.collect()
 
 
-def test_20_async_to_sync_in_a_running_loop_is_refused(ours: RedisChannelLayer) -> None:
+def test_20_async_to_sync_in_a_running_loop_raises(ours: RedisChannelLayer) -> None:
     async def main() -> None:
         async_to_sync(ours.send)("jobs", {"type": "x"})
 
@@ -596,7 +596,7 @@ def test_20_a_loop_that_ends_without_closing_leaves_no_connection(
     gc.collect()
 
 
-def test_20_threads_send_without_a_loop_and_let_go_when_the_layer_is_closed(
+def test_20_threads_send_without_a_loop_and_close_their_connections_with_the_layer(
     server: Server, ours: RedisChannelLayer, wait_until: Callable[..., None]
 ) -> None:
     before = server.connections()
@@ -613,7 +613,7 @@ def test_20_threads_send_without_a_loop_and_let_go_when_the_layer_is_closed(
 
 
 @pytest.mark.parametrize("service", [Service(), Service(retry=RetryPolicy(attempts=1))], ids=["most", "least"])
-def test_a_deeply_nested_event_of_channels_redis_does_not_hold_up_those_behind_it(
+def test_a_deeply_nested_event_of_channels_redis_does_not_block_the_events_behind_it(
     pair: Any, until: Until, service: Service
 ) -> None:
     handled: list[int] = []

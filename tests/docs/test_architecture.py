@@ -1,4 +1,4 @@
-"""docs/architecture.md names every package and nothing that is not there."""
+"""docs/architecture.md lists every package, and no file that does not exist."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ def section(heading: str) -> str:
 
 
 def packages(directory: Path) -> set[str]:
-    """Name the modules and packages right below a directory; `check` is told by its parts."""
+    """Return the names of the modules and packages in a directory, except `check`, whose parts are listed instead."""
     found = {path.stem for path in directory.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     return found - {"__init__", "__main__", "check"}
 

@@ -1,4 +1,4 @@
-"""The jobs of docs/ci.md, and the hooks for pre-commit, are run as CI would run them: in a clone with a branch."""
+"""The jobs of docs/ci.md, and the hooks for pre-commit, run as in CI: in a clone with a branch."""
 
 import os
 import re
@@ -16,14 +16,14 @@ import channelmap
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
-#: The files that the document shows, by their names.
+#: The files in the document, by their names.
 FILES: dict[str, Any] = {
     name: yaml.load(text, yaml.BaseLoader)
     for name, text in re.findall(r"^<!-- file: (.+?) -->\n```yaml\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 }
 HOOKS = {hook["id"]: hook for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text(encoding="utf-8"))}
 
-#: What CI has and a test has not; the stand-in for `gh` says what it would write.
+#: The environment of CI; the fake `gh` prints what it would write.
 STAND_INS = {
     "pip": "exit 0",
     "gh": 'for last; do :; done; test -s "$last" && echo "comment: $(cat "$last")"',
@@ -36,7 +36,7 @@ Run = Callable[[str], subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Run a command of a job in a clone, on a branch that adds an event type to what `origin/main` has."""
+    """Run a command of a job in a clone, on a branch that adds an event type to `origin/main`."""
     commands = tmp_path / "bin"
     commands.mkdir()
     for name, script in STAND_INS.items():
@@ -71,7 +71,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def commands_of(job: dict[str, Any]) -> Iterator[str]:
-    """The commands of a job of GitHub or GitLab, expressions filled in."""
+    """Return the commands of a job of GitHub or GitLab, with expressions replaced."""
     for step in job.get("steps", []):
         if "run" in step:
             yield re.sub(r"\$\{\{ (.+?) \}\}", lambda found: EXPRESSIONS[found[1]], step["run"])
@@ -87,13 +87,13 @@ JOBS = {
 
 
 def files_left_by(job: dict[str, Any]) -> list[str]:
-    """What a job hands on, and so must have written."""
+    """Return the files that a job uploads, and so must write."""
     uploads = [step["with"]["sarif_file"] for step in job.get("steps", []) if "sarif_file" in step.get("with", {})]
     return [*uploads, *job.get("artifacts", {}).get("reports", {}).values()]
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_every_command_of_a_job_succeeds_where_nothing_is_wrong(name: str, run: Run, tmp_path: Path) -> None:
+def test_every_command_of_a_job_succeeds_without_findings(name: str, run: Run, tmp_path: Path) -> None:
     commands = list(commands_of(JOBS[name]))
 
     assert any(command.startswith("channelmap check") for command in commands)
@@ -105,7 +105,7 @@ def test_every_command_of_a_job_succeeds_where_nothing_is_wrong(name: str, run: 
 
 
 @pytest.mark.parametrize("name", JOBS)
-def test_a_job_reports_what_is_wrong_and_fails_unless_it_only_reports(name: str, run: Run, tmp_path: Path) -> None:
+def test_a_job_reports_findings_and_fails_unless_it_only_reports(name: str, run: Run, tmp_path: Path) -> None:
     contract = tmp_path / "clone" / "channels.yaml"
     contract.write_text(contract.read_text().replace("name: Ada}", "nome: Ada}"))
 
@@ -119,7 +119,7 @@ def test_a_job_reports_what_is_wrong_and_fails_unless_it_only_reports(name: str,
         assert "accepts-refused" in (tmp_path / "clone" / file).read_text(encoding="utf-8")
 
 
-def test_the_comment_says_what_would_break(run: Run, tmp_path: Path) -> None:
+def test_the_comment_lists_breaking_changes(run: Run, tmp_path: Path) -> None:
     (tmp_path / "clone" / "channels.yaml").write_text(
         "version: 1\nchannels: {greetings: {consumer: consumers.GreetingConsumer, events: {part: true}}}\n"
     )
@@ -138,7 +138,7 @@ def test_the_document_shows_jobs_for_github_gitlab_and_pre_commit() -> None:
     assert set(re.findall(r"`(channelmap-check[a-z-]*)`", TEXT)) <= set(HOOKS)
 
 
-def test_the_hooks_of_pre_commit_are_these() -> None:
+def test_the_pre_commit_hooks_are_declared() -> None:
     entries = {name: hook["entry"] for name, hook in HOOKS.items()}
 
     assert entries == {
@@ -149,7 +149,7 @@ def test_the_hooks_of_pre_commit_are_these() -> None:
         assert (hook["language"], hook["pass_filenames"]) == ("python", False)
 
 
-def test_the_hooks_run_whatever_was_changed_or_deleted() -> None:
+def test_the_hooks_run_whichever_files_changed() -> None:
     for hook in HOOKS.values():
         assert hook["always_run"] is True
         assert not {"files", "types", "types_or", "exclude"} & set(hook)
@@ -174,7 +174,7 @@ def test_the_hooks_find_a_broken_schema_in_any_directory_of_a_monorepo(run: Run,
     assert run(command).returncode == 1
 
 
-def test_the_hooks_fail_where_something_is_wrong_and_only_one_of_them_imports(run: Run, tmp_path: Path) -> None:
+def test_the_hooks_fail_for_findings_and_only_one_of_them_imports_consumers(run: Run, tmp_path: Path) -> None:
     entries = [hook["entry"] for hook in HOOKS.values()]
     assert [run(entry).returncode for entry in entries] == [0, 0]
 

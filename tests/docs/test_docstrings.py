@@ -1,4 +1,4 @@
-"""The examples in docstrings are true."""
+"""The examples in docstrings pass as doctests."""
 
 import doctest
 import importlib
@@ -7,7 +7,7 @@ import pkgutil
 import channelmap
 
 
-def test_every_example_in_a_docstring_is_true() -> None:
+def test_every_example_in_a_docstring_passes() -> None:
     tried = 0
     for module in pkgutil.walk_packages(channelmap.__path__, "channelmap."):
         if not module.name.endswith("__main__"):

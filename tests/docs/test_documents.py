@@ -1,14 +1,14 @@
-"""Every command and every snippet of the documentation does what the documentation says.
+"""Every command and snippet of the documentation works as documented.
 
 A document's blocks are run from top to bottom in one empty directory:
 
-- `console`: each line that begins with `$ ` is a command, `> ` continues it; what follows is all that it prints,
-  where `…` stands for any text, and alone on a line for any number of lines. A command must succeed unless
+- `console`: each line that begins with `$ ` is a command, `> ` continues it; its whole output follows,
+  where `…` matches any text, and alone on a line any number of lines. A command must succeed unless
   `$ echo $?` follows it.
 - `yaml`: a whole contract, or a part of one: then version, or a channel, is added. It must load.
 - `json`: must be JSON.
 - `python`: a program; it must run without an error.
-- `text`: pictures and examples of output; nothing is done with them.
+- `text`: pictures and examples of output; not tested.
 
 `<!-- file: NAME -->` above a block writes it to that file instead; `<!-- not run: REASON -->` suppresses one.
 """
@@ -57,7 +57,7 @@ def blocks_of(text: str) -> Iterator[Block]:
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty directory, with the commands of this installation on the path and nothing set."""
+    """Return an empty directory, with the commands of this installation on the path and no other variables."""
     for name in list(os.environ):
         if name.startswith(("CHANNELMAP", "DJANGO", "GITHUB")):
             monkeypatch.delenv(name)
@@ -81,7 +81,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_every_block_of_a_document_does_what_it_says(document: Path, directory: Path) -> None:
+def test_every_block_of_a_document_works(document: Path, directory: Path) -> None:
     for block in blocks_of(document.read_text(encoding="utf-8")):
         try:
             do(block, directory)
@@ -89,14 +89,14 @@ def test_every_block_of_a_document_does_what_it_says(document: Path, directory: 
             raise AssertionError(f"{document.relative_to(ROOT)}:{block.line}: {error}") from error
 
 
-def test_no_fence_of_a_document_is_overlooked() -> None:
+def test_every_fence_of_a_document_is_found() -> None:
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         fences = len(re.findall(r"^\s*```", text, re.MULTILINE))
         assert fences == 2 * len(list(blocks_of(text))), f"{document.name} has a fence that no test sees"
 
 
-def test_every_link_of_a_document_leads_somewhere() -> None:
+def test_every_link_of_a_document_has_a_target() -> None:
     for document in [*DOCUMENTS, ROOT / "CHANGELOG.md"]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name} links to {target}, which is not there"
@@ -173,11 +173,11 @@ def matches(printed: str, expected: str) -> bool:
         ("12:30 ready!\n", "… ready\n", False),
     ],
 )
-def test_what_is_printed_is_compared_whole(printed: str, expected: str, same: bool) -> None:  # noqa: FBT001
+def test_printed_output_is_compared_as_a_whole(printed: str, expected: str, same: bool) -> None:  # noqa: FBT001
     assert matches(printed, expected) is same
 
 
-def test_every_make_target_that_a_document_names_is_there() -> None:
+def test_every_make_target_that_a_document_names_exists() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for document in DOCUMENTS:
         named = set(re.findall(r"(?:`|^)make ([a-z]+)", document.read_text(encoding="utf-8"), re.MULTILINE))

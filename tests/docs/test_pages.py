@@ -1,4 +1,4 @@
-"""Every code has its page, every page an example that does what it shows, and docs/checks.md is made of the pages."""
+"""Every code has a page with a working example, and docs/checks.md consists of the pages."""
 
 import os
 import re
@@ -26,7 +26,7 @@ GOLDEN = ROOT / "tests" / "check" / "golden" / "err"
 CODES: tuple[str, ...] = tuple(Code)
 EVENT_CODES: tuple[str, ...] = (*get_args(Rejection), *get_args(Cause))
 
-#: What ends the part of docs/checks.md that is written by hand.
+#: The line that ends the hand-written part of docs/checks.md.
 MARK = "<!-- What follows is written by tests/docs/test_pages.py, from the pages of `channelmap explain`. -->\n"
 
 GIT = {
@@ -37,7 +37,7 @@ GIT = {
     "GIT_CONFIG_GLOBAL": os.devnull,
 }
 
-#: How pages call the directory of an example.
+#: The name of the directory of an example in pages.
 PROJECT = "/srv/app"
 
 _FENCE = re.compile(r"^```", re.MULTILINE)
@@ -47,7 +47,7 @@ _STEP = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What the commands of the examples find: this Python, a committer, and nobody who wants another format."""
+    """Return the environment of the commands: this Python, a committer, and no variables that change the format."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
     # Other tests may have left modules of the same names.
@@ -62,7 +62,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 
 def forget_modules(directory: Path) -> None:
-    """Let what was imported from there be imported anew."""
+    """Unload the modules that were imported from there."""
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", "")).startswith(str(directory)):
             del sys.modules[name]
@@ -70,7 +70,7 @@ def forget_modules(directory: Path) -> None:
 
 @pytest.mark.parametrize("code", CODES + EVENT_CODES)
 @pytest.mark.usefixtures("environment")
-def test_the_example_of_a_page_finds_what_the_page_says(
+def test_the_example_of_a_page_has_the_output_of_the_page(
     code: str, tmp_path: Path, run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def check(*arguments: str) -> str:
@@ -96,7 +96,7 @@ def write(path: Path, text: str) -> None:
 
 
 def perform(line: str, expected: str, run: Callable[..., Any], check: Callable[..., str]) -> str:
-    """Run a command, which must print to stdout what is expected, and return that."""
+    """Run a command, compare its stdout with the expected text, and return it."""
     name, *arguments = shlex.split(line)
     if [name, *arguments[:1]] == ["channelmap", "check"]:
         printed = check(*arguments[1:])
@@ -124,18 +124,18 @@ def test_a_page_has_the_form_of_a_page(code: str) -> None:
     assert max(map(len, prose.splitlines())) <= 120
 
 
-def test_no_page_is_without_a_code() -> None:
+def test_every_page_has_a_code() -> None:
     assert {path.stem for path in Path(package.__path__[0]).glob("*.md")} == set(CODES)
     assert {path.stem for path in Path(package.__path__[0]).glob("events/*.md")} == set(EVENT_CODES)
     assert [shown.code for shown in pages()] == [*CODES, *EVENT_CODES]
 
 
-def test_what_is_no_code_has_no_page() -> None:
+def test_an_unknown_code_has_no_page() -> None:
     with pytest.raises(KeyError):
         page("__init__")
 
 
-def test_every_code_is_met_by_a_contract_that_has_the_fault() -> None:
+def test_every_code_has_a_golden_project() -> None:
     met = {path.stem for path in GOLDEN.glob("*.out") if path.with_suffix("").is_dir()}
     assert met == set(CODES)
 
@@ -152,7 +152,7 @@ def test_the_reference_consists_of_the_pages() -> None:
 
 
 def reference() -> str:
-    """The part of docs/checks.md that is not written by hand: a table for each group, then the pages."""
+    """Return the generated part of docs/checks.md: a table for each group, then the pages."""
     lines = ["", "## All codes"]
     group = ""
     for shown in pages():
@@ -165,6 +165,6 @@ def reference() -> str:
 
 
 def section(shown: Page) -> str:
-    # The examples are run where they are at home; here they would stand in each other's way.
+    # Examples are tested with their pages; here their files would conflict.
     unrun = re.sub(r"^```(?=\w)", "<!-- not run: it is run as a page -->\n```", shown.text, flags=re.MULTILINE)
     return f"##{unrun}"

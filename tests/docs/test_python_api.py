@@ -11,7 +11,7 @@ from pathlib import Path
 import channelmap
 
 API = Path(__file__).parents[2] / "docs" / "python-api.md"
-#: What ends the part that is written by hand.
+#: The line that ends the hand-written part.
 MARK = "<!-- What follows is written by tests/docs/test_python_api.py, from the docstrings. -->\n"
 
 #: The names below each heading.
@@ -35,11 +35,11 @@ _SECTION = re.compile(r"^(Args|Attributes|Raises|Returns|Yields):$")
 _ENTRY = re.compile(r"^    (\*{0,2}[\w., ]+): (.*)$")
 
 
-def test_every_public_name_has_its_place() -> None:
+def test_every_public_name_is_listed_once() -> None:
     assert sorted(name for names in GROUPS.values() for name in names) == sorted(channelmap.__all__)
 
 
-def test_the_reference_is_made_of_the_docstrings() -> None:
+def test_the_reference_consists_of_the_docstrings() -> None:
     by_hand, mark, written = API.read_text(encoding="utf-8").partition(MARK)
     assert mark, f"docs/python-api.md lacks the line {MARK}"
     expected = "".join(f"\n## {heading}\n{''.join(map(entry, names))}" for heading, names in GROUPS.items())
@@ -59,7 +59,7 @@ def entry(name: str) -> str:
 
 
 def definition(name: str) -> Definition:
-    """Find the source of a public name: signatures are shown as they are written, whatever the version of Python."""
+    """Return the source of a public name, so that signatures are shown as written in any version of Python."""
     module = inspect.getmodule(getattr(channelmap, name))
     assert module is not None
     for code in ast.parse(inspect.getsource(sys.modules[module.__name__])).body:
@@ -95,7 +95,7 @@ def without_self(code: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
 
 
 def text(code: Definition) -> list[str]:
-    """Turn a docstring into markdown: sections become lists."""
+    """Convert a docstring to markdown; sections become lists."""
     shown: list[str] = []
     section = ""
     for line in (ast.get_docstring(code) or "").replace("``", "`").splitlines():

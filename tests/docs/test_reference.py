@@ -14,7 +14,7 @@ CODES_PAGE = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
 
 
 def keys_of(schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every key that channels.yaml may have, and what its schema says of it, references followed."""
+    """Return every key of channels.yaml with its schema, references resolved."""
     if not isinstance(schema, dict):
         return
     for name, rule in schema.get("properties", {}).items():
@@ -26,12 +26,12 @@ def keys_of(schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def rows_of(page: str) -> list[list[str]]:
-    """The rows of all tables, as cells."""
+    """Return the rows of all tables, as cells."""
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in page.splitlines() if line[:1] == "|"]
 
 
 def documented_keys() -> dict[str, list[str]]:
-    """What the tables say of each key: the cell of its default, as often as it is documented."""
+    """Return the default of each key in the tables, once for each row about it."""
     found: dict[str, list[str]] = {}
     for row in rows_of(KEYS_PAGE):
         if len(row) == 4 and row[0] != "key" and row[0].startswith("`"):
@@ -43,7 +43,7 @@ def test_every_key_of_channels_yaml_is_documented_and_no_other() -> None:
     assert set(documented_keys()) == {name for name, _ in keys_of(SCHEMA)}
 
 
-def test_every_default_of_channels_yaml_is_documented_as_it_is() -> None:
+def test_every_default_of_channels_yaml_is_documented_correctly() -> None:
     documented = documented_keys()
     for name, rule in keys_of(SCHEMA):
         default = rule.get("default")

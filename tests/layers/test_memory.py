@@ -41,5 +41,5 @@ class TestBehindAContract(TestMemory):
         return Judging(contract, super().open(**options))
 
     @pytest.mark.parametrize("name", [name for name in INVALID_NAMES if isinstance(name, str)])
-    def test_an_invalid_name_is_refused_by_whoever_gets_it(self, name: Any) -> None:
-        super().test_an_invalid_name_is_refused_by_whoever_gets_it(name)
+    def test_every_method_rejects_an_invalid_name(self, name: Any) -> None:
+        super().test_every_method_rejects_an_invalid_name(name)

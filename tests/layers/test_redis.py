@@ -52,10 +52,10 @@ class TestJSON(TestOneServer):
     def open(self, **options: Any) -> ChannelLayer:
         return RedisChannelLayer([self.url], serializer_format="json", **options)
 
-    def test_values_come_out_as_msgpack_carries_them(self) -> None:
+    def test_values_are_delivered_as_msgpack_encodes_them(self) -> None:
         sent = {"type": "a", "pair": (1, 2), "deep": {"list": [None, True, 1.5, "ü"]}, "big": 2**63}
         assert self.run(lambda layer: self._through(layer, sent)) == {**sent, "pair": [1, 2]}
 
     @pytest.mark.parametrize(("value", "complaint"), [(b"x", "type"), ({1, 2}, "type"), ("nest", "nested")])
-    def test_a_value_that_cannot_be_sent_is_refused_and_not_quoted(self, value: Any, complaint: str) -> None:
-        super().test_a_value_that_cannot_be_sent_is_refused_and_not_quoted(value, complaint)
+    def test_a_value_that_cannot_be_sent_is_rejected_and_not_quoted(self, value: Any, complaint: str) -> None:
+        super().test_a_value_that_cannot_be_sent_is_rejected_and_not_quoted(value, complaint)

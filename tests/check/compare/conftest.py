@@ -1,4 +1,4 @@
-"""What the tests of comparisons need: an event type of a schema, and contract files."""
+"""Fixtures for tests of comparisons: event types made from schemas, and contract files."""
 
 import json
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from channelmap.validation.structure import bundle
 
 @pytest.fixture(scope="session")
 def released() -> Callable[..., ReleasedType]:
-    """Make an event type as a release has it from a schema as people write it."""
+    """Make the event type of a release from a schema as written."""
 
     def make(schema: Any, *accepts: Any) -> ReleasedType:
         return ReleasedType(normalize(standalone(Validator(with_type(schema)))), accepts)
@@ -25,7 +25,7 @@ def released() -> Callable[..., ReleasedType]:
 
 @pytest.fixture
 def contract_of(tmp_path: Path) -> Callable[..., Path]:
-    """Write a contract as JSON: channel to event type to schema, and settings of channels."""
+    """Write a contract as JSON, from schemas by channel and event type, and settings of channels."""
 
     def write(channels: dict[str, dict[str, Any]], directory: str = "new", **settings: Any) -> Path:
         path = tmp_path / directory / "channels.json"

@@ -1,4 +1,4 @@
-"""What is compared with is read as it was, or a plain sentence says why it cannot be."""
+"""Baselines are read as they were released; otherwise the error says why they cannot be read."""
 
 import json
 import shutil
@@ -66,7 +66,7 @@ def unreadable(spec: str, config: Path, **options: bool) -> str:
 
 @pytest.mark.parametrize("place", ["", "services/mail"])
 @pytest.mark.parametrize("spec", ["v1", "git:v1", "main~1"])
-def test_a_revision_is_read_as_it_was(repository: Path, place: str, spec: str) -> None:
+def test_a_revision_is_read_as_it_was_committed(repository: Path, place: str, spec: str) -> None:
     write(repository / place, {"old": True})
     commit(repository, tag="v1")
     config = write(repository / place, {"new": True})
@@ -77,14 +77,14 @@ def test_a_revision_is_read_as_it_was(repository: Path, place: str, spec: str) -
     assert releases[0].channels["jobs"].expiry == 60
 
 
-def test_a_hook_of_git_finds_the_revision_too(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_revision_can_be_read_in_a_git_hook(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = write(repository / "deep", {"old": True})
     commit(repository, tag="v1")
     monkeypatch.setenv("GIT_DIR", ".git")
     assert properties(read_baseline("v1", config)) == [{"old"}]
 
 
-def test_a_link_inside_the_directory_is_followed_and_others_do_no_harm(repository: Path) -> None:
+def test_links_inside_the_directory_are_followed_and_other_links_are_ignored(repository: Path) -> None:
     config = write(repository, {"old": True})
     (repository / "schemas" / "job.json").rename(repository / "schemas" / "real.json")
     (repository / "schemas" / "job.json").symlink_to("real.json")
@@ -95,21 +95,21 @@ def test_a_link_inside_the_directory_is_followed_and_others_do_no_harm(repositor
 
 
 @pytest.mark.parametrize("more", ["expiry: 60", "capacity: ${NUMBER_UNSET}"])
-def test_variables_that_are_not_set_any_more_do_not_hide_an_old_file(repository: Path, more: str) -> None:
+def test_an_old_file_loads_although_its_variables_are_no_longer_set(repository: Path, more: str) -> None:
     layer = "${LAYER_UNSET}" if "expiry" in more else "memory://"
     config = write(repository, {"old": True}, layer=layer, more=more)
     commit(repository, tag="v1")
     assert properties(read_baseline("v1", config)) == [{"old"}]
 
 
-def test_a_directory_holds_a_file_of_the_same_name(tmp_path: Path) -> None:
+def test_for_a_directory_the_file_of_the_same_name_is_read(tmp_path: Path) -> None:
     write(tmp_path / "old", {"old": True})
     config = write(tmp_path / "new", {"new": True})
     assert properties(read_baseline(str(tmp_path / "old"), config)) == [{"old"}]
     assert properties(read_baseline(str(tmp_path / "old" / "channels.yaml"), config)) == [{"old"}]
 
 
-def test_a_lock_gives_its_newest_release_or_all(tmp_path: Path) -> None:
+def test_for_a_lock_the_newest_release_or_all_releases_are_read(tmp_path: Path) -> None:
     lock = tmp_path / "channelmap.lock.json"
     for day, name in enumerate(["one", "two"], start=1):
         event_type = ReleasedType({"properties": {name: True}})
@@ -128,7 +128,7 @@ def test_an_unknown_revision_says_what_a_shallow_clone_needs(repository: Path) -
     )
 
 
-def test_a_file_that_was_added_later_is_not_taken_for_an_empty_one(repository: Path) -> None:
+def test_a_file_that_was_added_later_is_an_error_and_not_an_empty_release(repository: Path) -> None:
     (repository / "README").write_text("r")
     commit(repository, tag="v1")
     config = write(repository / "deep", {})
@@ -140,7 +140,7 @@ def test_a_file_that_was_added_later_is_not_taken_for_an_empty_one(repository: P
 
 
 @pytest.mark.parametrize("spec", ["git:", "a\0b", "v1:channels.yaml", "v1..v1"])
-def test_what_is_no_revision_is_refused(repository: Path, spec: str) -> None:
+def test_a_text_that_is_not_a_revision_is_an_error(repository: Path, spec: str) -> None:
     config = write(repository, {})
     commit(repository, tag="v1")
     assert unreadable(spec, config).startswith("cannot compare with ")
@@ -163,7 +163,7 @@ def test_without_git_there_are_no_revisions(repository: Path, monkeypatch: pytes
     assert "git is not installed" in unreadable("v1", config)
 
 
-def test_an_old_contract_with_errors_says_its_first_one(repository: Path) -> None:
+def test_an_old_contract_with_errors_is_unreadable_for_the_first_of_them(repository: Path) -> None:
     config = write(repository, {"old": {"type": "wrong"}})
     commit(repository, tag="v1")
     assert "schemas/job.json:1:" in (text := unreadable("v1", config))
@@ -196,7 +196,7 @@ def test_a_lock_that_cannot_be_read_says_why(tmp_path: Path, content: str | None
     assert message in unreadable(str(lock), tmp_path / "channels.yaml", transitive=True)
 
 
-def test_a_shallow_clone_lacks_what_was_before(repository: Path, tmp_path: Path) -> None:
+def test_a_revision_missing_from_a_shallow_clone_is_unreadable(repository: Path, tmp_path: Path) -> None:
     write(repository, {"old": True})
     commit(repository, tag="v1")
     write(repository, {"new": True})
@@ -223,7 +223,7 @@ def test_only_the_files_that_the_contract_names_are_read(repository: Path) -> No
 
 
 def branched(repository: Path) -> Path:
-    """A branch `work` off the first commit of `main`, which has moved on."""
+    """Make a branch `work` from the first commit of `main`, which has a newer commit."""
     write(repository, {"base": True})
     commit(repository, tag="v1")
     git(repository, "branch", "work")
@@ -236,7 +236,7 @@ def branched(repository: Path) -> Path:
 
 
 @pytest.mark.parametrize("spec", ["main", "git:main", "refs/heads/main", "origin/main"])
-def test_of_a_branch_the_merge_base_counts_and_the_name_says_so(repository: Path, spec: str) -> None:
+def test_for_a_branch_the_merge_base_is_read_and_named(repository: Path, spec: str) -> None:
     config = branched(repository)
     git(repository, "update-ref", "refs/remotes/origin/main", "main")
     releases = read_baseline(spec, config)
@@ -247,7 +247,7 @@ def test_of_a_branch_the_merge_base_counts_and_the_name_says_so(repository: Path
 
 
 @pytest.mark.parametrize("spec", ["v2", "main^0", "main~0", "refs/tags/v2"])
-def test_all_but_a_branch_is_taken_exactly(repository: Path, spec: str) -> None:
+def test_other_revisions_than_branches_are_read_exactly(repository: Path, spec: str) -> None:
     config = branched(repository)
     releases = read_baseline(spec, config)
     assert properties(releases) == [{"base", "on_main"}]
@@ -255,13 +255,13 @@ def test_all_but_a_branch_is_taken_exactly(repository: Path, spec: str) -> None:
     assert properties(read_baseline(git(repository, "rev-parse", "v2"), config)) == [{"base", "on_main"}]
 
 
-def test_a_branch_that_is_merged_already_is_taken_by_its_name(repository: Path) -> None:
+def test_a_merged_branch_is_named_without_its_merge_base(repository: Path) -> None:
     config = branched(repository)
     git(repository, "checkout", "-q", "main")
     assert [release.name for release in read_baseline("main", config)] == ["main"]
 
 
-def test_a_branch_without_a_common_commit_is_told(repository: Path) -> None:
+def test_a_branch_without_a_common_commit_is_unreadable(repository: Path) -> None:
     config = branched(repository)
     git(repository, "checkout", "-q", "--orphan", "alone")
     git(repository, "commit", "-q", "-m", "alone")
@@ -283,7 +283,7 @@ def test_a_shallow_clone_without_the_merge_base_says_what_it_needs(repository: P
 
 @pytest.fixture
 def with_submodule(repository: Path, tmp_path: Path) -> Path:
-    """The contract of a repository whose schemas are a submodule, which has moved on since the tag v1."""
+    """Return the contract of a repository whose schemas are a submodule with a newer commit than that of the tag v1."""
     git(tmp_path, "init", "-q", "-b", "main", "shared")
     (tmp_path / "shared" / "job.json").write_text(json.dumps({"properties": {"old": True}}))
     commit(tmp_path / "shared", tag="s1")
@@ -304,12 +304,12 @@ def test_schemas_in_a_submodule_are_read_at_the_commit_that_the_revision_names(w
     assert properties(read_baseline("v2", with_submodule)) == [{"new"}]
 
 
-def test_of_a_submodule_that_is_not_checked_out_git_still_has_the_objects(with_submodule: Path) -> None:
+def test_a_submodule_that_is_not_checked_out_is_read_from_gits_own_copy(with_submodule: Path) -> None:
     git(with_submodule.parent, "submodule", "--quiet", "deinit", "--force", "--all")
     assert properties(read_baseline("v1", with_submodule)) == [{"old"}]
 
 
-def test_a_submodule_whose_objects_are_elsewhere_is_named(with_submodule: Path) -> None:
+def test_a_submodule_whose_commit_was_not_fetched_is_named(with_submodule: Path) -> None:
     repository = with_submodule.parent.parent
     name = git(repository, "rev-parse", "v1:deep/schemas")
     git(repository, "submodule", "--quiet", "deinit", "--force", "--all")
@@ -320,7 +320,7 @@ def test_a_submodule_whose_objects_are_elsewhere_is_named(with_submodule: Path) 
     )
 
 
-def test_a_contract_in_a_directory_that_is_gone_is_told(tmp_path: Path, repository: Path) -> None:
+def test_a_contract_in_a_missing_directory_is_unreadable(tmp_path: Path, repository: Path) -> None:
     config = write(repository / "deep", {})
     shutil.rmtree(repository / "deep")
     assert "there is no directory" in unreadable("v1", config)

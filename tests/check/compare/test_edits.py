@@ -1,4 +1,4 @@
-"""Typical edits of a schema, and what a person says of them: whom they break, senders or consumers."""
+"""Typical edits of a schema, with the expected verdicts: do they break senders or consumers?"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -212,7 +212,7 @@ EDITS = [
 
 
 def accepts(schema: Any, event: dict[str, Any]) -> bool:
-    """Judge an event as a contract with that schema would."""
+    """Return whether a contract with that schema accepts an event."""
     return event["type"] == "t" and Validator(with_type(schema)).is_valid(event)
 
 
@@ -222,7 +222,7 @@ def proves(compatibility: Compatibility, source: Any, target: Any) -> bool:
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.name)
-def test_a_typical_edit_has_the_verdict_that_a_person_gives(edit: Edit, released: Callable[..., ReleasedType]) -> None:
+def test_a_typical_edit_has_the_expected_verdict(edit: Edit, released: Callable[..., ReleasedType]) -> None:
     old, new = released(edit.old), released(edit.new)
     senders, consumers = compare_event_type("t", old, new), compare_event_type("t", new, old)
     assert (senders.verdict, consumers.verdict) == (edit.senders, edit.consumers)
@@ -230,6 +230,6 @@ def test_a_typical_edit_has_the_verdict_that_a_person_gives(edit: Edit, released
     assert (consumers.verdict == "breaking") == proves(consumers, edit.new, edit.old)
 
 
-def test_what_nobody_can_say_is_rare() -> None:
+def test_undecided_edits_are_rare() -> None:
     assert len(EDITS) >= 40
     assert sum(OPEN in {edit.senders, edit.consumers} for edit in EDITS) <= 2

@@ -1,4 +1,4 @@
-"""What a comparison says, and where: the whole lines, as people read them."""
+"""The findings of a comparison, with their locations, as complete lines."""
 
 import json
 from collections.abc import Callable
@@ -81,7 +81,7 @@ def lines(found: list[Diagnostic]) -> list[str]:
     return [str(each).removeprefix("new/channels.yaml:") for each in found]
 
 
-def test_each_change_is_told_where_it_stands(compared: Compared) -> None:
+def test_each_change_is_reported_at_its_location(compared: Compared) -> None:
     assert lines(compared(OLD, NEW)) == [
         "3:1: info[deploy-order] not deployable in one step: add the new shape beside the old one, or a new event type",
         (
@@ -111,7 +111,7 @@ def test_each_change_is_told_where_it_stands(compared: Compared) -> None:
     ]
 
 
-def test_a_break_that_is_proved_shows_an_event_that_proves_it(compared: Compared) -> None:
+def test_a_proved_break_has_an_event_that_proves_it(compared: Compared) -> None:
     broken = [each for each in compared(OLD, NEW) if each.code == "breaks-senders"]
     assert len({each.witness for each in broken}) == 3
     for each in broken:
@@ -201,11 +201,11 @@ ONE = "\nchannels:\n  mail: {consumer: a.B, events: {send: {schema: {properties:
     ],
     ids=["nothing", "a channel", "a type renamed", "a type near", "a type added", "narrower", "wider", "no schema"],
 )  # fmt: skip
-def test_what_is_said_of_an_edit(compared: Compared, new: str, expected: list[str]) -> None:
+def test_an_edit_has_these_findings(compared: Compared, new: str, expected: list[str]) -> None:
     assert lines(compared(ONE % "", new % "")) == expected
 
 
-def test_a_required_property_that_is_gone_is_told_once(compared: Compared) -> None:
+def test_a_removed_required_property_is_reported_once(compared: Compared) -> None:
     old = ONE.replace("{properties:", "{required: [x], properties:") % ""
     new = ONE.replace("x: {type: integer}", "y: {type: integer}") % ""
     codes = [each.code for each in compared(old, new) if each.event_type]
@@ -218,7 +218,7 @@ def test_the_longest_expiry_is_the_time_to_wait(compared: Compared) -> None:
     assert "(events wait forever here)" in lines(compared(ONE % ", expiry: 60", narrow % ""))[0]
 
 
-def test_a_channel_that_refuses_now_is_told(compared: Compared) -> None:
+def test_a_channel_that_now_enforces_its_schemas_is_reported(compared: Compared) -> None:
     found = lines(compared(ONE % ", validate: 'off'", ONE % ""))
     assert found[1] == (
         "4:3: error[likely-breaks-senders] 'validate' was 'off', is 'enforce': events that break a schema, "
@@ -227,7 +227,7 @@ def test_a_channel_that_refuses_now_is_told(compared: Compared) -> None:
     assert "senders first" in found[0]
 
 
-def test_nothing_is_called_refused_where_nobody_refuses(compared: Compared) -> None:
+def test_events_are_not_called_rejected_unless_the_channel_enforces_its_schemas(compared: Compared) -> None:
     narrow = ONE.replace("integer", "string") % ", validate: warn"
     found = [each for each in compared(ONE % ", validate: warn", narrow) if each.event_type]
     assert {each.severity for each in found} == {Severity.WARNING}
@@ -237,7 +237,7 @@ def test_nothing_is_called_refused_where_nobody_refuses(compared: Compared) -> N
     ]
 
 
-def test_what_is_undecided_is_a_warning_and_counts_as_a_break(compared: Compared) -> None:
+def test_an_undecided_comparison_is_a_warning_and_counts_as_a_break(compared: Compared) -> None:
     anchored = "{$defs: {a: {$anchor: here, type: %s}}, properties: {x: {$ref: '#here'}}}"
     texts = [ONE.replace("{properties: {x: {type: integer}}}", anchored % kind) for kind in ("integer", "string")]
     found = lines(compared(*(text.replace("%s", "") for text in texts)))
@@ -261,7 +261,7 @@ def test_what_is_undecided_is_a_warning_and_counts_as_a_break(compared: Compared
     ],
     ids=["no rule", "a condition", "in a condition", "not", "contains"],
 )
-def test_a_change_that_is_proved_has_its_place(compared: Compared, before: str, after: str, location: str) -> None:
+def test_a_proved_change_has_its_location(compared: Compared, before: str, after: str, location: str) -> None:
     texts = [ONE.replace("type: integer", text) % "" for text in (before, after)]
     found = [each for each in compared(*texts) if each.code.endswith("breaks-senders")]
     assert [(each.code, bool(each.witness), str(each.location)) for each in found] == [
@@ -269,7 +269,7 @@ def test_a_change_that_is_proved_has_its_place(compared: Compared, before: str, 
     ]
 
 
-def test_a_change_in_another_file_is_told_where_that_file_is_referred_to(compared: Compared, project: Path) -> None:
+def test_a_change_in_another_file_is_reported_at_the_reference_to_it(compared: Compared, project: Path) -> None:
     for name, kind in (("old", "integer"), ("new", "string")):
         (project / name).mkdir()
         (project / name / "part.json").write_text(json.dumps({"properties": {"n": {"type": kind}}}))
@@ -278,7 +278,7 @@ def test_a_change_in_another_file_is_told_where_that_file_is_referred_to(compare
     assert {str(each.location) for each in compared(text, text) if each.event_type} == {"new/send.json:3:1"}
 
 
-def test_a_change_in_draft_07_is_told_where_it_stands(compared: Compared, project: Path) -> None:
+def test_a_change_in_draft_07_is_reported_at_its_location(compared: Compared, project: Path) -> None:
     for name, kind in (("old", "integer"), ("new", "string")):
         (project / name).mkdir()
         head = '{"$schema": "http://json-schema.org/draft-07/schema#",\n"properties": {"list": {"items": [\n{\n'

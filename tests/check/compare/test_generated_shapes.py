@@ -30,13 +30,13 @@ OPENED = {"additionalProperties": True}
 
 
 def model(properties: dict[str, Any], *required: str, **more: Any) -> dict[str, Any]:
-    """A class: as all three write it."""
+    """Return the schema of a class, which all three generators write alike."""
     needed = {"required": list(required)} if required else {}
     return {"type": "object", "title": "Model", "properties": properties, **needed, **more}
 
 
 def optional(schema: Any) -> dict[str, Any]:
-    """Pydantic's `Optional[X] = None`."""
+    """Return the schema of Pydantic's `Optional[X] = None`."""
     return {"anyOf": [schema, NULL], "default": None, "title": "V"}
 
 
@@ -49,7 +49,7 @@ def with_models(properties: dict[str, Any], *required: str, **models: Any) -> di
 
 
 def field(schema: Any, **models: Any) -> dict[str, Any]:
-    """An event whose one field has a schema."""
+    """Return an event schema with one field."""
     return with_models({"v": schema}, "v", **models)
 
 
@@ -70,7 +70,7 @@ def wide_model(count: int) -> dict[str, Any]:
 
 
 def tagged(*, keyword: str = "oneOf", discriminator: bool = True, **models: Any) -> dict[str, Any]:
-    """Pydantic's discriminated union, or TypeScript's with `anyOf`."""
+    """Return the schema of Pydantic's discriminated union, or of TypeScript's with `anyOf`."""
     mapping = {name.lower(): f"#/$defs/{name}" for name in models}
     hint = {"discriminator": {"mapping": mapping, "propertyName": "kind"}} if discriminator else {}
     return {**hint, keyword: [ref(name) for name in models]}
@@ -128,7 +128,7 @@ def point(**more: Any) -> dict[str, Any]:
 
 
 def node(**more: Any) -> dict[str, Any]:
-    """A model that refers to itself, as an event."""
+    """Return a recursive event schema."""
     children = {"type": "array", "items": ref("Node")}
     return field(
         ref("Node"), Node=model({"v": INT, "children": children, "parent": optional(ref("Node")), **more}, "v")
@@ -304,7 +304,7 @@ EDITS = [
 
 
 def accepts(schema: Any, event: dict[str, Any]) -> bool:
-    """Judge an event as a contract with that schema would."""
+    """Return whether a contract with that schema accepts an event."""
     return event["type"] == "t" and Validator(with_type(schema)).is_valid(event)
 
 
@@ -314,7 +314,7 @@ def proves(compatibility: Compatibility, source: Any, target: Any) -> bool:
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.name)
-def test_an_edit_of_a_generated_schema_has_the_verdict_that_a_person_gives(
+def test_an_edit_of_a_generated_schema_has_the_expected_verdict(
     edit: Edit, released: Callable[..., ReleasedType]
 ) -> None:
     old, new = released(edit.old), released(edit.new)
@@ -324,7 +324,7 @@ def test_an_edit_of_a_generated_schema_has_the_verdict_that_a_person_gives(
     assert (consumers.verdict == "breaking") == proves(consumers, edit.new, edit.old)
 
 
-def test_hardly_any_generated_schema_is_left_undecided() -> None:
+def test_undecided_edits_of_generated_schemas_are_rare() -> None:
     assert len(EDITS) >= 60
     verdicts = [verdict for edit in EDITS for verdict in (edit.senders, edit.consumers)]
     assert verdicts.count(OPEN) <= 3

@@ -1,4 +1,4 @@
-"""A lock remembers releases, says nothing twice, and tells when somebody has changed it."""
+"""A lock stores releases, each schema once, and detects that it was edited."""
 
 import json
 from datetime import date
@@ -23,7 +23,7 @@ def lock(tmp_path: Path) -> Path:
     return tmp_path / "channelmap.lock.json"
 
 
-def test_what_is_written_is_read(lock: Path) -> None:
+def test_a_written_lock_is_read_back(lock: Path) -> None:
     one = release("1.0", {"type": "object"}, ANYTHING, validate="warn", expiry=60.0)
     two = release("1.1", {"type": "object", "required": ["a"]}, NOTHING)
     assert write_lock(lock, one, DAY)
@@ -31,7 +31,7 @@ def test_what_is_written_is_read(lock: Path) -> None:
     assert read_lock(lock) == (one, two)
 
 
-def test_the_text_is_the_same_whatever_the_order(lock: Path, tmp_path: Path) -> None:
+def test_the_text_of_a_lock_does_not_depend_on_the_order_of_keys(lock: Path, tmp_path: Path) -> None:
     write_lock(lock, release("1.0", {"a": 1, "b": 2}), DAY)
     other = tmp_path / "other.lock.json"
     write_lock(other, release("1.0", {"b": 2, "a": 1}), DAY)
@@ -39,13 +39,13 @@ def test_the_text_is_the_same_whatever_the_order(lock: Path, tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_schema_is_kept_once(lock: Path) -> None:
+def test_equal_schemas_are_stored_once(lock: Path) -> None:
     write_lock(lock, release("1.0", {"type": "object"}, {"type": "object"}), DAY)
     write_lock(lock, release("1.1", {"type": "object"}), DAY)
     assert list(json.loads(lock.read_text())["schemas"].values()) == [{"type": "object"}]
 
 
-def test_a_release_that_lets_through_the_same_is_not_added(lock: Path) -> None:
+def test_a_release_with_equal_channels_is_not_added(lock: Path) -> None:
     assert write_lock(lock, release("1.0", ANYTHING), DAY)
     before = lock.read_bytes()
     assert not write_lock(lock, release("1.1", ANYTHING), DAY)
@@ -53,7 +53,7 @@ def test_a_release_that_lets_through_the_same_is_not_added(lock: Path) -> None:
     assert lock.read_bytes() == before
 
 
-def test_a_name_is_not_given_to_another_release(lock: Path) -> None:
+def test_a_name_cannot_be_given_to_two_releases(lock: Path) -> None:
     write_lock(lock, release("1.0", ANYTHING), DAY)
     with pytest.raises(LockUnusable, match=r"there is a release '1\.0' already, and it differs; give this one another"):
         write_lock(lock, release("1.0", NOTHING), DAY)
@@ -65,7 +65,7 @@ def test_a_name_is_not_given_to_another_release(lock: Path) -> None:
     [('"object"', '"array"'), ('"enforce"', '"maybe"'), ('"2026-01-31"', '"yesterday"'), ('"1.0"', "1.0"),
      ('"expiry": null', '"expiry": "x"'), ('"accepts": [', '"accepts": 5, "x": [')],
 )  # fmt: skip
-def test_a_lock_that_somebody_has_changed_is_damaged(lock: Path, wrong: str, right: str) -> None:
+def test_a_lock_that_was_edited_is_damaged(lock: Path, wrong: str, right: str) -> None:
     write_lock(lock, release("1.0", {"type": "object"}), DAY)
     text = lock.read_text()
     assert wrong in text
@@ -74,7 +74,7 @@ def test_a_lock_that_somebody_has_changed_is_damaged(lock: Path, wrong: str, rig
         read_lock(lock)
 
 
-def test_a_directory_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_directory_of_a_lock_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LockUnusable, match="cannot be written: No such file or directory"):
         write_lock(tmp_path / "nowhere" / "channelmap.lock.json", release("1.0", ANYTHING), DAY)
 

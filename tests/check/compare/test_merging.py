@@ -23,7 +23,7 @@ VALUES = [
 
 
 def keywords(inner: Any) -> Any:
-    """Draw a few keywords that have much to do with each other."""
+    """Draw a few keywords that interact with each other."""
     choices = {
         "type": st.sampled_from(["object", "string", "integer", "number", "null", "boolean", ["string", "null"]]),
         "const": st.sampled_from(SCALARS),
@@ -49,7 +49,7 @@ SCHEMAS = keywords(st.recursive(st.booleans(), keywords, max_leaves=6))
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(SCHEMAS, SCHEMAS)
-def test_rewritten_schemas_accept_what_they_accepted(one: dict[str, Any], other: dict[str, Any]) -> None:
+def test_rewritten_schemas_accept_the_same_values(one: dict[str, Any], other: dict[str, Any]) -> None:
     first, second = Validator(one), Validator(other)
     whole = merge(one, other)
     both = [Validator(each) for each in ([] if whole is None else [whole])]
@@ -63,7 +63,7 @@ def test_rewritten_schemas_accept_what_they_accepted(one: dict[str, Any], other:
 
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(SCHEMAS, SCHEMAS, st.sampled_from(["properties", "additionalProperties", "anyOf", "type", "patternProperties"]))
-def test_no_value_contradicts_a_proof(one: dict[str, Any], other: dict[str, Any], keyword: str) -> None:
+def test_no_value_contradicts_a_proof_of_disjointness(one: dict[str, Any], other: dict[str, Any], keyword: str) -> None:
     near = {**one, keyword: other[keyword]} if keyword in other else {**other, **one}
     for wide, narrow in ((one, near), (near, one), (one, other)):
         outer, inner = Validator(wide), Validator(narrow)
@@ -88,7 +88,7 @@ def test_no_value_contradicts_a_proof(one: dict[str, Any], other: dict[str, Any]
         ("^[a-z&&[^b]]$", None),
     ],
 )
-def test_a_plain_pattern_says_how_long_its_texts_are(pattern: str, lengths: tuple[int, int | None] | None) -> None:
+def test_lengths_are_derived_from_a_simple_pattern(pattern: str, lengths: tuple[int, int | None] | None) -> None:
     found = add_implied_lengths({"pattern": pattern})
     assert (found.get("minLength"), found.get("maxLength")) == (lengths or (None, None))
 
@@ -104,5 +104,5 @@ def test_a_plain_pattern_says_how_long_its_texts_are(pattern: str, lengths: tupl
         ("^ab*", "^ac", False),
     ],
 )
-def test_patterns_with_other_beginnings_match_no_name_together(one: str, other: str, *, expected: bool) -> None:
+def test_patterns_with_different_prefixes_exclude_each_other(one: str, other: str, *, expected: bool) -> None:
     assert exclude_each_other(one, other) is expected

@@ -1,4 +1,4 @@
-"""What is proved in parts holds for the whole."""
+"""Proofs part by part are valid for the whole schema."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ NODE = {"properties": {"n": {"$ref": "#/$defs/node"}}}
 DEFINED = {"$defs": {"node": NODE}}
 
 
-def test_what_refers_to_itself_covers_its_like() -> None:
+def test_a_recursive_schema_covers_a_similar_one() -> None:
     wider = {"properties": {"n": {"$ref": "#/$defs/node"}, "more": {}}}
     assert covers_in_parts({**NODE, **DEFINED}, {**NODE, "$defs": {"node": wider}})
 
@@ -45,11 +45,11 @@ def test_what_refers_to_itself_covers_its_like() -> None:
         "itself",
     ],
 )
-def test_nothing_is_proved_of_what_is_not_so(wide: Any, narrow: Any) -> None:
+def test_a_schema_that_does_not_cover_another_is_not_proved_to(wide: Any, narrow: Any) -> None:
     assert not covers_in_parts(wide, narrow)
 
 
-def test_what_the_algebra_would_multiply_for_minutes_is_not_asked_of_it() -> None:
+def test_schemas_that_would_take_the_algebra_minutes_are_not_given_to_it() -> None:
     many = {"allOf": [{"anyOf": [{"required": [f"a{index}"]}, {"required": ["b"]}]} for index in range(40)]}
     large = {"properties": {f"p{index}": {"type": "integer"} for index in range(1_000)}}
     assert not is_simple(many)

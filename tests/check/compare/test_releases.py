@@ -1,4 +1,4 @@
-"""Two releases that are read from their contracts: what is written alike says the same, with all that it refers to."""
+"""Equivalence of event types of two releases, including the files that they refer to."""
 
 import json
 from pathlib import Path
@@ -36,19 +36,19 @@ def verdicts(old: Release, new: Release) -> dict[str, str]:
     return {found.event_type: found.senders.verdict for found in compare(old, new).types}
 
 
-def test_event_types_that_are_written_alike_say_the_same(tmp_path: Path) -> None:
+def test_event_types_with_the_same_text_are_equivalent(tmp_path: Path) -> None:
     size = {"minimum": 1}
     old, new = release(tmp_path / "old", size), release(tmp_path / "new", size)
     assert verdicts(old, new) == {"far": "same", "inline": "same", "alone": "same"}
 
 
-def test_a_change_in_a_file_that_is_only_referred_to_is_a_change(tmp_path: Path) -> None:
+def test_a_change_in_a_referenced_file_is_a_change(tmp_path: Path) -> None:
     old, new = release(tmp_path / "old", {"minimum": 1}), release(tmp_path / "new", {"minimum": 2})
     assert verdicts(old, new) == {"far": "breaking", "inline": "breaking", "alone": "same"}
 
 
 @pytest.mark.parametrize("title", ["", "Another one."])
-def test_event_types_that_are_written_in_another_way_may_say_the_same(tmp_path: Path, title: str) -> None:
+def test_event_types_with_different_text_may_be_equivalent(tmp_path: Path, title: str) -> None:
     other = CONTRACT.replace("schemas/size.json#/", "schemas/./size.json#/")
     old = release(tmp_path / "old", {"minimum": 1, "maximum": 9})
     new = release(tmp_path / "new", {"maximum": 9, "minimum": 1}, contract=other, title=title)

@@ -1,4 +1,4 @@
-"""Schemas that stand alone mean what they meant among others, and their form hides no difference."""
+"""Bundled schemas accept the same events as before, and the normal form hides no difference."""
 
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +19,7 @@ def alone(schema: Any, **files: Any) -> Any:
     return bundle(Validator(with_type(schema), f"{BASE_URI}own.json", others))
 
 
-def test_what_stands_beside_a_reference_still_counts() -> None:
+def test_keywords_beside_a_reference_still_apply() -> None:
     schema = alone({"properties": {"v": {"$ref": "part.json", "required": ["b"]}}}, part=PART)
     validator = Validator(schema)
     assert validator.is_valid({"v": {"a": 1, "b": 2}})
@@ -27,7 +27,7 @@ def test_what_stands_beside_a_reference_still_counts() -> None:
     assert not validator.is_valid({"v": {"b": 1}})
 
 
-def test_files_that_refer_to_each_other_stand_alone_together() -> None:
+def test_files_that_refer_to_each_other_are_bundled() -> None:
     one = {"properties": {"n": {"type": "integer"}, "other": {"$ref": "two.json#/$defs/deep"}}}
     two = {"$defs": {"deep": {"type": "array", "items": {"$ref": "one.json"}}}}
     validator = Validator(alone({"properties": {"v": {"$ref": "one.json"}}}, one=one, two=two))
@@ -57,8 +57,8 @@ def test_a_change_in_a_recursive_file_is_found() -> None:
     ],
     ids=["an anchor", "an id beside", "a way through an id", "a dynamic reference", "a metaschema", "a bomb"],
 )  # fmt: skip
-def test_what_cannot_be_written_out_says_so(schema: Any) -> None:
-    with pytest.raises(CannotBundle):
+def test_a_schema_that_cannot_be_bundled_raises(schema: Any) -> None:
+    with pytest.raises(Entangled):
         alone(schema)
 
 
@@ -76,7 +76,7 @@ def test_what_cannot_be_written_out_says_so(schema: Any) -> None:
     ],
     ids=["without a reference", "referred to", "a base of its own", "elsewhere", "elsewhere, referred to", "outermost"],
 )  # fmt: skip
-def test_a_schema_in_a_schema_may_have_a_name_of_its_own(schema: Any) -> None:
+def test_a_schema_in_a_schema_may_have_an_id(schema: Any) -> None:
     validator = Validator(alone(schema, part=PART))
     assert validator.is_valid({"v": {"a": 1}})
     assert not validator.is_valid({"v": {"a": "x"}})
@@ -95,7 +95,7 @@ def test_a_schema_in_a_schema_may_have_a_name_of_its_own(schema: Any) -> None:
         ({"x-owner": "me", "$comment": "c", "default": {}}, {}),
     ],
 )
-def test_schemas_that_say_the_same_have_one_form(one: Any, other: Any) -> None:
+def test_equivalent_schemas_have_the_same_normal_form(one: Any, other: Any) -> None:
     assert digest(normalize(alone(one))) == digest(normalize(alone(other)))
 
 
@@ -108,11 +108,11 @@ def test_schemas_that_say_the_same_have_one_form(one: Any, other: Any) -> None:
         ({"properties": {"v": {"prefixItems": [{}, False]}}}, {"properties": {"v": {"prefixItems": [False, {}]}}}),
     ],
 )
-def test_schemas_that_say_something_else_have_another_form(one: Any, other: Any) -> None:
+def test_different_schemas_have_different_normal_forms(one: Any, other: Any) -> None:
     assert digest(normalize(alone(one))) != digest(normalize(alone(other)))
 
 
-def test_what_is_no_schema_where_one_may_stand_is_passed_over() -> None:
+def test_a_value_that_is_not_a_schema_is_ignored_where_a_schema_is_allowed() -> None:
     assert list(children({"$schema": "http://json-schema.org/draft-07/schema#", "prefixItems": ["x", True]})) == [
         (("prefixItems", 1), True)
     ]
@@ -124,13 +124,13 @@ def test_a_recursive_definition_with_a_name_beyond_ascii_can_be_compiled() -> No
     assert Validator(bundle(validator)).is_valid({"type": "street"})
 
 
-def test_all_that_a_schema_may_refer_to_tells_whether_it_has_changed() -> None:
+def test_reachable_documents_show_whether_a_schema_has_changed() -> None:
     near, far = f"{BASE_URI}near.json", f"{BASE_URI}far.json"
     others: dict[str, Any] = {near: {"$ref": "far.json#name"}, far: {"$anchor": "name"}, f"{BASE_URI}unused.json": {}}
     assert set(reachable_documents(Validator(others[near], near, SchemaSet(others.items())))) == {near, far}
 
 
-def test_what_moves_the_base_of_references_may_refer_to_everything() -> None:
+def test_a_schema_that_changes_the_base_uri_may_refer_to_every_document() -> None:
     near = f"{BASE_URI}near.json"
     others: dict[str, Any] = {near: {"items": {"$id": "sub/x.json", "$ref": "y.json"}}, f"{BASE_URI}sub/y.json": {}}
     assert set(reachable_documents(Validator(others[near], near, SchemaSet(others.items())))) == set(others)

@@ -1,4 +1,4 @@
-"""Verdicts: hunts for a wrong one, and what they rest on."""
+"""Verdicts of comparisons: a search for wrong ones, and single cases."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ EVENTS = st.dictionaries(NAMES, ANY_VALUE, max_size=3).map(lambda event: {**even
 
 
 def some_keywords(inner: Any) -> Any:
-    """Draw a few keywords: a schema of thirty accepts nothing."""
+    """Draw a few keywords; a schema of thirty would accept nothing."""
     keywords = {
         "type": st.sampled_from(["object", "array", "string", "integer", "number", ["string", "null"]]),
         "enum": st.lists(ANY_VALUE, min_size=1, max_size=3),
@@ -82,7 +82,7 @@ def released(schema: Any) -> ReleasedType:
 
 
 def edited(schema: Any, other: Any, keyword: int) -> Any:
-    """Take over one keyword of another schema, or lose one: pairs that have nothing in common prove little."""
+    """Replace or remove one keyword, because pairs of unrelated schemas test little."""
     names = sorted({*schema, *other})
     name = names[keyword % len(names)]
     rest = {key: value for key, value in schema.items() if key != name}
@@ -90,13 +90,13 @@ def edited(schema: Any, other: Any, keyword: int) -> Any:
 
 
 def tree(node: Any) -> Any:
-    """Make a schema that refers to itself."""
+    """Make a recursive schema."""
     properties = {**node.get("properties", {}), "c": {"$ref": "#/$defs/node"}}
     return {"properties": {"a": {"$ref": "#/$defs/node"}}, "$defs": {"node": {**node, "properties": properties}}}
 
 
 def kinds(first: Any) -> Any:
-    """Make a schema of alternatives that a constant tells apart, in the event and in a list of it."""
+    """Make a schema of alternatives with different constants, for the event and for items of a list in it."""
     branches = [first, {"properties": {"b": {"type": "integer"}}}, {"properties": {"a": {"minimum": 1}}}]
     named = [
         {**branch, "properties": {**branch.get("properties", {}), "c": {"const": text}}, "required": ["c"]}
@@ -113,7 +113,7 @@ def kinds(first: Any) -> Any:
     st.booleans(),
     st.lists(EVENTS, max_size=40),
 )
-def test_no_event_contradicts_what_was_proved(pair: Any, shape: Any, strict: bool, events: list[Any]) -> None:  # noqa: FBT001
+def test_no_event_contradicts_a_proof(pair: Any, shape: Any, strict: bool, events: list[Any]) -> None:  # noqa: FBT001
     old_schema, new_schema = shape(pair[0]), shape(edited(*pair))
     old, new = released(old_schema), released(new_schema)
     view = Validator(event_schema(old.schema if strict else declared_view(old.schema), "t"))
@@ -129,7 +129,7 @@ def test_no_event_contradicts_what_was_proved(pair: Any, shape: Any, strict: boo
     assert all(before.is_valid(event) for event in events if view.is_valid(event))
 
 
-def test_a_new_optional_property_is_a_break_to_the_strict_view_alone() -> None:
+def test_a_new_optional_property_is_a_break_only_if_strict() -> None:
     old, new = released({"properties": {"a": {}}}), released({"properties": {"a": {}, "b": {"type": "integer"}}})
     assert compare_event_type("t", old, new).verdict == "compatible"
     compatibility = compare_event_type("t", old, new, strict=True)
@@ -137,21 +137,21 @@ def test_a_new_optional_property_is_a_break_to_the_strict_view_alone() -> None:
     assert [change.pointer for change, proof in compatibility.changes if proof] == [("properties", "b")]
 
 
-def test_an_example_that_was_accepted_and_is_refused_proves_a_break() -> None:
+def test_an_accepted_example_that_is_now_rejected_proves_a_break() -> None:
     example = {"type": "t", "a": 1, "extra": "x"}
     old = ReleasedType(released({"properties": {"a": {}}}).schema, (example,))
     compatibility = compare_event_type("t", old, released({"properties": {"a": {}}, "additionalProperties": False}))
     assert (compatibility.verdict, compatibility.counterexample) == ("breaking", example)
 
 
-def test_what_refers_in_a_way_that_cannot_be_followed_is_compared_by_its_text() -> None:
+def test_a_schema_with_references_that_cannot_be_resolved_is_compared_by_its_text() -> None:
     one, other = ReleasedType(opaque_reference({"a": 1})), ReleasedType(opaque_reference({"a": 2}))
     assert compare_event_type("t", one, ReleasedType(opaque_reference({"a": 1}))).verdict == "same"
     assert compare_event_type("t", one, other).verdict == "undecided"
     assert compare_event_type("t", one, released({"properties": {"a": {}}})).verdict == "undecided"
 
 
-def test_where_matches_are_counted_in_a_recursive_schema_an_optional_property_more_is_no_break() -> None:
+def test_a_new_optional_property_in_a_recursive_one_of_is_not_a_break() -> None:
     def tree(**more: Any) -> ReleasedType:
         properties = {"v": {"type": "integer"}, "next": {"$ref": "#/$defs/part"}, **more}
         part = {"type": "object", "properties": properties, "oneOf": [{"required": ["v"]}]}
@@ -161,7 +161,7 @@ def test_where_matches_are_counted_in_a_recursive_schema_an_optional_property_mo
     assert compare_event_type("t", tree(), tree(v={"type": "string"})).verdict in {"likely", "breaking"}
 
 
-def test_definitions_that_all_refer_to_each_other_are_compared() -> None:
+def test_definitions_that_refer_to_each_other_are_compared() -> None:
     def web(value: Any) -> ReleasedType:
         names = [f"n{index}" for index in range(12)]
         refer = {name: {"$ref": f"#/$defs/{name}"} for name in names}
@@ -172,13 +172,13 @@ def test_definitions_that_all_refer_to_each_other_are_compared() -> None:
     assert not compare_event_type("t", web({"type": "integer"}), web({"type": "string"})).is_safe
 
 
-def test_the_type_of_an_event_may_be_described_by_a_reference_to_itself() -> None:
+def test_the_type_of_an_event_may_have_a_recursive_schema() -> None:
     name = {"anyOf": [{"type": "string"}, {"items": {"$ref": "#/$defs/name"}}]}
     old = released({"properties": {"type": {"$ref": "#/$defs/name"}, "a": {}}, "$defs": {"name": name}})
     assert compare_event_type("t", old, released({"properties": {"a": {"type": "integer"}}})).verdict == "breaking"
 
 
-def test_each_change_has_an_event_of_its_own() -> None:
+def test_each_change_has_its_own_counterexample() -> None:
     old = released({"properties": {"a": {"type": "integer"}, "b": {"type": "string"}}})
     new = released({"properties": {"a": {"type": "integer", "minimum": 3}, "b": {"type": "string", "maxLength": 2}}})
     proofs = {change.pointer[1]: proof for change, proof in compare_event_type("t", old, new).changes}
@@ -195,7 +195,7 @@ def test_each_change_has_an_event_of_its_own() -> None:
         "jsonschema_rs.canonicalize = lambda schema: schema",
     ],
 )
-def test_without_the_algebra_nothing_is_called_compatible_that_it_alone_can_prove(loss: str) -> None:
+def test_without_the_algebra_a_change_that_only_it_can_prove_is_undecided(loss: str) -> None:
     code = f"""
     import jsonschema_rs
     {loss}

@@ -1,4 +1,4 @@
-"""What a schema describes is part of what it accepts; and alternatives that are told apart come to the same."""
+"""The declared view accepts only events that the schema accepts, and replacing an exclusive `oneOf` changes nothing."""
 
 from typing import Any
 
@@ -98,7 +98,7 @@ EVENTS: list[Any] = [
         {"oneOf": [kind("a"), kind("b")], "properties": {"n": {"minimum": 5}}, "required": ["n"]},
     ],
 )
-def test_alternatives_that_a_constant_tells_apart_are_judged_one_by_one_as_together(schema: Any) -> None:
+def test_alternatives_with_different_constants_may_be_compared_one_by_one(schema: Any) -> None:
     combined_order, split = Validator({"type": "object", **schema}), cases(replace_exclusive_one_of(schema), "anyOf")  # type: ignore[arg-type]
     assert len(split) == 2
     each = [Validator(case) for case in split]
@@ -122,6 +122,6 @@ def test_alternatives_that_may_match_together_stay_exclusive(branches: Any) -> N
     assert "oneOf" in schema
 
 
-def test_what_is_no_object_is_not_told_apart_by_its_properties() -> None:
+def test_alternatives_with_different_properties_are_not_exclusive_unless_they_are_objects() -> None:
     schema = replace_exclusive_one_of({"properties": {"v": {"oneOf": [kind("a"), kind("b")]}}})
     assert not Validator(schema).is_valid({"v": "neither is told apart, so both match"})

@@ -1,4 +1,4 @@
-"""What the tests of reports share: a small project with findings of all kinds."""
+"""Fixtures for tests of reports: a small project with findings of all kinds."""
 
 import textwrap
 from pathlib import Path
@@ -33,14 +33,14 @@ class SmsConsumer:
 
 @pytest.fixture(autouse=True)
 def _no_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget where a service that runs these tests keeps its files."""
+    """Unset the variables of a service that runs these tests."""
     for name in ("GITHUB_WORKSPACE", "CI_PROJECT_DIR"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
 def report(project: Path) -> Report:
-    """An error with two other places, a warning with an event that proves it, and one thing worth knowing."""
+    """A report with an error with two related locations, a warning with an event that proves it, and an info."""
     (project / "channels.yaml").write_text(CONTRACT)
     (project / "app.py").write_text(textwrap.dedent(CONSUMERS))
     missing = Diagnostic(

@@ -1,4 +1,4 @@
-"""The picture of `channelmap check` in the documentation: what it shows, and how it is drawn."""
+"""Draw the picture of `channelmap check` in the documentation."""
 
 import re
 import sys
@@ -66,7 +66,7 @@ def characters(text: str) -> dict[tuple[int, int], str]:
 def drawn(text: str) -> str:
     """Draw what a terminal shows.
 
-    Each character has an `x` of its own, so columns depend on no font. No text contains a space: browsers differ in
+    Each character has its own `x`, so columns do not depend on the font. No text contains a space: browsers differ in
     which ones they collapse.
     """
     lines = text.splitlines()

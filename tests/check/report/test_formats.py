@@ -1,4 +1,4 @@
-"""What holds for every format, whatever is in a diagnostic."""
+"""Properties of every format, for any content of a diagnostic."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ from channelmap.diagnostics import Diagnostic, Location, Related
 NASTY = "a\r\nb\tc\x00\x1b[31m%:,|`*_<b>&@me #1 ]]> ##[error]\u2028\u202e\ufffe\U0001d4b3漢字👩\u200d💻"
 
 texts = st.text(max_size=30)
-#: Some places are in a file that is there: its lines are shown.
+#: Some locations are in an existing file, so that its lines are shown.
 locations = st.builds(Location, st.sampled_from(["nasty.yaml", ".", ""]) | texts, st.integers(0, 9), st.integers(0, 40))
 diagnostics = st.builds(
     Diagnostic,
@@ -56,7 +56,7 @@ a_nasty_one = Report(
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @example(report=a_nasty_one)
 @given(report=reports)
-def test_no_text_breaks_a_format(project: Path, report: Report) -> None:
+def test_every_format_escapes_any_text(project: Path, report: Report) -> None:
     lines = f"{NASTY}\nkey: '漢字\t{NASTY[8:]}\n".replace("\0", "").encode() + b"\xff\xfe\n" + b"x" * 200
     (project / "nasty.yaml").write_bytes(lines)
     written = {name: render(report, name) for name in FORMATS}
@@ -78,16 +78,16 @@ def test_a_line_of_concise_is_the_diagnostic_as_it_prints_itself(report: Report)
     assert render(report, "concise") == "".join(f"{diagnostic}\n" for diagnostic in report.diagnostics)
 
 
-def test_nothing_found_is_nothing_in_concise() -> None:
+def test_without_findings_concise_is_empty() -> None:
     assert render(Report((Checked("channels.yaml"),), ()), "concise") == ""
 
 
-def test_a_format_that_is_not_there_is_told_which_are() -> None:
+def test_an_unknown_format_is_an_error_that_lists_the_formats() -> None:
     with pytest.raises(ValueError, match="no format 'xml'; expected one of full, concise, json, github, sarif"):
         render(Report((), ()), "xml")
 
 
-def test_a_format_is_imported_only_when_it_is_asked_for() -> None:
+def test_a_format_is_imported_only_when_it_is_used() -> None:
     script = """
         import sys
         from channelmap.check.report import FORMATS, Report, render

@@ -1,4 +1,4 @@
-"""The format for people: the right line, and the caret below the right word."""
+"""The format `full`: it shows the right line, with marks below the right word."""
 
 import os
 import re
@@ -14,18 +14,18 @@ from channelmap.diagnostics import Diagnostic, Location, Related
 
 
 def shown(path: str, line: int, column: int) -> str:
-    """Render a finding without words at that place, and return what stands below its arrow."""
+    """Render a finding without a message at that location, and return the lines below its arrow."""
     text = render(Report((), (Diagnostic(Location(path, line, column), Code.WRONG_SHAPE, "wrong"),)), "full")
     return "\n".join(text.splitlines()[2:-2])
 
 
 def underlined(line: str, column: int = 1, path: str = "channels.yaml") -> str:
-    """Return what is underlined when a finding points into a file of that one line."""
+    """Return the marked text of a finding in a file with that one line."""
     Path(path).write_text(line, encoding="utf-8")
     below = shown(path, 1, column).splitlines()
     text, marks = below[1].partition("| ")[2], below[2].partition("| ")[2]
     start, end = marks.index("^"), len(marks)
-    # The cells of a terminal, counted by another library than ours.
+    # The terminal cells, counted by another library.
     return "".join(char for at, char in enumerate(text) if start <= cell_len(text[:at]) < end)
 
 
@@ -118,7 +118,7 @@ def test_the_summary_counts(checked: tuple[Checked, ...], severities: list[Sever
         ("👍: 🎉", 4, "🎉"),
     ],
 )
-def test_the_word_that_begins_at_the_place_is_underlined(project: Path, line: str, column: int, word: str) -> None:
+def test_the_word_at_the_location_is_underlined(project: Path, line: str, column: int, word: str) -> None:
     assert underlined(line, column) == word
 
 
@@ -138,7 +138,7 @@ def test_in_python_the_word_is_a_name_a_text_or_the_head_of_a_definition(
     assert underlined(line, column, "app.py") == word
 
 
-def test_something_missing_at_the_end_of_a_line_is_pointed_to(project: Path) -> None:
+def test_a_location_at_the_end_of_a_line_gets_a_mark(project: Path) -> None:
     (project / "c.yaml").write_text("a: [1\n")
     assert shown("c.yaml", 1, 6) == "   |\n 1 | a: [1\n   |      ^"
     assert shown("c.yaml", 2, 1) == "   |\n 2 |\n   | ^"
@@ -162,7 +162,7 @@ def test_a_long_word_is_underlined_as_far_as_it_is_shown(project: Path) -> None:
     assert text == " 1 | k: " + "x" * 97 + "…"
 
 
-def test_only_a_line_is_shown_where_no_column_is_known(project: Path) -> None:
+def test_without_a_column_the_line_is_shown_without_a_mark(project: Path) -> None:
     (project / "c.yaml").write_text("a: 1\n")
     assert shown("c.yaml", 1, 0) == "   |\n 1 | a: 1"
 
@@ -174,17 +174,17 @@ def test_lines_are_counted_as_the_loader_counts_them(project: Path, line_end: st
     assert shown("c.yaml", 2, 1) == "   |\n 2 | b: 2\n   | ^"
 
 
-def test_a_line_that_is_no_utf_8_is_shown_as_well_as_it_can_be(project: Path) -> None:
+def test_a_line_that_is_not_utf_8_is_shown_with_replacement_characters(project: Path) -> None:
     (project / "c.yaml").write_bytes(b"name: caf\xe9\n")
     assert shown("c.yaml", 1, 10) == "   |\n 1 | name: caf\ufffd\n   |          ^"
 
 
-def test_what_would_command_the_terminal_is_replaced(project: Path) -> None:
+def test_control_characters_are_replaced_for_the_terminal(project: Path) -> None:
     (project / "c.yaml").write_bytes("a: \x1b[2J\u202eb\n".encode())
     assert shown("c.yaml", 1, 1).splitlines()[1] == " 1 | a: \ufffd[2J\ufffdb"
 
 
-def test_a_finding_is_told_without_its_line_where_there_is_none(project: Path) -> None:
+def test_a_finding_without_a_readable_line_is_shown_without_an_excerpt(project: Path) -> None:
     (project / "short.yaml").write_text("a: 1\n")
     (project / "binary.yaml").write_bytes(b"a: 1\x00\n")
     (project / "huge.yaml").write_bytes(b"a: 1\n" * 3_400_000)
@@ -195,7 +195,7 @@ def test_a_finding_is_told_without_its_line_where_there_is_none(project: Path) -
     assert shown("short.yaml", 1, 9) == ""
 
 
-def test_another_place_without_a_line_keeps_its_words(project: Path) -> None:
+def test_a_related_location_without_a_line_keeps_its_message(project: Path) -> None:
     related = (Related(Location("gone.py", 12), "was here"),)
     report = Report((), (Diagnostic(Location("gone.yaml"), Code.WRONG_SHAPE, "wrong", related=related),))
     assert render(report, "full").splitlines()[:4] == [

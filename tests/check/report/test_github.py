@@ -1,4 +1,4 @@
-"""What GitHub Actions reads in a log, and in the summary of a job."""
+"""The output for GitHub Actions: commands in the log, and the summary of a job."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ def lines(*diagnostics: Diagnostic) -> list[str]:
     return render(Report((), diagnostics), "github").splitlines()
 
 
-def test_errors_come_first_and_every_finding_follows_as_a_line(report: Report) -> None:
+def test_annotations_list_errors_first_and_every_finding_follows_as_a_line(report: Report) -> None:
     message = "MailConsumer has no method 'mail_sent' for event type 'mail.sent'; did you mean 'mail_send'?"
     breaks = "'mail.send' refuses events that it used to accept"
     assert render(report, "github").splitlines() == [
@@ -32,7 +32,7 @@ def test_errors_come_first_and_every_finding_follows_as_a_line(report: Report) -
     ]
 
 
-def test_no_more_is_annotated_than_github_shows() -> None:
+def test_annotations_are_limited_to_the_number_that_github_shows() -> None:
     findings = [
         replace(A_FINDING, severity=severity, message=f"number {number}")
         for number in range(12)
@@ -55,11 +55,11 @@ def test_a_message_cannot_end_its_command_or_begin_another() -> None:
     assert line == ("a,b:c%\\n.yaml: error[wrong-shape] 100%\\r\\n::error::x %0A # #[warning] a:b,c\\x1b; h")
 
 
-def test_a_path_that_looks_like_a_command_is_none() -> None:
+def test_a_path_that_looks_like_a_command_is_escaped() -> None:
     assert lines(replace(A_FINDING, location=Location(" ::debug::x")))[1].startswith("./ ::debug::x: error")
 
 
-def test_files_are_named_from_the_top_of_the_repository(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_relative_to_the_root_of_the_repository(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_WORKSPACE", str(project))
     (project / "backend").mkdir()
     monkeypatch.chdir(project / "backend")

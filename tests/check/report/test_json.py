@@ -1,4 +1,4 @@
-"""The format json, and the schema that is published for it."""
+"""The format `json`, and its published schema."""
 
 import json
 from importlib.resources import files
@@ -16,13 +16,13 @@ SCHEMA = json.loads(files("channelmap.check.report").joinpath("report.schema.jso
 
 
 def written(report: Report) -> Any:
-    """Render a report, and hold it against the schema."""
+    """Render a report, validate it by the schema, and return it."""
     document = json.loads(render(report, "json"))
     Draft202012Validator(SCHEMA).validate(document)
     return document
 
 
-def test_a_report_is_an_object_with_all_that_is_known(report: Report) -> None:
+def test_a_report_is_an_object_with_every_field(report: Report) -> None:
     document = written(report)
     assert document["version"] == 1
     assert document["summary"] == {
@@ -60,25 +60,25 @@ def test_a_report_is_an_object_with_all_that_is_known(report: Report) -> None:
     }
 
 
-def test_what_is_not_known_is_null(report: Report) -> None:
+def test_unknown_fields_are_null(report: Report) -> None:
     order = written(report)["diagnostics"][0]
     absent = {"hint", "line", "column", "end_line", "end_column", "channel", "event_type", "witness"}
     assert {name for name, value in order.items() if value is None} == absent
 
 
-def test_the_end_of_a_word_is_looked_for_within_bounds(project: Path) -> None:
+def test_the_search_for_the_end_of_a_word_is_bounded(project: Path) -> None:
     (project / "c.yaml").write_text("k: " + "x" * 500_000)
     found = Diagnostic(Location("c.yaml", 1, 4), Code.WRONG_SHAPE, "wrong")
     assert written(Report((), (found,)))["diagnostics"][0]["end_column"] == 10_004
 
 
 @pytest.mark.parametrize("witness", ["NaN", "1e999", "no JSON", "[" * 100_000, "1" * 5000])
-def test_a_witness_that_json_cannot_hold_stays_text(witness: str) -> None:
+def test_a_witness_that_is_not_standard_json_stays_text(witness: str) -> None:
     found = Diagnostic(Location("c.yaml"), Code.BREAKS_SENDERS, "breaks", witness=witness)
     assert written(Report((), (found,)))["diagnostics"][0]["witness"] == witness
 
 
-def test_the_schema_is_one_and_every_part_has_a_title_and_a_description() -> None:
+def test_the_report_schema_is_valid_and_every_part_has_a_title_and_a_description() -> None:
     Draft202012Validator.check_schema(SCHEMA)
 
     def parts(schema: dict[str, Any]) -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ def test_the_schema_is_one_and_every_part_has_a_title_and_a_description() -> Non
     assert all({"title", "description"} <= set(part) for part in described)
 
 
-def test_the_schema_refuses_what_the_format_does_not_have(report: Report) -> None:
+def test_the_report_schema_rejects_unknown_fields(report: Report) -> None:
     validator = Draft202012Validator(SCHEMA)
     document = written(report)
     del document["diagnostics"][1]["hint"]

@@ -14,7 +14,7 @@ from channelmap.diagnostics import Diagnostic, Location
 A_FINDING = Diagnostic(Location("channels.yaml", 3, 1), Code.WRONG_SHAPE, "expected text")
 
 
-def test_the_order_to_deploy_in_stands_above_the_table_and_events_are_folded(report: Report) -> None:
+def test_the_deploy_order_is_above_the_table_and_events_are_folded(report: Report) -> None:
     expected = """\
         ### channelmap: 1 error, 1 warning, 1 info
 
@@ -41,7 +41,7 @@ did you mean 'mail\\_send'? (`handler-missing`) |
     assert render(report, "markdown") == textwrap.dedent(expected)
 
 
-def test_nothing_found_is_good_news() -> None:
+def test_without_findings_markdown_says_that_everything_is_fine() -> None:
     fine = Report((Checked("channels.yaml", (("a", "b"),)),), ())
     assert render(fine, "markdown") == (
         "### channelmap: everything is fine\n\nChecked channels.yaml: 1 channel, 1 event type.\n"
@@ -61,7 +61,7 @@ def test_nothing_found_is_good_news() -> None:
         "ends with `",
     ],
 )
-def test_text_means_nothing_to_markdown(text: str) -> None:
+def test_text_is_escaped_for_markdown(text: str) -> None:
     finding = replace(A_FINDING, message=text, location=Location(text))
     tokens = (
         MarkdownIt("commonmark", {"html": True})
@@ -76,7 +76,7 @@ def test_text_means_nothing_to_markdown(text: str) -> None:
         assert {part.type for part in parts} <= {"text", "text_special", "code_inline"}
 
 
-def test_a_text_calls_nobody_and_links_to_no_issue() -> None:
+def test_a_text_mentions_no_user_and_links_to_no_issue() -> None:
     finding = replace(A_FINDING, message="@octocat in #12 and org/repo#3", location=Location("@octocat/c.yaml"))
     text = render(Report((), (finding,)), "markdown")
     assert "@&#8203;octocat in \\#&#8203;12 and org/repo\\#&#8203;3" in text
@@ -94,7 +94,7 @@ def test_an_event_cannot_leave_its_block() -> None:
 
 
 @pytest.mark.parametrize("output", ["full", "markdown", "sarif"])
-def test_of_a_very_long_event_people_see_the_beginning_and_programs_all(output: str) -> None:
+def test_a_very_long_event_is_cut_for_people_and_complete_for_programs(output: str) -> None:
     event = '{"text":"' + "a" * 5_001 + '"}'
     report = Report((), (replace(A_FINDING, witness=event),))
     text = render(report, output)
@@ -103,7 +103,7 @@ def test_of_a_very_long_event_people_see_the_beginning_and_programs_all(output: 
     assert "a" * 5_001 in render(report, "json")
 
 
-def test_a_comment_stays_short_and_says_how_much_it_leaves_out() -> None:
+def test_a_comment_is_limited_and_says_how_many_findings_it_leaves_out() -> None:
     warnings = [replace(A_FINDING, severity=Severity.WARNING, message=f"w{number}") for number in range(120)]
     text = render(Report((), (*warnings, A_FINDING)), "markdown")
     assert text.count("\n| warning |") == 99

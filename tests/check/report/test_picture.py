@@ -12,7 +12,7 @@ from tests.check.report.picture import CELL, LINE, MARGIN, PICTURE, SIZE, charac
 _TEXT, _SPAN = "{http://www.w3.org/2000/svg}text", "{http://www.w3.org/2000/svg}tspan"
 
 
-def test_the_picture_shows_what_is_printed(project: Path) -> None:
+def test_the_picture_shows_the_printed_report(project: Path) -> None:
     text = printed(project)
     if os.environ.get("RENEW"):
         PICTURE.write_text(drawn(text), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""SARIF, JUnit and GitLab's Code Quality: held against the standards, and against what the services want."""
+"""SARIF, JUnit and GitLab's Code Quality: valid by their standards, and usable by the services."""
 
 import json
 from dataclasses import replace
@@ -28,14 +28,14 @@ def sarif_validator() -> jsonschema.Draft4Validator:
 
 
 def sarif(report: Report) -> Any:
-    """Render a report as SARIF, hold it against the standard, and return its run."""
+    """Render a report as SARIF, validate it by the standard, and return its run."""
     document = json.loads(render(report, "sarif"))
     sarif_validator().validate(document)
     return document["runs"][0]
 
 
 def junit(report: Report) -> ET.Element:
-    """Render a report as JUnit's XML, and hold it against Jenkins' schema."""
+    """Render a report as JUnit XML, validate it by Jenkins' schema, and return it."""
     text = render(report, "junit")
     JUNIT.validate(text)
     return ET.fromstring(text)
@@ -56,7 +56,7 @@ def fingerprints_of(service: str, *diagnostics: Diagnostic) -> list[str]:
     return [result["partialFingerprints"]["finding/v1"] for result in sarif(report)["results"]]
 
 
-def test_a_result_has_its_place_its_level_and_its_related_places(report: Report) -> None:
+def test_a_sarif_result_has_a_location_a_level_and_related_locations(report: Report) -> None:
     run = sarif(report)
     assert run["columnKind"] == "unicodeCodePoints"
     assert [result["level"] for result in run["results"]] == ["note", "warning", "error"]
@@ -85,7 +85,7 @@ def test_the_rule_of_a_code_is_its_page(code: Code) -> None:
     rule = sarif(Report((), (replace(A_FINDING, code=code),)))["tool"]["driver"]["rules"][0]
     assert rule["shortDescription"]["text"] == page(code).summary
     assert rule["help"]["markdown"] == page(code).text
-    # GitHub cuts it there; a page must not begin with its example.
+    # GitHub cuts the text there; a page must not begin with its example.
     assert 20 < len(rule["fullDescription"]["text"]) <= 1024
     assert not rule["fullDescription"]["text"].endswith(":")
 
@@ -113,7 +113,7 @@ def test_files_are_uris_relative_to_the_top_of_the_repository(project: Path, mon
 
 
 @pytest.mark.parametrize(("service", "variable"), [("sarif", "GITHUB_WORKSPACE"), ("gitlab", "CI_PROJECT_DIR")])
-def test_findings_of_jobs_in_several_directories_are_not_the_same(
+def test_equal_findings_in_different_directories_have_different_fingerprints(
     project: Path, monkeypatch: pytest.MonkeyPatch, service: str, variable: str
 ) -> None:
     monkeypatch.setenv(variable, str(project))
@@ -126,7 +126,7 @@ def test_findings_of_jobs_in_several_directories_are_not_the_same(
 
 
 @pytest.mark.parametrize("service", ["sarif", "gitlab"])
-def test_a_finding_is_known_again_when_its_line_moves_and_no_two_are_the_same(service: str) -> None:
+def test_a_fingerprint_does_not_change_with_the_line_and_is_unique(service: str) -> None:
     fingerprints = partial(fingerprints_of, service)
     twice = replace(A_FINDING, message="'a' is declared twice; first at 3:5")
     moved = replace(twice, location=Location("channels.yaml", 90, 7), message="'a' is declared twice; first at 80:5")
@@ -138,7 +138,7 @@ def test_a_finding_is_known_again_when_its_line_moves_and_no_two_are_the_same(se
     assert fingerprints(moved, twice) == [before[0], before[4]]
 
 
-def test_junit_is_right_in_any_encoding() -> None:
+def test_junit_is_valid_in_any_encoding() -> None:
     text = render(Report((Checked("größe/channels.yaml"),), ()), "junit")
     assert text.isascii()
     assert junit(Report((Checked("größe/channels.yaml"),), ()))[0].get("name") == "größe/channels.yaml"
@@ -162,7 +162,7 @@ def test_junit_has_a_case_for_each_event_type_which_fails_when_there_is_an_error
     assert failure.text == str(report.diagnostics[2])
 
 
-def test_one_failure_tells_all_the_errors_of_a_case() -> None:
+def test_one_junit_failure_lists_all_errors_of_a_case() -> None:
     errors = [replace(A_FINDING, message=f"{name} is wrong") for name in ("one", "two", "three")]
     [[case]] = junit(Report((Checked("channels.yaml"),), tuple(errors)))
     assert [case.get("classname"), case.get("name")] == ["channels.yaml", "wrong-shape"]
@@ -187,7 +187,7 @@ def test_a_run_without_event_types_still_has_a_case_that_passes() -> None:
     assert [*case] == []
 
 
-def test_what_xml_forbids_is_written_as_an_escape() -> None:
+def test_characters_that_xml_forbids_are_escaped() -> None:
     nasty = "\x00\x1b\ufffe]]>&<\"'\r\n"
     finding = replace(A_FINDING, message=nasty, channel=nasty, event_type=nasty)
     [[case]] = junit(Report((Checked("channels.yaml", ((nasty, nasty),)),), (finding,)))
@@ -207,7 +207,7 @@ def test_gitlab_gets_one_issue_for_each_finding(report: Report) -> None:
     assert order["location"]["lines"] == {"begin": 1}
 
 
-def test_gitlab_finds_files_from_the_top_of_the_repository(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gitlab_paths_are_relative_to_the_root_of_the_repository(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CI_PROJECT_DIR", str(project))
     (project / "backend").mkdir()
     monkeypatch.chdir(project / "backend")
@@ -215,7 +215,7 @@ def test_gitlab_finds_files_from_the_top_of_the_repository(project: Path, monkey
     assert paths == ["backend/channels.yaml", "app.py"]
 
 
-def test_nothing_found_is_an_empty_list_for_gitlab_and_a_run_without_results() -> None:
+def test_without_findings_gitlab_gets_an_empty_list_and_sarif_a_run_without_results() -> None:
     fine = Report((Checked("channels.yaml", (("a", "b"),)),), ())
     assert gitlab(fine) == []
     assert sarif(fine)["results"] == []

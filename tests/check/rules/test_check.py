@@ -1,4 +1,4 @@
-"""What a check looks at, how often, and what every diagnostic says of its subject."""
+"""Which channels and schemas a check covers, and the subject of each diagnostic."""
 
 import sys
 from collections.abc import Callable
@@ -53,20 +53,20 @@ def test_every_diagnostic_names_its_channel_and_its_event_type(contract: Make) -
     }
 
 
-def test_only_the_channels_that_are_named_are_looked_at(contract: Make) -> None:
+def test_only_the_named_channels_are_checked(contract: Make) -> None:
     found = check(contract(FAULTS), ["sounds"])
     assert {diagnostic.code for diagnostic in found} == {"consumer-module-missing", "keyword-unknown"}
     with pytest.raises(UnknownChannel):
         check(contract(FAULTS), ["sound"])
 
 
-def test_what_lies_between_channels_is_told_when_all_are_looked_at(contract: Make) -> None:
+def test_rules_over_several_channels_apply_when_all_channels_are_checked(contract: Make) -> None:
     alike = contract("  a-b: {consumer: a.B, events: {made: true}}\n  a_b: {consumer: a.B, events: {made: true}}\n")
     assert "names-alike" in {diagnostic.code for diagnostic in check(alike)}
     assert "names-alike" not in {diagnostic.code for diagnostic in check(alike, ["a-b", "a_b"])}
 
 
-def test_nothing_of_the_users_is_imported_where_that_is_not_wanted(project: Path, contract: Make) -> None:
+def test_no_user_code_is_imported_without_imports(project: Path, contract: Make) -> None:
     (project / "untouched.py").write_text("raise SystemExit\n")
     (project / "channels.yaml").write_text("")
     quiet = contract("  images: {consumer: untouched.Consumer, events: {made: true}}\n")
@@ -74,7 +74,7 @@ def test_nothing_of_the_users_is_imported_where_that_is_not_wanted(project: Path
     assert [diagnostic.code for diagnostic in check(quiet)] == ["consumer-import-failed"]
 
 
-def test_the_preflight_finds_only_what_makes_a_worker_fail(contract: Make, consumer_module: ConsumerModule) -> None:
+def test_the_preflight_finds_only_faults_that_make_a_worker_fail(contract: Make, consumer_module: ConsumerModule) -> None:
     module = consumer_module("""
         class Consumer(AsyncConsumer):
             async def made(self, event): ...
@@ -85,7 +85,7 @@ def test_the_preflight_finds_only_what_makes_a_worker_fail(contract: Make, consu
     assert {diagnostic.code for diagnostic in found} == codes
 
 
-def test_a_good_example_of_another_type_proves_nothing(contract: Make) -> None:
+def test_a_valid_example_of_another_type_does_not_hide_an_empty_schema(contract: Make) -> None:
     mixed = contract("""
   images:
     consumer: a.B
@@ -106,7 +106,7 @@ def test_the_preflight_does_not_ask_a_second_engine(contract: Make, monkeypatch:
     assert [diagnostic.code for diagnostic in preflight(shares)] == ["consumer-module-missing"]
 
 
-def test_a_schema_that_many_event_types_share_is_complained_about_once(project: Path, contract: Make) -> None:
+def test_a_schema_that_many_event_types_share_is_reported_once(project: Path, contract: Make) -> None:
     schemas = project / "schemas"
     schemas.mkdir()
     (schemas / "made.json").write_text('{"requierd": [], "$ref": "deep.json"}')
@@ -127,7 +127,7 @@ def test_a_schema_that_many_event_types_share_is_complained_about_once(project: 
     ]
 
 
-def test_a_handler_that_another_channel_reaches_is_no_fault_even_when_that_channel_is_not_looked_at(
+def test_a_handler_that_an_unchecked_channel_reaches_is_not_reported(
     contract: Make, consumer_module: ConsumerModule
 ) -> None:
     module = consumer_module("""
@@ -145,7 +145,7 @@ def test_a_handler_that_another_channel_reaches_is_no_fault_even_when_that_chann
     del sys.modules[module.__name__]
 
 
-def test_what_another_contract_names_is_not_left_over(project: Path, consumer_module: ConsumerModule) -> None:
+def test_a_file_that_another_contract_names_is_not_unused(project: Path, consumer_module: ConsumerModule) -> None:
     module = consumer_module("""
         class Consumer(AsyncConsumer):
             async def made(self, event): ...
@@ -164,7 +164,7 @@ def test_what_another_contract_names_is_not_left_over(project: Path, consumer_mo
     assert check(made, beside=[gone]) == check(gone, beside=contracts) == ()
 
 
-def test_a_method_that_a_librarys_class_defines_too_is_the_librarys_affair(
+def test_a_method_that_a_class_of_a_library_also_defines_is_not_reported(
     contract: Make, consumer_module: ConsumerModule
 ) -> None:
     library = consumer_module("""
@@ -199,7 +199,7 @@ USABLE = [
 
 
 @pytest.mark.parametrize("url", [*UNUSABLE, *USABLE])
-def test_a_layer_that_nobody_can_use_is_found_without_being_opened(
+def test_an_unusable_layer_is_found_without_opening_it(
     url: str, contract_file: Callable[..., Path]
 ) -> None:
     contract = load(contract_file(layer=f"'{url}'"))
@@ -208,7 +208,7 @@ def test_a_layer_that_nobody_can_use_is_found_without_being_opened(
     assert sorted(path.name for path in contract.root.iterdir()) == ["channels.yaml", "job.json"]
 
 
-def test_a_backend_that_is_not_there_is_found_unless_nothing_is_imported(contract_file: Callable[..., Path]) -> None:
+def test_a_missing_backend_is_found_if_imports_are_allowed(contract_file: Callable[..., Path]) -> None:
     contract = load(contract_file(layer="{backend: channels.layers.Nothing, config: {}}"))
     found = [finding for finding in check(contract) if finding.code == "layer-unusable"]
     assert [finding.message for finding in found] == ["the layer cannot be used: 'channels.layers' has no 'Nothing'"]

@@ -1,4 +1,4 @@
-"""Which handlers are complained about: what real consumers look like is none of them."""
+"""Findings about handlers, and none about handlers of ordinary consumers."""
 
 import textwrap
 from collections.abc import Callable
@@ -17,7 +17,7 @@ ConsumerModule = Callable[[str], ModuleType]
 
 @pytest.fixture
 def codes(project: Path, consumer_module: ConsumerModule) -> Callable[[str], list[str]]:
-    """Write a class `Consumer` with the handler `made`, and say what is found."""
+    """Write a class `Consumer` with the handler `made`, check it, and return the codes of the findings."""
 
     def find(body: str, imports: str = "") -> list[str]:
         module = consumer_module(f"""
@@ -41,7 +41,7 @@ Codes = Callable[[str], list[str]]
 
 @pytest.fixture
 def find(project: Path, consumer_module: ConsumerModule) -> Callable[..., list[Diagnostic]]:
-    """Write a handler `made` with that body, behind these imports and that decorator, or another one, and check it."""
+    """Write a handler `made` with this body, imports and decorator, or other code, and return the findings."""
     (project / "errors.py").write_text(
         "def other(): raise Retry\nfrom channelmap import Retry\nclass Busy(Retry): ...\nclass Late(Retry): ...\n"
     )
@@ -83,7 +83,7 @@ Find = Callable[..., list[Diagnostic]]
         "@classmethod\n            async def made(cls, event): ...",
     ],
 )
-def test_whatever_returns_a_coroutine_may_be_the_handler_of_an_async_consumer(codes: Codes, handler: str) -> None:
+def test_any_callable_that_returns_a_coroutine_may_handle_events_of_an_async_consumer(codes: Codes, handler: str) -> None:
     assert (
         codes(f"""
         async def function(event): ...
@@ -114,7 +114,7 @@ def test_whatever_returns_a_coroutine_may_be_the_handler_of_an_async_consumer(co
         "@unwrapped\n            def made(self, event): ...",
     ],
 )
-def test_what_returns_no_coroutine_is_not_the_handler_of_an_async_consumer(codes: Codes, handler: str) -> None:
+def test_a_callable_that_returns_no_coroutine_cannot_handle_events_of_an_async_consumer(codes: Codes, handler: str) -> None:
     assert codes(f"""
         def unwrapped(handler):
             def inner(self, event):
@@ -143,7 +143,7 @@ def test_what_returns_no_coroutine_is_not_the_handler_of_an_async_consumer(codes
         "async def websocket_receive(self, event): ...",
     ],
 )
-def test_a_method_that_may_be_called_otherwise_is_no_handler_without_an_event_type(codes: Codes, helper: str) -> None:
+def test_a_method_that_other_code_may_call_is_not_an_unreached_handler(codes: Codes, helper: str) -> None:
     assert (
         codes(f"""
         class Consumer(AsyncConsumer):
@@ -156,7 +156,7 @@ def test_a_method_that_may_be_called_otherwise_is_no_handler_without_an_event_ty
 
 
 @pytest.mark.parametrize("argument", ["event", "_event", "message"])
-def test_a_method_that_takes_an_event_looks_like_a_handler(codes: Codes, argument: str) -> None:
+def test_a_method_that_takes_an_event_and_has_no_event_type_is_an_unreached_handler(codes: Codes, argument: str) -> None:
     assert codes(f"""
         class Consumer(AsyncConsumer):
             async def made(self, event): ...
@@ -220,14 +220,14 @@ def test_a_handler_of_an_at_most_once_channel_that_raises_retry_is_found(
         ("", "raise event.Retry()"),
     ],
 )
-def test_what_does_not_raise_retry_out_of_the_handler_is_not_complained_about(
+def test_a_retry_that_does_not_leave_the_handler_is_not_reported(
     find: Find, imports: str, body: str
 ) -> None:
     assert find(imports, body) == []
 
 
 @pytest.mark.parametrize("file", ["'<string>'", "errors.__file__"])
-def test_a_handler_whose_source_cannot_be_seen_is_not_complained_about(find: Find, file: str) -> None:
+def test_a_handler_without_a_source_is_not_reported(find: Find, file: str) -> None:
     code = "async def hidden(self, event): raise Retry()"
     assert find(f"from channelmap import Retry\nexec(compile('{code}', {file}, 'exec'))", made="hidden") == []
 
@@ -235,12 +235,12 @@ def test_a_handler_whose_source_cannot_be_seen_is_not_complained_about(find: Fin
 @pytest.mark.parametrize(
     ("arguments", "made"), [("event", "staticmethod(function)"), ("cls, event", "classmethod(function)")]
 )
-def test_static_methods_and_class_methods_are_looked_at_too(find: Find, arguments: str, made: str) -> None:
+def test_static_methods_and_class_methods_are_checked_for_retry_too(find: Find, arguments: str, made: str) -> None:
     imports = f"from channelmap import Retry\nasync def function({arguments}): raise Retry()"
     assert [one.code for one in find(imports, made=made)] == ["handler-retry-at-most-once"]
 
 
-def test_a_class_of_a_closure_is_known(find: Find) -> None:
+def test_retry_is_found_in_a_class_of_a_closure(find: Find) -> None:
     imports = (
         "from channelmap import Retry\n"
         "def make(kind):\n"
@@ -253,7 +253,7 @@ def test_a_class_of_a_closure_is_known(find: Find) -> None:
     assert find(empty, made="make()") == []
 
 
-def test_handlers_of_a_class_that_finds_them_in_its_own_way_are_not_looked_at(codes: Codes) -> None:
+def test_handlers_of_a_class_that_is_not_a_consumer_are_not_checked(codes: Codes) -> None:
     assert (
         codes("""
         from channelmap import Retry
@@ -268,6 +268,6 @@ def test_handlers_of_a_class_that_finds_them_in_its_own_way_are_not_looked_at(co
     )
 
 
-def test_a_worker_starts_though_a_handler_of_an_at_most_once_channel_raises_retry(find: Find) -> None:
+def test_a_retry_on_an_at_most_once_channel_does_not_stop_a_worker_from_starting(find: Find) -> None:
     assert len(find("", "raise Busy()")) == 1
     assert preflight(load()) == ()

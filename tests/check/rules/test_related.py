@@ -1,4 +1,4 @@
-"""The second places of diagnostics: where in the user's code, or in the contract, the other half stands."""
+"""Related locations of diagnostics, in the user's code or in the contract."""
 
 import os
 from collections.abc import Callable
@@ -60,7 +60,7 @@ def related(code: str, consumer: str, *event_types: str) -> list[tuple[str, str]
         ("handler-not-sync", "Sync.hasty", "18:5", "Sync.hasty"),
     ],
 )
-def test_a_finding_about_a_handler_shows_where_the_code_is(
+def test_a_finding_about_a_handler_has_the_location_of_the_code(
     code: str, called: str, place: str, message: str, consumer_module: ConsumerModule
 ) -> None:
     module = consumer_module(CODE).__name__
@@ -68,7 +68,7 @@ def test_a_finding_about_a_handler_shows_where_the_code_is(
     assert related(code, f"{module}.{consumer}", event_type) == [(f"{module}.py:{place}", message)]
 
 
-def test_a_decorated_handler_is_shown_where_it_was_written_and_not_where_its_decorator_was(
+def test_a_decorated_handler_has_the_location_of_the_handler_and_not_of_the_decorator(
     consumer_module: ConsumerModule,
 ) -> None:
     decorators = consumer_module("""\
@@ -90,13 +90,13 @@ def test_a_decorated_handler_is_shown_where_it_was_written_and_not_where_its_dec
     assert related("handler-wrong-arguments", f"{module}.Consumer", "made") == [(f"{module}.py:6:5", "Consumer.made")]
 
 
-def test_code_without_a_source_is_shown_nowhere(consumer_module: ConsumerModule) -> None:
+def test_code_without_a_source_has_no_related_location(consumer_module: ConsumerModule) -> None:
     module = consumer_module("exec('class Made(AsyncConsumer): pass')").__name__
     assert [diagnostic.related for diagnostic in found(f"{module}.Made", "made")] == [()]
 
 
 @pytest.mark.parametrize("code", ["import os\n\nraise RuntimeError('no')\n", "import os\n\nif:\n"])
-def test_a_module_that_cannot_be_imported_shows_where_it_raised(code: str, project: Path) -> None:
+def test_a_module_that_cannot_be_imported_has_the_location_at_which_it_raised(code: str, project: Path) -> None:
     name = f"broken_{len(code)}"
     (project / f"{name}.py").write_text(code)
     (diagnostic,) = found(f"{name}.Consumer", "made")
@@ -106,13 +106,13 @@ def test_a_module_that_cannot_be_imported_shows_where_it_raised(code: str, proje
     assert os.fspath(project) not in diagnostic.message
 
 
-def test_a_module_that_raises_in_code_without_a_file_shows_no_place(project: Path) -> None:
+def test_a_module_that_raises_in_code_without_a_file_has_no_related_location(project: Path) -> None:
     (project / "made_up.py").write_text("exec(compile('raise OSError', '<made up>', 'exec'))\n")
     (diagnostic,) = found("made_up.Consumer", "made")
     assert (diagnostic.code, diagnostic.related) == ("consumer-import-failed", ())
 
 
-def test_the_first_of_two_names_that_are_alike_is_shown(project: Path) -> None:
+def test_the_first_of_two_similar_names_is_a_related_location(project: Path) -> None:
     Path("channels.yaml").write_text("""version: 1
 channels:
   a.b: {consumer: a.B, events: {made: true}}

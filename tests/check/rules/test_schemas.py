@@ -1,4 +1,4 @@
-"""Rules on schemas: each slip is told once, and what generators and editors write is none."""
+"""Rules on schemas: each mistake is reported once, and the output of generators and editors is not reported."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ Find = Callable[[str], list[Diagnostic]]
 
 @pytest.fixture
 def find(project: Path) -> Find:
-    """Say what is found about an event type `made` with this schema."""
+    """Return the findings about an event type `made` with this schema."""
 
     def make(schema: str) -> list[Diagnostic]:
         text = f"version: 1\nchannels:\n  images: {{consumer: a.B, events: {{made: {{schema: {schema}}}}}}}\n"
@@ -28,7 +28,7 @@ def messages(found: list[Diagnostic]) -> list[str]:
     return [f"{diagnostic.code}: {diagnostic.message}" for diagnostic in found]
 
 
-def test_an_unknown_keyword_is_told_once_where_it_stands_first(find: Find) -> None:
+def test_an_unknown_keyword_is_reported_once_at_its_first_location(find: Find) -> None:
     found = find("{properties: {a: {unit: px}, b: {unit: px}, c: {unti: px}}}")
     assert [(diagnostic.code, diagnostic.location.column) for diagnostic in found] == [
         ("keyword-unknown", 69),
@@ -44,7 +44,7 @@ def test_an_unknown_keyword_is_told_once_where_it_stands_first(find: Find) -> No
         "{$defs: {images: {big: {type: object}}}, properties: {a: {$ref: '#/$defs/images/big'}}}",
     ],
 )
-def test_what_tools_note_and_what_only_holds_definitions_is_no_unknown_keyword(find: Find, schema: str) -> None:
+def test_annotations_of_tools_and_containers_of_definitions_are_not_unknown_keywords(find: Find, schema: str) -> None:
     assert messages(find(schema)) == []
 
 
@@ -55,19 +55,19 @@ def test_what_tools_note_and_what_only_holds_definitions_is_no_unknown_keyword(f
         "{components: {a: {type: object}}, properties: {a: {$ref: '#/components/a'}}}",
     ],
 )
-def test_a_keyword_with_an_effect_in_another_part_is_not_said_to_have_none(find: Find, schema: str) -> None:
+def test_a_keyword_with_an_effect_on_another_part_is_not_reported(find: Find, schema: str) -> None:
     assert messages(find(schema)) == []
     for other in ("unevaluatedProperties: false", "$ref: '#/components/a'"):
         schema = schema.replace(other, "title: none")
     assert len(find(schema)) == 1
 
 
-def test_a_definition_whose_only_keyword_is_misspelt_is_no_holder_of_definitions(find: Find) -> None:
+def test_a_definition_whose_only_keyword_is_misspelt_is_reported(find: Find) -> None:
     (found,) = find("{$defs: {size: {minimun: 3}}, properties: {a: {$ref: '#/$defs/size'}}}")
     assert found.code == "keyword-unknown"
 
 
-def test_a_default_of_null_says_that_there_is_none(find: Find) -> None:
+def test_a_default_of_null_is_not_reported(find: Find) -> None:
     assert messages(find("{properties: {a: {type: string, default: null}}}")) == []
     (found,) = find("{properties: {a: {type: string, default: 0}}}")
     assert found.code == "schema-example-refused"
@@ -98,25 +98,25 @@ CLOSED = "{properties: {id: true}, additionalProperties: false}"
         ),
     ],
 )
-def test_the_reason_why_a_schema_accepts_nothing_is_the_true_one(find: Find, schema: str, reason: str) -> None:
+def test_the_reason_why_a_schema_accepts_nothing_is_correct(find: Find, schema: str, reason: str) -> None:
     assert messages(find(schema)) == [
         f"schema-accepts-nothing: the schema refuses every event of type 'made': {reason}"
     ]
 
 
-def test_alternatives_that_the_rest_excludes_are_not_said_to_overlap(find: Find) -> None:
+def test_alternatives_excluded_by_other_keywords_are_not_called_overlapping(find: Find) -> None:
     inner = "{type: object, additionalProperties: false, oneOf: [{required: [a]}, {required: [b]}]}"
     (found,) = find(f"{{properties: {{image: {inner}}}}}")
     assert messages([found]) == ["schema-dead-part: 'image' can have no valid value: its keywords exclude each other"]
 
 
-def test_a_format_that_only_the_newer_dialect_has_is_said_to_be_there(find: Find) -> None:
+def test_a_format_of_the_newer_dialect_gets_a_hint_to_that_dialect(find: Find) -> None:
     (found,) = find("{$schema: 'http://json-schema.org/draft-07/schema#', properties: {a: {format: uuid}}}")
     assert found.hint == "'$schema: https://json-schema.org/draft/2020-12/schema' has it"
 
 
 @pytest.mark.parametrize(("beside", "codes"), [("README.md", ["file-unused"]), ("views.py", [])])
-def test_a_file_is_unused_only_where_schemas_lie_among_themselves(project: Path, beside: str, codes: list[str]) -> None:
+def test_unused_files_are_reported_only_in_directories_of_schemas(project: Path, beside: str, codes: list[str]) -> None:
     (project / "app" / "fixtures").mkdir(parents=True)
     for name in (beside, "made.json", "fixtures/data.json"):
         (project / "app" / name).write_text("{}")
@@ -138,7 +138,7 @@ def test_a_file_is_unused_only_where_schemas_lie_among_themselves(project: Path,
         ('{"not": {"required": ["type"]}}', "1:9", "not"),
     ],
 )
-def test_a_schema_that_leaves_no_room_for_the_type_says_where_it_must_be_declared(
+def test_a_schema_that_excludes_the_type_is_reported_where_type_must_be_declared(
     project: Path, schema: str, location: str, keyword: str
 ) -> None:
     (project / "job.json").write_text(schema)

@@ -1,4 +1,4 @@
-"""What Python files send is judged as far as it is written out, and never further."""
+"""Sends in Python files are checked as far as their events are literals."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def contract(project: Path) -> Contract:
 
 @pytest.fixture
 def diagnostics(contract: Contract, project: Path) -> Callable[[str], tuple[Diagnostic, ...]]:
-    """Write a module and find what is wrong with what it sends."""
+    """Write a module and return the findings about its sends."""
 
     def find(code: str) -> tuple[Diagnostic, ...]:
         (project / "app.py").write_text(textwrap.dedent(code), encoding="utf-8")
@@ -75,7 +75,7 @@ def diagnostics(contract: Contract, project: Path) -> Callable[[str], tuple[Diag
 
 @pytest.fixture
 def found(diagnostics: Callable[[str], tuple[Diagnostic, ...]]) -> Find:
-    """The same, in words, without the name of the file."""
+    """Return the same findings as text, without the name of the file."""
     return lambda code: [str(diagnostic).removeprefix("app.py:") for diagnostic in diagnostics(code)]
 
 
@@ -94,7 +94,7 @@ def found(diagnostics: Callable[[str], tuple[Diagnostic, ...]]) -> Find:
         "asyncio.run({}.send('jobs', {event}))",
     ],
 )
-def test_every_way_to_send_is_judged(call: str, found: Find) -> None:
+def test_every_way_to_send_is_checked(call: str, found: Find) -> None:
     module = f"async def main(): {call}".replace("{}", "layer")
 
     assert found(module.replace("{event}", "{'type': 'job', 'id': 1}")) == []
@@ -102,7 +102,7 @@ def test_every_way_to_send_is_judged(call: str, found: Find) -> None:
     assert "error[sender-event-refused] channel 'jobs' refuses this 'job': $.id expected integer, got string" in finding
 
 
-def test_every_finding_has_its_words_and_its_place(found: Find) -> None:
+def test_every_finding_about_senders_has_its_message_and_location(found: Find) -> None:
     assert found("""\
         layer.send("job", {"type": "job", "id": 1})
         layer.send("jobs", {"type": "jop", "id": 1})
@@ -124,7 +124,7 @@ def test_every_finding_has_its_words_and_its_place(found: Find) -> None:
     ]
 
 
-def test_a_finding_names_channel_and_type_and_the_place_of_their_declaration(
+def test_a_finding_has_channel_and_type_and_the_location_of_their_declaration(
     diagnostics: Callable[[str], tuple[Diagnostic, ...]],
 ) -> None:
     refused, unknown = diagnostics("layer.send('jobs', {'type': 'job'})\nlayer.send('jobs', {'type': 'x'})")
@@ -160,7 +160,7 @@ def test_columns_are_code_points_counted_from_1(found: Find) -> None:
         ),
     ],
 )
-def test_what_is_known_of_an_event_is_judged(event: str, fault: str, found: Find) -> None:
+def test_the_known_parts_of_an_event_are_checked(event: str, fault: str, found: Find) -> None:
     (finding,) = found(f"layer.send('jobs', {event})")
 
     assert finding.endswith(f"channel 'jobs' refuses this 'job': {fault}")
@@ -186,7 +186,7 @@ def test_what_is_known_of_an_event_is_judged(event: str, fault: str, found: Find
         "'text'",
     ],
 )
-def test_what_is_not_known_may_be_right(event: str, found: Find) -> None:
+def test_unknown_values_are_not_reported(event: str, found: Find) -> None:
     assert found(f"layer.send('jobs', {event})") == []
 
 
@@ -214,7 +214,7 @@ def test_what_is_not_known_may_be_right(event: str, found: Find) -> None:
         "channel_layers['other'].send('text', {'id': 1})",
     ],
 )
-def test_a_call_that_may_be_something_else_is_met_with_silence(call: str, found: Find) -> None:
+def test_a_call_that_may_not_be_a_send_is_not_reported(call: str, found: Find) -> None:
     assert found(call) == []
 
 
@@ -229,13 +229,13 @@ def test_a_call_that_may_be_something_else_is_met_with_silence(call: str, found:
         "wire = get_channel_layer()\nwire.send('x', event)",
     ],
 )
-def test_a_channel_layer_is_known_by_its_name(code: str, found: Find) -> None:
+def test_a_channel_layer_is_recognised_by_its_name(code: str, found: Find) -> None:
     (finding,) = found(code)
 
     assert finding.endswith("error[sender-unknown-channel] no channel 'x' is declared")
 
 
-def test_names_that_are_bound_once_to_a_literal_are_followed(found: Find) -> None:
+def test_names_that_are_bound_once_to_a_literal_are_resolved(found: Find) -> None:
     assert found("""\
         CHANNEL = "jobs"
         TYPE: str = "jop"
@@ -280,11 +280,11 @@ def test_names_that_are_bound_once_to_a_literal_are_followed(found: Find) -> Non
         "event = event\nlayer.send('jobs', event)",
     ],
 )
-def test_a_name_that_may_stand_for_something_else_is_not_followed(code: str, found: Find) -> None:
+def test_a_name_that_may_have_another_value_is_not_resolved(code: str, found: Find) -> None:
     assert found(code) == []
 
 
-def test_what_a_channel_only_warns_of_is_a_warning(diagnostics: Callable[[str], tuple[Diagnostic, ...]]) -> None:
+def test_a_fault_on_a_channel_with_validate_warn_is_a_warning(diagnostics: Callable[[str], tuple[Diagnostic, ...]]) -> None:
     (finding,) = diagnostics("layer.send('tried', {'type': 'job'})")
 
     assert finding.severity is Severity.WARNING
@@ -300,7 +300,7 @@ def test_what_a_channel_only_warns_of_is_a_warning(diagnostics: Callable[[str], 
         (b"# coding: nonsense\nsend", "app.py"),
     ],
 )
-def test_a_file_that_is_no_python_is_a_warning_in_our_words(
+def test_a_file_that_is_not_python_is_a_warning(
     code: bytes, place: str, contract: Contract, project: Path
 ) -> None:
     (project / "app.py").write_bytes(code)
@@ -311,7 +311,7 @@ def test_a_file_that_is_no_python_is_a_warning_in_our_words(
     assert str(finding) == f"{place}: warning[sender-unreadable] {words}"
 
 
-def test_a_warning_of_the_interpreter_is_none_of_ours(found: Find) -> None:
+def test_a_syntax_warning_of_the_interpreter_is_not_reported(found: Find) -> None:
     assert found(r"x = '\d'") == []
 
 
@@ -324,7 +324,7 @@ def test_other_encodings_are_read_as_python_reads_them(contract: Contract, proje
     assert places == ["latin.py:2:29", "marked.py:1:20"]
 
 
-def test_directories_are_searched_but_not_for_the_code_of_others(contract: Contract, project: Path) -> None:
+def test_directories_are_searched_except_for_third_party_code(contract: Contract, project: Path) -> None:
     ours = ["app/send.py", "app/migrations/0001.py", "top.py"]
     others = [".hidden/x.py", "node_modules/x.py", "lib/site-packages/x.py", "env/lib/x.py", "app/notes.txt"]
     for name in [*ours, *others]:
@@ -339,7 +339,7 @@ def test_directories_are_searched_but_not_for_the_code_of_others(contract: Contr
     assert check_senders(contract, ["app/notes.txt"]).findings, "a file that is named is read, whatever its name"
 
 
-def test_a_path_with_nothing_there_is_an_error(contract: Contract, project: Path) -> None:
+def test_a_missing_path_is_an_error(contract: Contract, project: Path) -> None:
     (project / "senders.py").touch()
 
     with pytest.raises(
@@ -358,14 +358,14 @@ def test_a_file_that_cannot_be_read_is_a_warning(contract: Contract, project: Pa
     assert str(finding) == ("link.py: warning[sender-unreadable] this is not a file; what it sends was not checked")
 
 
-def test_what_is_sent_elsewhere_under_the_name_of_a_channel_is_no_event(found: Find) -> None:
+def test_a_send_of_another_object_is_reported_only_for_a_declared_event_type(found: Find) -> None:
     for event in ("{'id': 1}", "{'type': 'order'}", "{'type': 5}"):
         assert found(f"producer.send('jobs', {event})") == []
         assert len(found(f"layer.send('jobs', {event})")) == 1
     assert len(found("producer.send('jobs', {'type': 'job'})")) == 1
 
 
-def test_a_link_that_leads_to_itself_is_no_trouble(contract: Contract, project: Path) -> None:
+def test_a_link_to_itself_is_ignored(contract: Contract, project: Path) -> None:
     (project / "self.py").symlink_to("self.py")
     (project / "up").symlink_to(".")
 
@@ -374,13 +374,13 @@ def test_a_link_that_leads_to_itself_is_no_trouble(contract: Contract, project: 
     assert str(finding) == "self.py: warning[sender-unreadable] this is not a file; what it sends was not checked"
 
 
-def test_a_directory_that_may_not_be_read_is_a_warning(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_directory_is_a_warning(contract: Contract, monkeypatch: pytest.MonkeyPatch) -> None:
     nobody, user = 65534, os.geteuid()
     with TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         Path(name, "locked").mkdir(mode=0)
         monkeypatch.chdir(name)
-        # The superuser may read every directory.
+        # The superuser can read every directory.
         os.seteuid(nobody if user == 0 else user)
         try:
             (finding,) = check_senders(contract, ["."]).findings
@@ -393,13 +393,13 @@ def test_a_directory_that_may_not_be_read_is_a_warning(contract: Contract, monke
     )
 
 
-def test_a_file_in_which_nothing_can_be_sent_need_not_be_python(contract: Contract, project: Path) -> None:
+def test_a_file_without_sends_is_not_parsed(contract: Contract, project: Path) -> None:
     (project / "old.py").write_text("print 'hello'\n")
 
     assert check_senders(contract, [project]).findings == ()
 
 
-def test_a_long_sum_and_a_deep_event_are_no_trouble(found: Find) -> None:
+def test_a_long_sum_and_a_deep_event_are_checked(found: Find) -> None:
     long_sum = " + ".join(["x"] * 500)
     deep = "[" * 60 + "1" + "]" * 60
 
@@ -414,7 +414,7 @@ TOKENS = [b"layer.send(", b"'jobs'", b"{", b"}", b"'type'", b":", b",", b"'job'"
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200) | st.lists(st.sampled_from(TOKENS), max_size=30).map(b"".join))
-def test_whatever_is_in_a_file_nothing_is_raised(contract: Contract, project: Path, code: bytes) -> None:
+def test_no_content_of_a_file_raises(contract: Contract, project: Path, code: bytes) -> None:
     (project / "app.py").write_bytes(code)
 
     for finding in check_senders(contract, ["app.py"]).findings:

@@ -1,4 +1,4 @@
-"""Sends are judged through imports and helpers of the same tree, and what cannot be judged is counted."""
+"""Sends are checked through imports and helpers of the same tree; sends that cannot be checked are counted."""
 
 import json
 from collections.abc import Callable
@@ -37,7 +37,7 @@ Sent = Callable[..., Senders]
 
 @pytest.fixture
 def sent(project: Path) -> Sent:
-    """Write modules, by their paths, and look at what they send."""
+    """Write modules, by their paths, and check their sends."""
     (project / "job.json").write_text(json.dumps(JOB))
     (project / "channels.yaml").write_text(CONTRACT)
 
@@ -73,7 +73,7 @@ def found(senders: Senders) -> list[str]:
     ],
 )
 @pytest.mark.parametrize("package", [{}, {"shop_in___init__": ""}])
-def test_constants_of_other_modules_are_followed(
+def test_constants_of_other_modules_are_resolved(
     imports: str, channel: str, kind: str, package: dict[str, str], sent: Sent
 ) -> None:
     app = f"{imports}\nlayer.send_sync({channel}, {{'type': {kind}, 'id': 'one'}})\n"
@@ -98,7 +98,7 @@ def test_constants_of_other_modules_are_followed(
         "__all__ = ['OTHERS']\nJOBS = 'jobs'",
     ],
 )
-def test_where_there_is_doubt_about_an_import_nothing_is_known(names: str, sent: Sent) -> None:
+def test_an_ambiguous_import_is_not_resolved(names: str, sent: Sent) -> None:
     app = "from .names import *\nlayer.send_sync(JOBS, {'type': 'job', 'id': 'one'})\n"
 
     senders = sent(shop_in___init__="", shop_in_names=names, shop_in_app=app)
@@ -107,7 +107,7 @@ def test_where_there_is_doubt_about_an_import_nothing_is_known(names: str, sent:
     assert [reason for _, reason in senders.unread] == ["the name of the channel is not written out"]
 
 
-def test_of_two_modules_with_one_name_the_one_beside_the_importer_is_meant(sent: Sent) -> None:
+def test_of_two_modules_with_one_name_the_nearer_one_is_used(sent: Sent) -> None:
     app = "import names\nlayer.send_sync(names.JOBS, {'type': 'job', 'id': 1})\n"
 
     senders = sent(
@@ -142,7 +142,7 @@ def test_of_two_modules_with_one_name_the_one_beside_the_importer_is_meant(sent:
     ],
 )
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
-def test_calls_of_a_helper_are_judged_as_sends(helper: str, call: str, where: str, sent: Sent) -> None:
+def test_calls_of_a_helper_are_checked_as_sends(helper: str, call: str, where: str, sent: Sent) -> None:
     if where == "elsewhere":
         senders = sent(helpers=helper, app=f"from helpers import emit\n\n\n{call}\n")
     else:
@@ -153,7 +153,7 @@ def test_calls_of_a_helper_are_judged_as_sends(helper: str, call: str, where: st
     assert (len(senders.judged), senders.unread) == (1, ())
 
 
-def test_what_is_wrong_inside_a_helper_is_told_there_and_once(sent: Sent) -> None:
+def test_a_fault_inside_a_helper_is_reported_there_and_once(sent: Sent) -> None:
     helper = "def emit(id):\n    layer.send_sync('jobs', {'type': 'job', 'id': id, 'more': 1})\n"
 
     senders = sent(helpers=helper, app="from helpers import emit\nemit(1)\nemit(2)\n")
@@ -161,7 +161,7 @@ def test_what_is_wrong_inside_a_helper_is_told_there_and_once(sent: Sent) -> Non
     assert found(senders) == ["src/helpers.py:2:55 channel 'jobs' refuses this 'job': $ does not allow 'more'"]
 
 
-def test_what_a_call_makes_wrong_in_a_helper_is_told_at_the_call(sent: Sent) -> None:
+def test_a_fault_of_the_arguments_of_a_helper_is_reported_at_the_call(sent: Sent) -> None:
     helper = "def emit(channel):\n    layer.send_sync(channel, {'type': 'job'})\n"
 
     senders = sent(helpers=helper, app="from helpers import emit\nx = 1; emit('jobs')\n")
@@ -178,7 +178,7 @@ def test_what_a_call_makes_wrong_in_a_helper_is_told_at_the_call(sent: Sent) -> 
         "@as_json\ndef emit(event):\n    layer.send_sync('jobs', event)",
     ],
 )
-def test_a_function_that_does_more_than_pass_on_is_not_followed(helper: str, sent: Sent) -> None:
+def test_a_function_that_does_more_than_send_is_not_a_helper(helper: str, sent: Sent) -> None:
     senders = sent(app=f"{helper}\nemit({{'type': 'job', 'id': 'one'}})\n")
 
     assert senders.findings == ()
@@ -195,7 +195,7 @@ def test_a_function_that_does_more_than_pass_on_is_not_followed(helper: str, sen
         ("layer.send('jobs', {'type': kind, 'id': 1})", "the type of the event is not written out"),
     ],
 )
-def test_a_send_that_cannot_be_judged_is_listed_with_the_reason(call: str, reason: str, sent: Sent) -> None:
+def test_a_send_that_cannot_be_checked_is_listed_with_the_reason(call: str, reason: str, sent: Sent) -> None:
     senders = sent(app=f"{call}\nlayer.send('jobs', {{'type': 'job', 'id': 1}})\nsocket.send(channel, event)\n")
 
     assert [(str(location), why) for location, why in senders.unread] == [("src/app.py:1:1", reason)]
@@ -211,7 +211,7 @@ def test_a_send_that_cannot_be_judged_is_listed_with_the_reason(call: str, reaso
         "async with pytest.raises(UnknownChannel):",
     ],
 )
-def test_what_a_test_sends_to_see_it_rejected_is_not_judged(block: str, sent: Sent) -> None:
+def test_a_send_in_a_block_that_expects_a_rejection_is_not_checked(block: str, sent: Sent) -> None:
     code = f"async def test():\n    {block}\n        layer.send_sync('jobs', {{'type': 'job'}})\n"
     code += "        layer.send_sync('nowhere', event)\n"
 

@@ -1,4 +1,4 @@
-"""What is known of an event only in part is refused only where no value of its other parts could make it pass."""
+"""An event that is known in part is rejected only if it is invalid with any values of its unknown parts."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ from channelmap.loader import load
         {"properties": {"b": {"const": [1, 2]}}},
     ],
 )
-def test_a_keyword_that_depends_on_what_is_not_known_is_passed_over(schema: Any, project: Path) -> None:
+def test_a_keyword_that_depends_on_unknown_parts_is_ignored(schema: Any, project: Path) -> None:
     (project / "s.json").write_text(json.dumps(schema))
     (project / "channels.yaml").write_text("version: 1\nchannels: {c: {consumer: a.B, events: {t: s.json}}}\n")
     (project / "app.py").write_text("layer.send('c', {'type': 't', 'a': x, 'b': [1, x]})")
@@ -64,7 +64,7 @@ TREE = {
         ("{'children': []}", ["$ fits no alternative; repair one of: requires 'left'; requires 'name'"]),
     ],
 )
-def test_a_schema_that_refers_to_itself_is_judged_as_far_as_that_goes(
+def test_a_recursive_schema_is_checked_as_far_as_possible(
     event: str, faults: list[str], project: Path
 ) -> None:
     (project / "tree.json").write_text(json.dumps(TREE))
@@ -120,7 +120,7 @@ def schemas(values: Any) -> Any:
 
 @st.composite
 def half_known(draw: Any, value: Any) -> str:
-    """Write a value as Python, some parts of it replaced by a name, or by what `**rest` brings in."""
+    """Write a value as Python code, with some parts replaced by a name or by `**rest`."""
     if draw(st.integers(0, 4)) == 0:
         return "x"
     if isinstance(value, list):
@@ -134,7 +134,7 @@ def half_known(draw: Any, value: Any) -> str:
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), event=OBJECTS)
-def test_no_event_that_a_schema_accepts_is_refused_because_a_part_of_it_is_hidden(
+def test_a_valid_event_stays_valid_if_parts_of_it_are_unknown(
     data: Any, event: dict[str, Any], project: Path
 ) -> None:
     schema = data.draw(schemas(st.sampled_from([{"type": "t", **event}, *event.values(), 1])))

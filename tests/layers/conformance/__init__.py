@@ -1,13 +1,13 @@
-"""The meaning of a layer: its own test inherits the classes whose promise it keeps, and says how to open it."""
+"""The conformance suite of layers: the test of a layer inherits the classes that apply to it, and implements `open`."""
 
 from .batches import Batches
 from .clocks import Clocks
 from .groups import Groups, Memberships
 from .identity import Identity
 from .leases import Leases
-from .letters import DeadLetters
+from .dead_letters import DeadLetters
 from .limits import Capacity, Names
-from .looks import Looks
+from .peeking import Peeking
 from .queues import Queues
 from .scheduled import Pauses, Scheduled
 from .suite import Suite, event, letter, numbers, until_blocked
@@ -26,9 +26,9 @@ class Everything(
     Leases,
     Clocks,
     DeadLetters,
-    Looks,
+    Peeking,
     Undeliverable,
     Scheduled,
     Pauses,
 ):
-    """The whole promise."""
+    """The whole suite."""

@@ -1,4 +1,4 @@
-"""Several events, takers and event loops at once."""
+"""Tests with several events, takers and event loops at once."""
 
 import asyncio
 import threading
@@ -15,9 +15,9 @@ from .suite import Suite, event, numbers, until_blocked
 
 
 class Batches(Suite):
-    """Several events at once, several takers at once, several loops at once."""
+    """Several events, takers and event loops at once."""
 
-    def test_a_take_brings_as_many_as_there_are_up_to_its_limit(self) -> None:
+    def test_a_take_returns_all_waiting_events_up_to_its_limit(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[list[int]]:
             await layer.send_many("jobs", [event(number) for number in range(5)])
             return [numbers(await layer.take("jobs", 3)), numbers(await layer.take("jobs", 3))]
@@ -53,7 +53,7 @@ class Batches(Suite):
 
     @pytest.mark.parametrize("lease", [None, 60])
     def test_cancelling_a_take_at_any_moment_loses_nothing(self, lease: float | None) -> None:
-        """Nor is anything left under a lease that nobody holds."""
+        """No event is left under a lease without an owner."""
 
         async def scenario(layer: ChannelLayer) -> list[int]:
             got: list[int] = []
@@ -92,7 +92,7 @@ class Batches(Suite):
             assert taken.result(20) == [1, 2]
         asyncio.run(layer.close())
 
-    def test_what_waits_is_counted(self) -> None:
+    def test_waiting_events_are_counted(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int | None]:
             counts = [await layer.waiting("jobs")]
             await layer.send_many("jobs", [event(1), event(2), event(3)])
@@ -103,7 +103,7 @@ class Batches(Suite):
 
         assert self.run(scenario) == [0, 3, 3]
 
-    def test_given_back_events_come_first_and_in_their_order(self) -> None:
+    def test_returned_events_are_taken_first_and_in_order(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Delivery]:
             await layer.send_many("jobs", [event(number) for number in range(5)])
             taken = await layer.take("jobs", 3)
@@ -115,7 +115,7 @@ class Batches(Suite):
         assert numbers(deliveries) == [1, 2, 3, 4]
         assert {delivery.attempt for delivery in deliveries} == {1}
 
-    def test_a_given_back_event_wakes_those_who_wait(self) -> None:
+    def test_a_returned_event_wakes_a_waiting_take(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             await layer.send("jobs", event(1))
             taken = await layer.take("jobs", 1)
@@ -152,7 +152,7 @@ class Batches(Suite):
             asyncio.run(layer.close())
             assert isinstance(ended.exception(20), LayerUnavailable)
 
-    def test_a_closed_layer_opens_anew(self) -> None:
+    def test_a_closed_layer_can_be_used_again(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             await layer.send("jobs", event(1))
             await layer.close()
@@ -165,7 +165,7 @@ class Batches(Suite):
 
         assert self.run(scenario) == [1, 2]
 
-    def test_a_delivery_tells_when_it_was_sent(self) -> None:
+    def test_a_delivery_has_the_time_at_which_it_was_sent(self) -> None:
         async def scenario(layer: ChannelLayer) -> Delivery:
             await layer.send("jobs", event(1))
             (delivery,) = await layer.take("jobs", 1)

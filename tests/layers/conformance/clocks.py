@@ -1,4 +1,4 @@
-"""The wall clock of a machine is set, backward or forward: no event is lost, doubled or late."""
+"""Tests with a wall clock that is set backward or forward: no event is lost, delivered twice or late."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,14 +17,14 @@ STEPS = pytest.mark.parametrize("step", [-HOUR, 120.0, 2 * HOUR])
 
 @contextmanager
 def wall_clock() -> Iterator[Callable[[float], None]]:
-    """Give a function that sets the wall clock of this process, by seconds from its true time."""
+    """Return a function that shifts the wall clock of this process by seconds."""
     real = time.time
     with pytest.MonkeyPatch.context() as patch:
         yield lambda step: patch.setattr(time, "time", lambda: real() + step)
 
 
 class Clocks(Suite):
-    """What the wall clock of a sender or a worker says decides nothing."""
+    """The wall clocks of senders and workers have no effect."""
 
     @STEPS
     def test_an_event_does_not_expire_because_a_clock_was_set(self, step: float) -> None:
@@ -56,7 +56,7 @@ class Clocks(Suite):
 
     @STEPS
     @pytest.mark.parametrize("lease", [None, 60])
-    def test_an_event_that_is_given_back_does_not_expire_because_a_clock_was_set(
+    def test_a_returned_event_does_not_expire_because_a_clock_was_set(
         self, step: float, lease: float | None
     ) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
@@ -79,7 +79,7 @@ class Clocks(Suite):
         assert self.run(scenario, limits={"brief": Limits(expiry=0)}) == []
 
     @STEPS
-    def test_a_lease_does_not_run_out_because_a_clock_was_set(self, step: float) -> None:
+    def test_a_lease_does_not_end_because_a_clock_was_set(self, step: float) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             with wall_clock() as turn:
                 await layer.send_many("jobs", [event(1), event(2)])
@@ -91,7 +91,7 @@ class Clocks(Suite):
         assert self.run(scenario) == []
 
     @STEPS
-    def test_a_lease_runs_out_in_time_although_a_clock_was_set(self, step: float) -> None:
+    def test_a_lease_ends_in_time_although_a_clock_was_set(self, step: float) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             with wall_clock() as turn:
                 await layer.send("jobs", event(1))
@@ -102,7 +102,7 @@ class Clocks(Suite):
         assert self.run(scenario) == [1]
 
     @STEPS
-    def test_a_retry_comes_in_time_although_a_clock_was_set(self, step: float) -> None:
+    def test_a_retry_is_due_in_time_although_a_clock_was_set(self, step: float) -> None:
         async def scenario(layer: ChannelLayer) -> list[list[int]]:
             with wall_clock() as turn:
                 await layer.send_many("jobs", [event(1), event(2)])

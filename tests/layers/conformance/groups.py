@@ -1,4 +1,4 @@
-"""One event for many channels."""
+"""Tests of groups: an event is sent to every member."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from .suite import Suite, event, numbers, until_blocked
 
 
 class Groups(Suite):
-    """One event for every member."""
+    """An event is sent to every member."""
 
     def test_every_member_gets_a_copy(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Event]:
@@ -35,7 +35,7 @@ class Groups(Suite):
 
         assert self.run(scenario) == event(1)
 
-    def test_who_left_gets_nothing(self) -> None:
+    def test_a_discarded_member_gets_no_group_sends(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Delivery]:
             await layer.group_add("group", "one")
             await layer.group_discard("group", "one")
@@ -47,9 +47,9 @@ class Groups(Suite):
 
 
 class Memberships(Groups):
-    """What can be said of groups where capacity and age are ours to set."""
+    """Groups of layers whose capacity and expiry the test can set."""
 
-    def test_a_full_member_goes_without(self) -> None:
+    def test_a_member_with_a_full_channel_does_not_get_the_event(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             await layer.group_add("group", "full")
             await layer.group_add("group", "idle")
@@ -59,7 +59,7 @@ class Memberships(Groups):
 
         assert self.run(scenario, capacity=1) == [1, 2]
 
-    def test_a_membership_ends_with_its_time(self) -> None:
+    def test_a_membership_expires(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Delivery]:
             await layer.group_add("group", "one")
             await layer.group_send("group", event(1))

@@ -1,4 +1,4 @@
-"""Every event has an id, from the send until it is settled or dead."""
+"""Every event has an id, from its send until it is settled or a dead letter."""
 
 import asyncio
 
@@ -10,7 +10,7 @@ from .suite import Suite, event
 
 
 class Identity(Suite):
-    """Every event has an id, from the send until it is settled or dead."""
+    """Every event has an id, from its send until it is settled or a dead letter."""
 
     def test_each_send_returns_an_id_that_no_other_event_has(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[str | None]:
@@ -47,7 +47,7 @@ class Identity(Suite):
             sent = await layer.send("jobs", event(1))
             await layer.send("jobs", event(2))
             seen = [(await layer.take("jobs", 1, lease=0))[0]]
-            # A suspect, a suspect that was given back, one that was begun, a retry, and a retry that was given back.
+            # A suspect, a returned suspect, a begun suspect, a retry, and a returned retry.
             seen += (taken := await layer.take("jobs", 1, lease=60))
             await layer.give_back(taken)
             seen += (taken := await layer.take("jobs", 1, lease=60))
@@ -64,7 +64,7 @@ class Identity(Suite):
         assert seen == [sent] * 6
 
     @pytest.mark.parametrize("lease", [None, 60.0])
-    def test_an_event_that_is_given_back_keeps_its_id(self, lease: float | None) -> None:
+    def test_a_returned_event_keeps_its_id(self, lease: float | None) -> None:
         async def scenario(layer: ChannelLayer) -> tuple[list[str] | None, list[Delivery]]:
             sent = await layer.send_many("jobs", [event(1), event(2)])
             await layer.give_back(await layer.take("jobs", 9, lease=lease))
@@ -73,7 +73,7 @@ class Identity(Suite):
         sent, taken = self.run(scenario)
         assert [one.id for one in taken] == sent
 
-    def test_an_event_that_is_looked_at_shows_its_id(self) -> None:
+    def test_a_peeked_event_has_its_id(self) -> None:
         async def scenario(layer: ChannelLayer) -> tuple[list[str] | None, set[str]]:
             sent = await layer.send_many("jobs", [event(1), event(2), event(3)])
             first, _ = await layer.take("jobs", 2, lease=60)
@@ -97,7 +97,7 @@ class Identity(Suite):
         sent, letter, again = self.run(scenario)
         assert letter.event_id == again.id == sent
 
-    def test_a_letter_without_an_id_is_replayed_under_a_new_one(self) -> None:
+    def test_a_dead_letter_without_an_id_is_replayed_with_a_new_one(self) -> None:
         async def scenario(layer: ChannelLayer) -> tuple[str, Delivery]:
             await layer.send("jobs", event(1))
             (delivery,) = await layer.take("jobs", 1)
@@ -111,7 +111,7 @@ class Identity(Suite):
         assert event_id == ""
         assert len(again.id) >= 16
 
-    def test_each_copy_of_an_event_for_a_group_has_an_id_of_its_own(self) -> None:
+    def test_each_copy_of_an_event_for_a_group_has_its_own_id(self) -> None:
         async def scenario(layer: ChannelLayer) -> set[str]:
             for channel in ("jobs", "other"):
                 await layer.group_add("all", channel)

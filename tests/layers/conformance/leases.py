@@ -1,4 +1,4 @@
-"""Taken with a lease, an event stays until it is settled."""
+"""An event that was taken with a lease stays in the layer until it is settled."""
 
 import asyncio
 import time
@@ -13,14 +13,14 @@ from .suite import Suite, event, letter, numbers, until_blocked
 
 
 def facts(deliveries: list[Delivery]) -> list[tuple[int, int, bool]]:
-    """Number, attempt and whether it is a suspect, of each."""
+    """Return number, attempt and whether it is a suspect, of each delivery."""
     return [(number, one.attempt, one.suspect) for one, number in zip(deliveries, numbers(deliveries), strict=True)]
 
 
 class Leases(Suite):
-    """Taken with a lease, an event stays until it is settled."""
+    """An event that was taken with a lease stays in the layer until it is settled."""
 
-    def test_what_is_not_settled_comes_again_alone_as_the_same_attempt_and_is_a_suspect(self) -> None:
+    def test_an_unsettled_event_is_redelivered_alone_as_the_same_attempt_and_is_a_suspect(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[list[tuple[int, int, bool]]]:
             await layer.send_many("jobs", [event(1), event(2), event(3)])
             taken = await layer.take("jobs", 3, lease=0.02)
@@ -34,7 +34,7 @@ class Leases(Suite):
             [(1, 1, False), (2, 1, False), (3, 1, False)], [(1, 1, True)], [(3, 1, True)], [(4, 1, False)]
         ]  # fmt: skip
 
-    def test_a_leased_event_is_nobody_elses(self) -> None:
+    def test_a_leased_event_is_not_taken_by_another_worker(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             await layer.send_many("jobs", [event(1), event(2)])
             await layer.take("jobs", 1, lease=60)
@@ -42,7 +42,7 @@ class Leases(Suite):
 
         assert self.run(scenario) == [2]
 
-    def test_what_comes_again_comes_before_the_rest_and_in_order(self) -> None:
+    def test_redelivered_events_come_before_others_and_in_order(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             await layer.send_many("jobs", [event(1), event(2)])
             await layer.take("jobs", 2, lease=0)
@@ -51,7 +51,7 @@ class Leases(Suite):
 
         assert self.run(scenario) == [1, 2, 3]
 
-    def test_a_taker_for_good_may_take_fewer_than_come_again(self) -> None:
+    def test_a_take_without_a_lease_may_take_fewer_events_than_are_due_for_redelivery(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[list[tuple[int, int, bool]]]:
             await layer.send_many("jobs", [event(1), event(2), event(3)])
             await layer.take("jobs", 3, lease=0)
@@ -60,7 +60,7 @@ class Leases(Suite):
 
         assert self.run(scenario) == [[(1, 1, False)], [(2, 1, True)], [(3, 1, False)]]
 
-    def test_retries_that_are_due_and_what_waits_are_taken_together_up_to_the_limit_and_leased(self) -> None:
+    def test_due_retries_and_waiting_events_are_taken_together_up_to_the_limit_and_leased(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[list[int]]:
             await layer.send_many("jobs", [event(number) for number in range(6)])
             for delivery in await layer.take("jobs", 2, lease=60):
@@ -75,7 +75,7 @@ class Leases(Suite):
 
         assert self.run(scenario) == [[0, 1, 2], [0, 1, 2, 3], [4, 5, 6], []]
 
-    def test_one_who_waits_with_a_lease_gets_one(self) -> None:
+    def test_a_waiting_take_with_a_lease_returns_a_leased_event(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             taking = asyncio.create_task(layer.take("jobs", 1, lease=60))
             await until_blocked()
@@ -86,7 +86,7 @@ class Leases(Suite):
 
         assert self.run(scenario) == [2]
 
-    def test_suspects_and_others_with_leases_and_without_are_given_back_at_once(self) -> None:
+    def test_suspects_and_other_events_with_and_without_leases_are_returned_together(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[list[int]]:
             await layer.send_many("jobs", [event(number) for number in range(6)])
             await layer.take("jobs", 1, lease=0)
@@ -98,7 +98,7 @@ class Leases(Suite):
 
         assert self.run(scenario) == [[0], [1, 2, 3, 4, 5]]
 
-    def test_retrying_is_a_further_attempt(self) -> None:
+    def test_a_retry_counts_as_a_further_attempt(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             await layer.send("jobs", event(1))
             attempts = []
@@ -110,7 +110,7 @@ class Leases(Suite):
 
         assert self.run(scenario) == [1, 2, 3]
 
-    def test_a_retry_wakes_one_who_waits_for_the_end_of_the_lease(self) -> None:
+    def test_a_retry_wakes_a_take_that_waits_for_the_end_of_the_lease(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Delivery]:
             await layer.send("jobs", event(1))
             (delivery,) = await layer.take("jobs", 1, lease=60)
@@ -122,7 +122,7 @@ class Leases(Suite):
         (delivery,) = self.run(scenario)
         assert delivery.attempt == 2
 
-    def test_a_renewed_lease_runs_longer(self) -> None:
+    def test_a_renewed_lease_lasts_longer(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             await layer.send_many("jobs", [event(1), event(2)])
             first = await layer.take("jobs", 1, lease=0.05)
@@ -162,7 +162,7 @@ class Leases(Suite):
 
         assert self.run(scenario) == []
 
-    def test_what_came_due_first_comes_again_first(self) -> None:
+    def test_events_are_redelivered_in_the_order_in_which_they_became_due(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[list[tuple[int, int, bool]]]:
             await layer.send_many("jobs", [event(1), event(2)])
             first, second = await layer.take("jobs", 2, lease=60)
@@ -174,7 +174,7 @@ class Leases(Suite):
 
         assert self.run(scenario) == [[(2, 1, True)], [(1, 2, False)]]
 
-    def test_giving_back_is_no_attempt(self) -> None:
+    def test_returning_an_event_does_not_count_as_an_attempt(self) -> None:
         async def scenario(layer: ChannelLayer) -> Delivery:
             await layer.send_many("jobs", [event(1), event(2)])
             await layer.take("jobs", 1, lease=0)
@@ -184,7 +184,7 @@ class Leases(Suite):
 
         assert facts([self.run(scenario)]) == [(1, 1, True)]
 
-    def test_given_back_suspects_come_first_in_their_order_and_alone(self) -> None:
+    def test_returned_suspects_are_taken_first_in_order_and_alone(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[tuple[int, int, bool]]:
             await layer.send_many("jobs", [event(number) for number in range(1, 5)])
             await layer.take("jobs", 3, lease=0)
@@ -195,7 +195,7 @@ class Leases(Suite):
 
         assert self.run(scenario) == [(1, 1, True), (2, 1, True), (3, 1, True), (4, 1, False)]
 
-    def test_a_given_back_suspect_keeps_its_crashes(self) -> None:
+    def test_a_returned_suspect_keeps_its_crashes(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[tuple[int, bool, int]]:
             await layer.send("jobs", event(1))
             await layer.take("jobs", 1, lease=0)
@@ -210,7 +210,7 @@ class Leases(Suite):
 
         assert self.run(scenario) == [(2, True, 1)] * 2
 
-    def test_a_given_back_suspect_wakes_one_who_waits(self) -> None:
+    def test_a_returned_suspect_wakes_a_waiting_take(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Delivery]:
             await layer.send("jobs", event(1))
             await layer.take("jobs", 1, lease=0)
@@ -222,7 +222,7 @@ class Leases(Suite):
 
         assert facts(self.run(scenario)) == [(1, 1, True)]
 
-    def test_only_a_begun_lease_that_runs_out_is_an_attempt(self) -> None:
+    def test_an_ended_lease_counts_as_an_attempt_only_if_its_handler_had_begun(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[tuple[int, bool, int]]:
             await layer.send("jobs", event(1))
             deliveries = await layer.take("jobs", 1, lease=0)
@@ -239,7 +239,7 @@ class Leases(Suite):
             (1, False, 0), (1, True, 0), (1, True, 0), (2, True, 1), (2, True, 1), (3, True, 2)
         ]  # fmt: skip
 
-    def test_a_suspect_that_was_begun_may_be_renewed_settled_and_buried(self) -> None:
+    def test_a_begun_suspect_can_be_renewed_settled_and_buried(self) -> None:
         async def scenario(layer: ChannelLayer) -> None:
             await layer.send_many("jobs", [event(1), event(2)])
             await layer.take("jobs", 2, lease=0)
@@ -255,7 +255,7 @@ class Leases(Suite):
 
         self.run(scenario)
 
-    def test_a_retried_suspect_is_none_any_more_and_has_no_crashes(self) -> None:
+    def test_a_retried_suspect_is_no_longer_a_suspect_and_has_no_crashes(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[tuple[int, bool, int]]:
             await layer.send_many("jobs", [event(1), event(2)])
             await layer.take("jobs", 1, lease=0)
@@ -272,7 +272,7 @@ class Leases(Suite):
 
         assert self.run(scenario) == [(3, False, 0), (3, True, 0)]
 
-    def test_retries_that_are_due_are_never_taken_together_with_a_suspect(self) -> None:
+    def test_due_retries_are_never_taken_together_with_a_suspect(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[list[tuple[int, int, bool]]]:
             await layer.send_many("jobs", [event(number) for number in range(1, 6)])
             first, second, third, _ = await layer.take("jobs", 4, lease=60)
@@ -284,7 +284,7 @@ class Leases(Suite):
         assert self.run(scenario) == [[(1, 2, False), (2, 2, False)], [(3, 1, True)], [(5, 1, False)]]
 
     @pytest.mark.parametrize("call", ["settle", "give_back", "renew", "begin", "retry", "bury"])
-    def test_after_a_retry_its_delivery_changes_nothing(self, call: str) -> None:
+    def test_after_a_retry_its_former_delivery_has_no_effect(self, call: str) -> None:
         async def scenario(layer: ChannelLayer) -> list[tuple[int, int, bool]]:
             await layer.send("jobs", event(1))
             (delivery,) = await layer.take("jobs", 1, lease=60)
@@ -307,7 +307,7 @@ class Leases(Suite):
 
         assert self.run(scenario) == [(1, 2, False)]
 
-    def test_who_comes_too_late_touches_nobody_elses(self) -> None:
+    def test_a_stale_delivery_does_not_affect_the_new_lease(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Delivery]:
             await layer.send("jobs", event(1))
             late = await layer.take("jobs", 1, lease=0)
@@ -322,7 +322,7 @@ class Leases(Suite):
 
         assert facts(self.run(scenario)) == [(1, 1, True)]
 
-    def test_what_was_taken_for_good_cannot_be_begun(self) -> None:
+    def test_an_event_taken_without_a_lease_cannot_be_begun(self) -> None:
         async def scenario(layer: ChannelLayer) -> None:
             await layer.send("jobs", event(1))
             await layer.begin(*await layer.take("jobs", 1))
@@ -330,7 +330,7 @@ class Leases(Suite):
         with pytest.raises(LayerError, match="only an event that was taken with a lease"):
             self.run(scenario)
 
-    def test_what_was_taken_for_good_cannot_be_retried(self) -> None:
+    def test_an_event_taken_without_a_lease_cannot_be_retried(self) -> None:
         async def scenario(layer: ChannelLayer) -> None:
             await layer.send("jobs", event(1))
             (delivery,) = await layer.take("jobs", 1)
@@ -340,7 +340,7 @@ class Leases(Suite):
         with pytest.raises(LayerError, match="only an event that was taken with a lease"):
             self.run(scenario)
 
-    def test_what_was_delivered_before_does_not_expire(self) -> None:
+    def test_a_redelivered_event_does_not_expire(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Delivery]:
             await layer.send_many("jobs", [event(1), event(2)])
             await layer.take("jobs", 1, lease=0)
@@ -350,7 +350,7 @@ class Leases(Suite):
         assert numbers(self.run(scenario)) == [1]
 
     @pytest.mark.parametrize("attempt", [1, 2])
-    def test_a_suspect_or_a_further_attempt_that_is_given_back_does_not_expire(self, attempt: int) -> None:
+    def test_a_returned_suspect_or_retry_does_not_expire(self, attempt: int) -> None:
         async def scenario(layer: ChannelLayer) -> list[tuple[int, int, bool]]:
             await layer.send_many("jobs", [event(1), event(2)])
             (delivery,) = await layer.take("jobs", 1, lease=60)

@@ -1,4 +1,4 @@
-"""What is refused, and what is dropped."""
+"""Tests of invalid names and values, and of capacity and expiry."""
 
 import uuid
 from contextlib import suppress
@@ -20,10 +20,10 @@ INVALID_NAMES = ["a" * 100, "", "a b", "a/b", b"a", None, "a!b!c", "!a", "a\u066
 
 
 class Names(Suite):
-    """Who may be called what, in the words of Channels."""
+    """Names of channels and groups, with the error messages of Channels."""
 
     @pytest.mark.parametrize("name", INVALID_NAMES)
-    def test_an_invalid_name_is_refused_by_whoever_gets_it(self, name: Any) -> None:
+    def test_every_method_rejects_an_invalid_name(self, name: Any) -> None:
         calls: Any = [
             lambda layer: layer.send(name, event(1)),
             lambda layer: layer.send_many(name, [event(1)]),
@@ -36,10 +36,10 @@ class Names(Suite):
                 self.run(call)
             assert str(caught.value) == CHANNEL_NAME
 
-    def test_ninety_nine_characters_are_a_name(self) -> None:
+    def test_a_name_may_have_ninety_nine_characters(self) -> None:
         self.run(lambda layer: layer.send("a" * 99, event(1)))
 
-    def test_a_group_has_no_exclamation_mark(self) -> None:
+    def test_the_name_of_a_group_has_no_exclamation_mark(self) -> None:
         with pytest.raises(TypeError) as caught:
             self.run(lambda layer: layer.group_add("a!b", "jobs"))
         assert str(caught.value) == CHANNEL_NAME.replace("Channel", "Group")
@@ -54,7 +54,7 @@ class Names(Suite):
             ("nest", "nested"),
         ],
     )
-    def test_a_value_that_cannot_be_sent_is_refused_and_not_quoted(self, value: Any, complaint: str) -> None:
+    def test_a_value_that_cannot_be_sent_is_rejected_and_not_quoted(self, value: Any, complaint: str) -> None:
         if value == "nest":
             for _ in range(100_000):
                 value = [value]
@@ -67,9 +67,9 @@ class Names(Suite):
 
 
 class Capacity(Suite):
-    """A channel is full, or what waits on it too old."""
+    """A channel is full, or its events have expired."""
 
-    def test_a_full_channel_takes_no_more_until_one_is_taken(self) -> None:
+    def test_a_full_channel_accepts_no_event_until_one_is_taken(self) -> None:
         async def scenario(layer: ChannelLayer) -> None:
             for number in range(3):
                 await layer.send("jobs", event(number))
@@ -85,7 +85,7 @@ class Capacity(Suite):
         self.run(scenario, capacity=3)
 
     @pytest.mark.parametrize(("channel", "capacity"), [("tiny", 1), ("bigone", 5), ("other", 2)])
-    def test_capacities_are_found_by_name(self, channel: str, capacity: int) -> None:
+    def test_capacities_are_looked_up_by_name(self, channel: str, capacity: int) -> None:
         async def scenario(layer: ChannelLayer) -> int | None:
             with suppress(ChannelFull):
                 for number in range(10):
@@ -105,7 +105,7 @@ class Capacity(Suite):
 
         assert self.run(scenario, capacity=3) == [0, 4, 5]
 
-    def test_giving_back_heeds_no_capacity(self) -> None:
+    def test_returned_events_do_not_count_against_the_capacity(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             await layer.send("jobs", event(1))
             taken = await layer.take("jobs", 1)
@@ -117,7 +117,7 @@ class Capacity(Suite):
 
         assert self.run(scenario, capacity=1) == [1, 2]
 
-    def test_what_has_waited_too_long_is_never_delivered(self) -> None:
+    def test_an_expired_event_is_never_delivered(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Delivery]:
             await layer.send("brief", event(1))
             await layer.send_many("brief", [event(2), event(3)])
@@ -125,7 +125,7 @@ class Capacity(Suite):
 
         assert self.run(scenario, limits={"brief": Limits(expiry=0)}) == []
 
-    def test_what_has_waited_too_long_takes_no_room(self) -> None:
+    def test_an_expired_event_does_not_count_towards_the_capacity(self) -> None:
         async def scenario(layer: ChannelLayer) -> int | None:
             for number in range(3):
                 await layer.send("brief", event(number))

@@ -16,7 +16,7 @@ from .suite import Suite, event, numbers, until_blocked
 class Queues(Suite):
     """Events are sent and taken."""
 
-    def test_events_come_in_the_order_in_which_they_were_sent(self) -> None:
+    def test_events_are_taken_in_the_order_in_which_they_were_sent(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Event]:
             for number in range(5):
                 await layer.send("jobs", event(number))
@@ -24,7 +24,7 @@ class Queues(Suite):
 
         assert self.run(scenario) == [event(number) for number in range(5)]
 
-    def test_channels_do_not_mix(self) -> None:
+    def test_events_of_different_channels_are_kept_apart(self) -> None:
         async def scenario(layer: ChannelLayer) -> tuple[list[Delivery], list[Delivery]]:
             await layer.send("jobs", event(1))
             await layer.send("jobs.more", event(2))
@@ -33,10 +33,10 @@ class Queues(Suite):
         second, first = self.run(scenario)
         assert (numbers(first), numbers(second)) == ([1], [2])
 
-    def test_a_take_that_may_not_wait_returns_nothing_when_there_is_nothing(self) -> None:
+    def test_a_take_that_does_not_wait_returns_nothing_from_an_empty_channel(self) -> None:
         assert self.run(lambda layer: layer.take("jobs", 5, wait=False)) == []
 
-    def test_a_waiting_take_wakes_on_a_send(self) -> None:
+    def test_a_send_wakes_a_waiting_take(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             taking = asyncio.create_task(layer.take("jobs", 5))
             await until_blocked()
@@ -57,7 +57,7 @@ class Queues(Suite):
 
         assert self.run(scenario) == [1]
 
-    def test_values_come_out_as_msgpack_carries_them(self) -> None:
+    def test_values_are_delivered_as_msgpack_encodes_them(self) -> None:
         sent = {"type": "a", "raw": b"\x00\xff", "pair": (1, 2), "deep": {"list": [None, True, 1.5, "ü"]}, "big": 2**63}
         sent["keys"] = {1: 2}
         received = self.run(lambda layer: self._through(layer, sent))
@@ -66,7 +66,7 @@ class Queues(Suite):
     def test_an_event_without_a_type_is_accepted(self) -> None:
         assert self.run(lambda layer: self._through(layer, {})) == {}
 
-    def test_a_sent_event_no_longer_belongs_to_its_sender(self) -> None:
+    def test_changing_an_event_after_its_send_has_no_effect(self) -> None:
         async def scenario(layer: ChannelLayer) -> Event:
             mine = {"type": "a", "items": [1]}
             await layer.send("jobs", mine)
@@ -79,7 +79,7 @@ class Queues(Suite):
         await layer.send("jobs", sent)
         return await layer.receive("jobs")
 
-    def test_a_private_channel_is_a_channel_that_nobody_else_has(self) -> None:
+    def test_private_channels_are_unique(self) -> None:
         async def scenario(layer: ChannelLayer) -> tuple[str, str, Event]:
             mine, yours = await layer.new_channel(), await layer.new_channel()
             await layer.send(mine, event(1))
@@ -91,7 +91,7 @@ class Queues(Suite):
         assert mine != yours
         assert received == event(1)
 
-    def test_flushing_deletes_what_waits(self) -> None:
+    def test_a_flush_deletes_waiting_events(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Delivery]:
             await layer.send("jobs", event(1))
             await layer.flush()
@@ -103,7 +103,7 @@ class Queues(Suite):
         with pytest.raises(AssertionError, match=r"^message is not a dict$"):
             self.run(lambda layer: layer.send("jobs", [1]))  # type: ignore[arg-type]
 
-    def test_the_reserved_key_is_refused(self) -> None:
+    def test_the_reserved_key_is_rejected(self) -> None:
         with pytest.raises(AssertionError):
             self.run(lambda layer: layer.send("jobs", {"__asgi_channel__": "x"}))
 
@@ -118,7 +118,7 @@ class Queues(Suite):
         assert sorted(asyncio.run(take())) == list(range(40))
         asyncio.run(layer.close())
 
-    def test_async_to_sync_sends_again_and_again(self) -> None:
+    def test_async_to_sync_sends_repeatedly(self) -> None:
         layer = self.open()
         async_to_sync(layer.send)("jobs", event(1))
         async_to_sync(layer.send)("jobs", event(2))

@@ -1,4 +1,4 @@
-"""Sent with a delay, an event waits apart until it is due."""
+"""An event that is sent with a delay waits apart from the queue until it is due."""
 
 import asyncio
 import time
@@ -17,10 +17,10 @@ LEASES = pytest.mark.parametrize("lease", [None, 60.0], ids=["for good", "leased
 
 
 class Scheduled(Suite):
-    """Sent with a delay, an event waits apart until it is due."""
+    """An event that is sent with a delay waits apart from the queue until it is due."""
 
     @LEASES
-    def test_a_delayed_event_wakes_one_who_waits_when_it_is_due_and_not_before(self, lease: float | None) -> None:
+    def test_a_delayed_event_wakes_a_waiting_take_when_it_is_due_and_not_before(self, lease: float | None) -> None:
         async def scenario(layer: ChannelLayer) -> tuple[Delivery, float]:
             taking = asyncio.create_task(layer.take("jobs", 1, lease=lease))
             await until_blocked()
@@ -34,19 +34,19 @@ class Scheduled(Suite):
         assert (numbers([delivery]), delivery.attempt, delivery.suspect) == ([1], 1, False)
         assert waited >= 0.2
 
-    def test_one_who_waits_while_another_event_is_leased_takes_a_delayed_one_when_it_is_due(self) -> None:
+    def test_a_waiting_take_gets_a_delayed_event_when_it_is_due_while_another_event_is_leased(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             await layer.send("jobs", event(1))
             await layer.take("jobs", 1, lease=3_600)
             await layer.send("jobs", event(2), delay=0.1)
-            # Sooner than the look at all channels, which finds what nobody has told.
+            # Sooner than the regular check of all channels, which needs no notification.
             async with asyncio.timeout(10):
                 return numbers(await layer.take("jobs", 1, lease=60))
 
         assert self.run(scenario) == [2]
 
     @LEASES
-    def test_delayed_events_come_in_the_order_in_which_they_are_due(self, lease: float | None) -> None:
+    def test_delayed_events_are_taken_in_the_order_in_which_they_are_due(self, lease: float | None) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             for number, delay in ((1, 0.15), (2, 0.05), (3, 0.1)):
                 await layer.send("jobs", event(number), delay=delay)
@@ -54,7 +54,7 @@ class Scheduled(Suite):
 
         assert self.run(scenario) == [2, 3, 1]
 
-    def test_an_event_that_is_due_stands_behind_those_that_were_sent_before_then(self) -> None:
+    def test_a_due_event_is_taken_after_events_sent_before_it_was_due(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             await layer.send("jobs", event(1), delay=0.05)
             await layer.send_many("jobs", [event(2), event(3)])
@@ -65,7 +65,7 @@ class Scheduled(Suite):
         assert self.run(scenario) == [2, 3, 1]
 
     async def due_in(self, layer: ChannelLayer) -> float:
-        """Return in how many seconds the scheduled event is due; 0 or less when none is scheduled."""
+        """Return the seconds until the scheduled event is due; 0 or less if none is scheduled."""
         return max([one.due - time.time() async for one in layer.peek("jobs") if one.due is not None], default=0)
 
     @LEASES
@@ -104,7 +104,7 @@ class Scheduled(Suite):
         sent, delivery = self.run(scenario)
         assert delivery.id == sent
 
-    def test_when_it_was_sent_counts_from_when_it_was_due(self) -> None:
+    def test_the_sent_time_of_a_delayed_event_is_the_time_at_which_it_was_due(self) -> None:
         async def scenario(layer: ChannelLayer) -> tuple[float, float]:
             await layer.send("jobs", event(1), delay=0.3)
             (shown,) = [one async for one in layer.peek("jobs")]
@@ -115,7 +115,7 @@ class Scheduled(Suite):
         due, sent = self.run(scenario, expiry=0.25)
         assert abs(due - sent) < 0.1
 
-    def test_scheduled_events_do_not_wait_and_are_not_given_before_their_time(self) -> None:
+    def test_scheduled_events_are_not_counted_as_waiting_and_not_taken_before_they_are_due(self) -> None:
         async def scenario(layer: ChannelLayer) -> tuple[int | None, list[Delivery]]:
             await layer.send("jobs", event(1), delay=60)
             return await layer.waiting("jobs"), await layer.take("jobs", 9, lease=60, wait=False)
@@ -145,7 +145,7 @@ class Scheduled(Suite):
 
         assert self.run(scenario, limits={"jobs": Limits(capacity=2)}) == ["jobs"] * 3
 
-    def test_of_several_delayed_events_all_are_sent_or_none(self) -> None:
+    def test_several_delayed_events_are_all_sent_or_none(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Delivery]:
             with pytest.raises(ChannelFull):
                 await layer.send_many("jobs", [event(number) for number in range(3)], delay=60)
@@ -175,7 +175,7 @@ class Scheduled(Suite):
             ({"delay": 1, "at": datetime(2030, 1, 1, tzinfo=UTC)}, TypeError, "not both"),
         ],
     )
-    def test_an_impossible_time_is_refused_in_plain_words(
+    def test_an_invalid_time_is_an_error_with_a_clear_message(
         self, options: dict[str, Any], error: type[Exception], words: str
     ) -> None:
         async def scenario(layer: ChannelLayer) -> None:
@@ -189,7 +189,7 @@ class Scheduled(Suite):
 
         self.run(scenario)
 
-    def test_flush_deletes_scheduled_events(self) -> None:
+    def test_a_flush_deletes_scheduled_events(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Delivery]:
             await layer.send("jobs", event(1), delay=60)
             await layer.flush()
@@ -199,7 +199,7 @@ class Scheduled(Suite):
         assert numbers(self.run(scenario, limits={"jobs": Limits(capacity=1)})) == [2]
 
     @LEASES
-    def test_a_burst_takes_what_is_due_by_then(self, lease: float | None) -> None:
+    def test_a_burst_takes_events_that_are_due_by_then(self, lease: float | None) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             await layer.take("jobs", 9, lease=lease, wait=False)
             await layer.send("jobs", event(1), delay=0.05)
@@ -211,7 +211,7 @@ class Scheduled(Suite):
 
 
 class Pauses(Suite):
-    """Of a paused channel nothing is taken; sends go on."""
+    """No event is taken from a paused channel; sends go on."""
 
     @LEASES
     def test_nothing_is_taken_from_a_paused_channel_until_it_is_resumed(self, lease: float | None) -> None:
@@ -231,7 +231,7 @@ class Pauses(Suite):
         assert self.run(scenario) == ([], [1, 2, 3])
 
     @LEASES
-    def test_one_who_waits_stops_at_once_when_the_channel_is_paused(self, lease: float | None) -> None:
+    def test_a_waiting_take_stops_at_once_when_the_channel_is_paused(self, lease: float | None) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             taking = asyncio.create_task(layer.take("jobs", 1, lease=lease))
             await until_blocked()
@@ -248,7 +248,7 @@ class Pauses(Suite):
         assert self.run(scenario) == [1]
 
     async def has_noticed(self, layer: ChannelLayer) -> bool:
-        """Return whether those who wait on `layer` have noticed the pause."""
+        """Return whether the waiting takes on `layer` have noticed the pause."""
         return await layer.is_paused("jobs")
 
     def test_a_pause_is_kept_in_the_layer_for_one_channel(self) -> None:
@@ -265,7 +265,7 @@ class Pauses(Suite):
 
         assert self.run(scenario) == [False, True, False, False]
 
-    def test_what_comes_again_waits_for_the_end_of_a_pause_too(self) -> None:
+    def test_redeliveries_wait_for_the_end_of_a_pause_too(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[list[int]]:
             await layer.send_many("jobs", [event(1), event(2), event(3)])
             (first, second) = await layer.take("jobs", 2, lease=60)
@@ -282,7 +282,7 @@ class Pauses(Suite):
 
         assert self.run(scenario) == [[], [1, 2, 3, 4]]
 
-    def test_what_a_worker_has_may_be_settled_and_given_back_during_a_pause(self) -> None:
+    def test_taken_events_can_be_settled_and_returned_during_a_pause(self) -> None:
         async def scenario(layer: ChannelLayer) -> int | None:
             await layer.send_many("jobs", [event(1), event(2)])
             first, second = await layer.take("jobs", 2, lease=60)

@@ -1,6 +1,6 @@
-"""What the tests of every layer share: how a layer is opened, how a scenario runs, what an event looks like.
+"""The base class of the suite, with helpers for events and scenarios.
 
-No test waits for a clock: what takes time is waited for itself, under a limit that only a failure reaches.
+No test waits for a fixed time: it waits for an event, with a time limit that only a failure reaches.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ async def until_blocked() -> None:
 
 
 class Suite:
-    """What a layer's own test fills in, and how a scenario is run."""
+    """Base class of all tests of a layer: a subclass implements `open`."""
 
     pair_arrives_as: ClassVar[Any] = [1, 2]
 
@@ -52,7 +52,7 @@ class Suite:
         return asyncio.run(main())
 
     async def plant(self, layer: ChannelLayer, body: bytes) -> None:
-        """Put bytes that no sender would send onto the channel `jobs`."""
+        """Put bytes onto the channel `jobs` that no sender would send."""
         await layer.bury(Delivery("jobs", None, body, 0.0), letter("jobs", 0, event=None, body=body))
         (planted,) = await layer.dead_letters()
         await layer.replay(planted.id)

@@ -1,4 +1,4 @@
-"""A worker gets past events that nobody can handle, and each of them is kept."""
+"""A worker handles the events behind undeliverable ones, and keeps each of those as a dead letter."""
 
 import json
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ GOOD = 20
 
 
 def nested(levels: int) -> Any:
-    """Lists in lists."""
+    """Return nested lists."""
     value: Any = 1
     for _ in range(levels):
         value = [value]
@@ -27,12 +27,12 @@ def nested(levels: int) -> Any:
 
 
 def packed(levels: int) -> bytes:
-    """An event of one list in the next, as other programs write it: deeper than this program may pack it."""
+    """Pack an event of nested lists as other programs do: deeper than channelmap itself can pack it."""
     return msgpack.packb({"type": "job", "id": None})[:-1] + b"\x91" * levels + b"\x01"  # type: ignore[no-any-return]
 
 
 class Undeliverable(Suite):
-    """Events of other programs that cannot be handled."""
+    """Undeliverable events of other programs."""
 
     bodies: ClassVar[list[bytes]] = [
         packed(500),
@@ -61,7 +61,7 @@ class Undeliverable(Suite):
     ]
 
     @pytest.mark.parametrize("service", [Service(), Service(retry=RetryPolicy(attempts=1))])
-    def test_a_worker_handles_what_waits_behind_events_that_nobody_can_handle(self, service: Service) -> None:
+    def test_a_worker_handles_events_behind_undeliverable_ones(self, service: Service) -> None:
         handled: list[int] = []
 
         class Jobs(AsyncConsumer):

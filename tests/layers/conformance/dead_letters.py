@@ -1,4 +1,4 @@
-"""Documents about what could not be handled."""
+"""Dead letters are stored, listed, replayed and dropped."""
 
 import asyncio
 from typing import Any
@@ -14,7 +14,7 @@ from .suite import Suite, event, letter, numbers, until_blocked
 
 
 class DeadLetters(Suite):
-    """Documents about what could not be handled."""
+    """Dead letters are stored, listed, replayed and dropped."""
 
     async def bury(self, layer: ChannelLayer, channel: str, number: int, **fields: Any) -> str:
         await layer.send(channel, event(number))
@@ -22,7 +22,7 @@ class DeadLetters(Suite):
         await layer.bury(delivery, letter(channel, number, body=delivery.body, **fields))
         return (await layer.dead_letters(channel))[-1].id
 
-    def test_a_letter_is_kept_as_it_was_written(self) -> None:
+    def test_a_dead_letter_is_stored_unchanged(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[DeadLetter]:
             fields = {"traceback": "Traceback: \ud800", "attempts": 3, "sent": 1.5, "died": 2.5}
             await self.bury(layer, "jobs", 1, code="invalid", violations=("$.id is bad", "$ too"), **fields)
@@ -36,7 +36,7 @@ class DeadLetters(Suite):
         assert (kept.attempts, kept.sent, kept.died) == (3, 1.5, 2.5)
         assert kept.body
 
-    def test_letters_are_listed_oldest_first_by_channel_or_all(self) -> None:
+    def test_dead_letters_are_listed_oldest_first_for_one_channel_or_all(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[list[Any]]:
             for number, channel in enumerate(["a", "b", "a"]):
                 await self.bury(layer, channel, number)
@@ -44,7 +44,7 @@ class DeadLetters(Suite):
 
         assert self.run(scenario) == [[event(0), event(1), event(2)], [event(0), event(2)], []]
 
-    def test_the_oldest_goes_beyond_the_limit_of_its_channel(self) -> None:
+    def test_the_oldest_dead_letter_is_dropped_beyond_the_limit_of_its_channel(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Any]:
             await self.bury(layer, "other", 9)
             for number in range(4):
@@ -53,7 +53,7 @@ class DeadLetters(Suite):
 
         assert self.run(scenario, dead_letters=2) == [event(9), event(2), event(3)]
 
-    def test_letters_that_are_gone_leave_room_for_others(self) -> None:
+    def test_deleted_dead_letters_leave_room_for_others(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[list[Event | None]]:
             listed = []
             for leave in (layer.drop, layer.replay):
@@ -68,7 +68,7 @@ class DeadLetters(Suite):
 
         assert self.run(scenario, limits={"jobs": Limits(dead_letters=3)}) == [[event(0), event(2), event(3)]] * 2
 
-    def test_dropped_letters_are_said_at_once_and_then_summed_up(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_dropped_dead_letters_are_logged_at_once_and_then_summed_up(self, caplog: pytest.LogCaptureFixture) -> None:
         async def scenario(layer: ChannelLayer) -> None:
             for number in range(5):
                 await self.bury(layer, "jobs", number)
@@ -78,7 +78,7 @@ class DeadLetters(Suite):
         said = [record.getMessage() for record in caplog.records if record.name == "channelmap.layers"]
         assert said == ["channel 'jobs': dropped its 1 oldest dead letters, since it keeps the newest 2 (dead_letters)"]
 
-    def test_as_many_are_kept_as_may_wait(self) -> None:
+    def test_by_default_as_many_dead_letters_are_kept_as_events_may_wait(self) -> None:
         async def scenario(layer: ChannelLayer) -> int:
             return layer.limits_of("jobs").dead_letters
 
@@ -86,7 +86,7 @@ class DeadLetters(Suite):
         assert self.run(scenario, capacity=5) == 1_000
         assert self.run(scenario, capacity=5, dead_letters=3) == 3
 
-    def test_none_is_kept_where_none_is_wanted(self) -> None:
+    def test_no_dead_letter_is_kept_with_a_limit_of_0(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[DeadLetter]:
             await layer.send("jobs", event(1))
             (delivery,) = await layer.take("jobs", 1, lease=0)
@@ -96,7 +96,7 @@ class DeadLetters(Suite):
 
         assert self.run(scenario, limits={"jobs": Limits(dead_letters=0)}) == []
 
-    def test_burying_settles(self) -> None:
+    def test_burying_settles_the_delivery(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Delivery]:
             await layer.send("jobs", event(1))
             (delivery,) = await layer.take("jobs", 1, lease=0)
@@ -105,7 +105,7 @@ class DeadLetters(Suite):
 
         assert self.run(scenario) == []
 
-    def test_many_are_buried_in_their_order_and_settled_and_the_oldest_go_beyond_the_limit(self) -> None:
+    def test_many_events_are_buried_in_order_and_settled_and_the_oldest_are_dropped_beyond_the_limit(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Any]:
             await layer.send_many("jobs", [event(number) for number in range(5)])
             deliveries = await layer.take("jobs", 5, lease=0)
@@ -116,7 +116,7 @@ class DeadLetters(Suite):
 
         assert self.run(scenario, dead_letters=3) == [event(2), event(3), event(4)]
 
-    def test_events_of_several_channels_with_leases_and_without_are_buried_at_once(self) -> None:
+    def test_events_of_several_channels_with_and_without_leases_are_buried_together(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Any]:
             await layer.send_many("a", [event(1), event(2)])
             await layer.send("b", event(3))
@@ -130,7 +130,7 @@ class DeadLetters(Suite):
 
         assert self.run(scenario) == [[event(1), event(2)], [event(3)]]
 
-    def test_replaying_sends_the_event_to_the_end_and_drops_the_letter(self) -> None:
+    def test_a_replay_sends_the_event_to_the_end_and_deletes_the_dead_letter(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Delivery]:
             id_ = await self.bury(layer, "jobs", 1, attempts=5)
             await layer.send("jobs", event(2))
@@ -142,7 +142,7 @@ class DeadLetters(Suite):
         assert numbers(deliveries) == [2, 1]
         assert {delivery.attempt for delivery in deliveries} == {1}
 
-    def test_a_replay_wakes_those_who_wait(self) -> None:
+    def test_a_replay_wakes_a_waiting_take(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             id_ = await self.bury(layer, "jobs", 1)
             taking = asyncio.create_task(layer.take("jobs", 1))
@@ -152,7 +152,7 @@ class DeadLetters(Suite):
 
         assert self.run(scenario) == [1]
 
-    def test_a_letter_stays_when_its_channel_is_full(self) -> None:
+    def test_a_dead_letter_is_kept_if_its_channel_is_full(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[DeadLetter]:
             id_ = await self.bury(layer, "jobs", 1)
             await layer.send("jobs", event(2))
@@ -162,7 +162,7 @@ class DeadLetters(Suite):
 
         assert len(self.run(scenario, capacity=1)) == 1
 
-    def test_a_dropped_letter_is_gone(self) -> None:
+    def test_a_dropped_dead_letter_no_longer_exists(self) -> None:
         async def scenario(layer: ChannelLayer) -> None:
             id_ = await self.bury(layer, "jobs", 1)
             await layer.drop(id_)
@@ -175,7 +175,7 @@ class DeadLetters(Suite):
 
         self.run(scenario)
 
-    def test_flushing_deletes_letters(self) -> None:
+    def test_a_flush_deletes_dead_letters(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[DeadLetter]:
             await self.bury(layer, "jobs", 1)
             await layer.flush()
@@ -183,7 +183,7 @@ class DeadLetters(Suite):
 
         assert self.run(scenario) == []
 
-    def test_a_letter_without_bytes_keeps_its_event(self) -> None:
+    def test_a_dead_letter_without_bytes_keeps_its_event(self) -> None:
         async def scenario(layer: ChannelLayer) -> DeadLetter:
             await layer.bury(Delivery("jobs", event(1), b"", 0.0), letter("jobs", 1))
             (kept,) = await layer.dead_letters()
@@ -204,7 +204,7 @@ class DeadLetters(Suite):
         assert (delivery.event, delivery.body) == (None, body)
         assert (kept.event, kept.body, kept.code, kept.reason) == (None, body, "unreadable", delivery.problem)
 
-    def test_a_listener_survives_unreadable_bytes(self) -> None:
+    def test_a_waiting_take_survives_unreadable_bytes(self) -> None:
         async def scenario(layer: ChannelLayer) -> tuple[Event, list[str]]:
             await self.plant(layer, b"\xc1")
             await layer.send("jobs", event(1))
@@ -212,7 +212,7 @@ class DeadLetters(Suite):
 
         assert self.run(scenario) == (event(1), ["unreadable"])
 
-    def test_whoever_buries_an_event_that_another_worker_has_leaves_no_letter(self) -> None:
+    def test_burying_an_event_that_another_worker_has_taken_stores_no_dead_letter(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[Any]:
             await layer.send("jobs", event(1))
             (late,) = await layer.take("jobs", 1, lease=0)
