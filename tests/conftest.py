@@ -1,4 +1,4 @@
-"""What tests of several rooms need: contract files, consumer modules, real processes, and waiting for a thing."""
+"""Fixtures of several packages of tests: contract files, consumer modules, real processes, and waiting for a condition."""
 
 import asyncio
 import importlib
