@@ -259,9 +259,9 @@ def test_the_summary_counts_sends_over_all_contracts_and_verbose_lists_those_tha
     (checked / "other.yaml").write_text(CHANNELS.replace("  jobs:", "  other:"))
     command = ["check", "--senders", "views.py", "--fail-on", "never", "channels.yaml", "other.yaml"]
 
-    assert run(*command).errors.splitlines()[-1].endswith("; 1 send judged, 1 not readable")
+    assert run(*command).errors.splitlines()[-1].endswith("; 1 send checked, 1 not checked")
     listed = run(*command, "--verbose").errors.splitlines()
-    assert "views.py:2:1: not judged: the event is not written out" in listed
+    assert "views.py:2:1: not checked: the event is not a literal or constant" in listed
     assert "send" not in run("check", "--fail-on", "never").errors
     assert "--verbose needs --senders" in complains(run("check", "--verbose"))
 

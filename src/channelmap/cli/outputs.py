@@ -61,7 +61,7 @@ def write(report: Report, outputs: tuple[Output, ...], stdout: TextIO, *, verbos
                 _add_to_summary(report)
     if verbose and report.sends:
         for location, reason in report.sends.unread:
-            click.echo(one_line(f"{location}: not judged: {reason}"), err=True)
+            click.echo(one_line(f"{location}: not checked: {reason}"), err=True)
     if Output("full", None) not in outputs:
         click.echo(summary(report), err=True)
 

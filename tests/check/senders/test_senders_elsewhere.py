@@ -104,7 +104,7 @@ def test_an_ambiguous_import_is_not_resolved(names: str, sent: Sent) -> None:
     senders = sent(shop_in___init__="", shop_in_names=names, shop_in_app=app)
 
     assert senders.findings == ()
-    assert [reason for _, reason in senders.unread] == ["the name of the channel is not written out"]
+    assert [reason for _, reason in senders.unread] == ["the name of the channel is not a literal or constant"]
 
 
 def test_of_two_modules_with_one_name_the_nearer_one_is_used(sent: Sent) -> None:
@@ -182,17 +182,17 @@ def test_a_function_that_does_more_than_send_is_not_a_helper(helper: str, sent: 
     senders = sent(app=f"{helper}\nemit({{'type': 'job', 'id': 'one'}})\n")
 
     assert senders.findings == ()
-    assert {reason for _, reason in senders.unread} == {"the event is not written out"}
+    assert {reason for _, reason in senders.unread} == {"the event is not a literal or constant"}
 
 
 @pytest.mark.parametrize(
     ("call", "reason"),
     [
-        ("layer.send(channel, {'type': 'job', 'id': 1})", "the name of the channel is not written out"),
-        ("layer.send('jobs', event)", "the event is not written out"),
-        ("layer.send_many('jobs', events)", "the event is not written out"),
-        ("layer.send('jobs', {**event})", "the type of the event is not written out"),
-        ("layer.send('jobs', {'type': kind, 'id': 1})", "the type of the event is not written out"),
+        ("layer.send(channel, {'type': 'job', 'id': 1})", "the name of the channel is not a literal or constant"),
+        ("layer.send('jobs', event)", "the event is not a literal or constant"),
+        ("layer.send_many('jobs', events)", "the event is not a literal or constant"),
+        ("layer.send('jobs', {**event})", "the type of the event is not a literal or constant"),
+        ("layer.send('jobs', {'type': kind, 'id': 1})", "the type of the event is not a literal or constant"),
     ],
 )
 def test_a_send_that_cannot_be_checked_is_listed_with_the_reason(call: str, reason: str, sent: Sent) -> None:

@@ -53,7 +53,7 @@ def summary(report: Report) -> str:
     parts = [checked(report), found(report)]
     if report.sends is not None:
         unread = len(report.sends.unread)
-        parts.append(f"{_counted(report.sends.judged, 'send')} judged" + (f", {unread} not readable" if unread else ""))
+        parts.append(f"{_counted(report.sends.judged, 'send')} checked" + (f", {unread} not checked" if unread else ""))
     return "; ".join(filter(None, parts))
 
 

@@ -134,13 +134,13 @@ class _SenderCheck:
 def _unread(send: SendCall) -> str:
     """Return the reason why a send cannot be checked, or an empty text."""
     if not isinstance(send.channel.value, str):
-        return "the name of the channel is not written out"
+        return "the name of the channel is not a literal or constant"
     if send.events is None or not all(isinstance(event.value, dict) for event in send.events):
-        return "the event is not written out"
+        return "the event is not a literal or constant"
     if any(event.is_open and "type" not in event.parts for event in send.events):
-        return "the type of the event is not written out"
+        return "the type of the event is not a literal or constant"
     types = [event.parts["type"] for event in send.events if "type" in event.parts]
-    return "" if all(each.is_known for each in types) else "the type of the event is not written out"
+    return "" if all(each.is_known for each in types) else "the type of the event is not a literal or constant"
 
 
 class _Locator:
