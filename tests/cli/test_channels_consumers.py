@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from channelmap.layers.sqlite import SQLiteChannelLayer
-from tests.cli.commands import Run, result, write_site
+from tests.cli.commands import Run, write_site
 from tests.layers.redis_servers import VOLATILE, Server, running
 
 CHANNELS = """\

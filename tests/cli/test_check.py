@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from channelmap import get_channel_layer
+from tests.cli.commands import Run, result, write_site
 
 CHANNELS = """\
 version: 1
@@ -23,7 +24,6 @@ channels:
 """
 WORK = """\
 from channelmap import SyncConsumer
-from tests.cli.commands import Run, result, write_site
 
 print("a module that talks when it is imported")
 

@@ -21,6 +21,7 @@ from channelmap.cli.exits import Exit
 from channelmap.cli.exits import run as cli_run
 from channelmap.layer import DeadLetter, Delivery
 from channelmap.validation import Validator
+from tests.cli.commands import Run, result, write_site
 
 CHANNELS = """\
 version: 1
@@ -36,7 +37,6 @@ channels:
 
 WORK = """\
 from channelmap import SyncConsumer
-from tests.cli.commands import Run, result, write_site
 
 class Jobs(SyncConsumer):
     def job(self, event):

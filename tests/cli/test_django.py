@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.cli.commands import Run
+
 CHANNELS = """\
 version: 1
 layer: {backend: shop.layers.Layer, config: {url: sqlite:///channels.db}}
@@ -39,7 +41,6 @@ class Layer(SQLiteChannelLayer):
     "shop/consumers.py": """\
 from channelmap import SyncConsumer
 from shop.models import Order
-from tests.cli.commands import Run
 
 class Orders(SyncConsumer):
     def paid(self, event):

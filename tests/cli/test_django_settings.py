@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.cli.commands import Run
+
 CHANNELS = """\
 version: 1
 channels:
@@ -17,7 +19,6 @@ channels:
 WORK = """\
 from channelmap import AsyncConsumer
 from shop.models import Order
-from tests.cli.commands import Run
 
 class Jobs(AsyncConsumer):
     async def job(self, event):

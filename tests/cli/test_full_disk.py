@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from channelmap import get_channel_layer
+from tests.cli.commands import write_site
 
 CHANNELS = """\
 version: 1
@@ -23,7 +24,6 @@ WORK = """\
 import time
 from pathlib import Path
 from channelmap import SyncConsumer
-from tests.cli.commands import write_site
 
 class Jobs(SyncConsumer):
     def job(self, event):

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tests.cli.commands import Run, write_site
+
 CHANNELS = """\
 version: 1
 channels:
@@ -24,7 +26,6 @@ class Jobs(SyncConsumer):
 """
 TALKATIVE = """\
 import atexit, os, subprocess, sys, threading
-from tests.cli.commands import Run, write_site
 
 print("one")
 os.write(1, b"two\\n")

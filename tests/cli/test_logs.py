@@ -19,6 +19,7 @@ import pytest
 
 from channelmap import get_channel_layer
 from channelmap.cli.logs import PatientHandler
+from tests.cli.commands import write_site
 
 CHANNELS = """\
 version: 1
@@ -58,7 +59,6 @@ logging.config.dictConfig({
 """
 ZONE = """
 import os, time
-from tests.cli.commands import result, write_site
 os.environ["TZ"] = "IST-5:30"
 time.tzset()
 """

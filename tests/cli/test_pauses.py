@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.cli.commands import Run, result, write_site
+
 CHANNELS = """\
 version: 1
 layer: sqlite:///channels.db
@@ -18,7 +20,6 @@ channels:
 
 WORK = """\
 from channelmap import AsyncConsumer
-from tests.cli.commands import Run, result, write_site
 
 class Jobs(AsyncConsumer):
     async def job(self, event):

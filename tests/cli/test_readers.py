@@ -13,6 +13,7 @@ from typing import IO, Any
 import pytest
 
 from channelmap import get_channel_layer
+from tests.cli.commands import write_site
 
 READER_GONE = 128 + signal.SIGPIPE
 EVENTS = 50
@@ -28,7 +29,6 @@ import asyncio
 from pathlib import Path
 
 from channelmap import AsyncConsumer, SyncConsumer
-from tests.cli.commands import Start, write_site
 
 def job():
     print("x" * 1_000_000, flush=True)

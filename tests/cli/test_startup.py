@@ -13,6 +13,7 @@ import pytest
 
 from channelmap import get_channel_layer
 from channelmap.imports import LIBRARIES
+from tests.cli.commands import Start, Wait, write_site
 
 
 CHANNELS = """\
@@ -26,7 +27,6 @@ channels:
 
 WORK = """\
 from channelmap import AsyncConsumer
-from tests.cli.commands import Start, Wait, write_site
 
 class Jobs(AsyncConsumer):
     async def job(self, event):

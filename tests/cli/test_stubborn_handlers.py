@@ -11,6 +11,7 @@ import pytest
 
 from channelmap import get_channel_layer
 from channelmap.layer import DeadLetter
+from tests.cli.commands import Start, write_site
 
 CHANNELS = """\
 version: 1
@@ -24,7 +25,6 @@ WORK = """\
 import asyncio, os, time
 from pathlib import Path
 from channelmap import AsyncConsumer
-from tests.cli.commands import Start, write_site
 
 class Jobs(AsyncConsumer):
     async def job(self, event):

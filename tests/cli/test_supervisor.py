@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from channelmap import get_channel_layer
+from tests.cli.commands import Start, Wait, write_site
 
 CHANNELS = """\
 version: 1
@@ -25,7 +26,6 @@ WORK = """\
 import os, time
 from pathlib import Path
 from channelmap import SyncConsumer
-from tests.cli.commands import Start, Wait, write_site
 
 file = os.open("done.txt", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
 
