@@ -1,4 +1,4 @@
-"""Fixtures of several packages of tests: contract files, consumer modules, real processes, and waiting for a condition."""
+"""Fixtures of several packages of tests: contract files, consumer modules, real processes, waiting for a condition."""
 
 import asyncio
 import importlib

@@ -1,4 +1,4 @@
-"""A worker's log lines have the requested format, whatever the consumers' modules do to logging and to the time zone."""
+"""A worker's log lines have the requested format, whatever consumers' modules do to logging and to the time zone."""
 
 import asyncio
 import fcntl

@@ -58,7 +58,7 @@ def served(tmp_path: Path) -> Path:
 
 
 def first_of_a_container(command: list[str]) -> list[str]:
-    """Return a command line that runs as process 1 of a namespace; if that is not permitted, with a faked process id."""
+    """Return a command that runs as process 1 of a namespace; if that is not permitted, with a faked process id."""
     prefix = ["unshare", *([] if os.getuid() == 0 else ["--map-root-user"]), "--pid", "--fork"]
     if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode == 0:
         return [*prefix, sys.executable, "-m", *command]

@@ -167,7 +167,9 @@ def _require_consistent_options(files: tuple[str, ...], steps: Steps, outputs: t
     if steps.against is not None and len(files) > 1 and os.path.isfile(steps.against):  # noqa: PTH113  (as typed)
         raise click.UsageError("--against with one file compares with one FILE, not with several")
     if len({output.path for output in outputs}) < len(outputs):
-        raise click.UsageError("two outputs are written to the same file or stream; name a file for one of them, such as 'json:FILE'")
+        raise click.UsageError(
+            "two outputs are written to the same file or stream; name a file for one of them, such as 'json:FILE'"
+        )
 
 
 def _load_all(configs: tuple[str, ...]) -> dict[str, Contract | ContractError]:

@@ -99,11 +99,11 @@ EVENTS: list[Any] = [
     ],
 )
 def test_alternatives_with_different_constants_may_be_compared_one_by_one(schema: Any) -> None:
-    combined_order, split = Validator({"type": "object", **schema}), cases(replace_exclusive_one_of(schema), "anyOf")  # type: ignore[arg-type]
+    together, split = Validator({"type": "object", **schema}), cases(replace_exclusive_one_of(schema), "anyOf")  # type: ignore[arg-type]
     assert len(split) == 2
     each = [Validator(case) for case in split]
     for event in EVENTS:
-        assert combined_order.is_valid(event) == any(validator.is_valid(event) for validator in each)
+        assert together.is_valid(event) == any(validator.is_valid(event) for validator in each)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ ones? Only events that a schema describes are compared, not all that it happens 
 
 Three methods decide, and `verdicts` combines them:
 
-- a proof that all events are accepted, by the engine's algebra or part by part (`parts`, `unions`, `merging`, `patterns`);
+- a proof that all events are accepted, by the engine's algebra or part by part (`parts`, `unions`, `merging`,
+  `patterns`);
 - a counterexample: an event that one schema accepts and the other rejects (`targeted`, `counterexamples`, `samples`,
   `texts`);
 - rules that compare the text of the schemas (`changes`, `narrowing`).

@@ -124,7 +124,7 @@ class _Rules:
                     yield from self.compare(was[name], _additional(target), pointer, inner)
 
     def _declared(self, rest: Schema | None, target: Schema, at: Pointer, subject: str) -> Iterator[Change]:
-        """Compare a property that `source` does not declare with its schema for undeclared properties, if it has one."""
+        """Compare a property that only `target` declares with `rest`, the schema of undeclared properties of `source`."""
         if rest is None:
             return
         name = str(at[-1])

@@ -86,7 +86,7 @@ def compare_event_type(event_type: str, source: ReleasedType, target: ReleasedTy
 
 
 def with_constant_type(schema: Schema, event_type: str) -> Schema:
-    """Return a schema in normal form with a constant `type`, set without a branch so that properties can be compared."""
+    """Return a schema in normal form with a constant `type`, without a branch, so that properties can be compared."""
     if not isinstance(schema, dict) or "properties" not in schema:
         return schema
     rule = {"properties": {"type": schema["properties"].get("type", True)}, "$defs": schema.get("$defs", {})}
