@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from channelmap.check.compare.merging import merge
 
 #: Tokens that match exactly one character: a class, an escape, or a literal character.
-_CHARACTER = re.compile(r"\[\^?(?:[^\[\]\\&~-]|\\[dws.\-/_+]|-)+\]|\\[dws.\-/_+(){}\[\]|?*^$]|[^\\\[\](){}|?*+.^$\n]|\.")
+_CHAR = re.compile(r"\[\^?(?:[^\[\]\\&~-]|\\[dws.\-/_+]|-)+\]|\\[dws.\-/_+(){}\[\]|?*^$]|[^\\\[\](){}|?*+.^$\n]|\.")
 _QUANTIFIER = re.compile(r"\{(\d{1,6})(?:(,)(\d{1,6})?)?\}|[?*+]")
 _PREFIX = re.compile(r"\^([A-Za-z0-9_ :/@-]*)(?![?*+{|])")
 
@@ -50,7 +50,7 @@ def _lengths_of_pattern(pattern: str) -> _Lengths | None:
     least, most, at = 0, 0, 1
     unbounded = False
     while at < len(pattern) and pattern[at:] != "$":
-        token = _CHARACTER.match(pattern, at)
+        token = _CHAR.match(pattern, at)
         if token is None:
             return None
         low, high, at = _count(pattern, token.end())
