@@ -96,7 +96,6 @@ SETTINGS = {
 }
 
 
-
 @pytest.fixture
 def work(project: Path) -> Path:
     write_site(project, CHANNELS, WORK)

@@ -1,7 +1,6 @@
 """`channelmap check` as a command: files, selections, outputs, exit codes."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,6 @@ class Jobs(SyncConsumer):
 """
 REFUSED = "channels.yaml:9:19: error[accepts-refused] 'job' refuses an example that it must accept"
 ALIKE = "channels.yaml:10:7: warning[names-alike] "
-
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +50,6 @@ class Jobs(SyncConsumer):
 def served(project: Path) -> Path:
     write_site(project, CHANNELS, WORK)
     return project
-
-
 
 
 def test_one_event_is_sent_and_served(served: Path, run: Run) -> None:
@@ -236,9 +233,7 @@ def test_an_event_that_its_handler_rejected_is_listed_shown_replayed_and_dropped
         (["list", "--channel", "nope"], "no channel 'nope'"),
     ],
 )
-def test_an_unknown_dead_letter_is_a_usage_error(
-    served: Path, run: Run, arguments: list[str], message: str
-) -> None:
+def test_an_unknown_dead_letter_is_a_usage_error(served: Path, run: Run, arguments: list[str], message: str) -> None:
     code, output, errors = result(run("dead", *arguments))
 
     assert message in output + errors
@@ -534,7 +529,9 @@ def test_init_writes_nothing_if_one_file_cannot_be_written(project: Path, run: R
     assert [path.name for path in project.iterdir()] == ["schemas"]
 
 
-def test_init_checks_write_permission_before_it_writes(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_init_checks_write_permission_before_it_writes(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
     # Root may write anywhere, so this tests the call of `os.access`.
     monkeypatch.setattr("os.access", lambda path, mode, **_: not mode & os.W_OK)
 

@@ -1,9 +1,7 @@
 """The commands in a small, real Django project, as real processes."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -50,7 +48,6 @@ class Orders(SyncConsumer):
 #: Unlike `python -m`, the installed command does not have the working directory on its import path.
 COMMAND = (str(Path(sys.executable).parent / "channelmap"),)
 EVENT = '{"type": "paid", "id": 1}'
-
 
 
 @pytest.fixture
@@ -105,9 +102,7 @@ def test_a_layer_of_channelmap_is_opened_without_django(
 @pytest.mark.parametrize(
     "arguments", [["send", "orders", EVENT], ["dead", "list"], ["check", "--no-import", "--layer"]]
 )
-def test_broken_settings_that_the_layer_needs_get_an_error_message(
-    shop: Path, run: Run, arguments: list[str]
-) -> None:
+def test_broken_settings_that_the_layer_needs_get_an_error_message(shop: Path, run: Run, arguments: list[str]) -> None:
     (shop / "settings.py").write_text("1 / 0\n")
 
     process = run(*arguments, command=COMMAND, DJANGO_SETTINGS_MODULE="settings")

@@ -1,9 +1,7 @@
 """The hint for consumers that need Django's settings if DJANGO_SETTINGS_MODULE is not set."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 

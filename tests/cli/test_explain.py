@@ -1,8 +1,7 @@
 """`channelmap explain`: pages by code, and the list of codes."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 
@@ -14,7 +13,6 @@ from channelmap.errors import Rejection
 from channelmap.layer import Cause
 from tests.cli.commands import Run, result
 from tests.cli.terminals import on_a_terminal
-
 
 
 def test_a_page_is_printed_unchanged(run: Run) -> None:

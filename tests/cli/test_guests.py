@@ -5,9 +5,8 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -40,7 +39,6 @@ def last():
 
 threading.Thread(target=last).start()
 """
-
 
 
 @pytest.fixture

@@ -80,7 +80,9 @@ def served(project: Path, run: Callable[..., Any]) -> Callable[..., list[str]]:
 
 
 @pytest.mark.parametrize("code", ["", ROOT, ROOT_TO_STDERR, OF_OTHERS])
-def test_a_workers_log_lines_appear_once_and_in_the_requested_format(served: Callable[..., list[str]], code: str) -> None:
+def test_a_workers_log_lines_appear_once_and_in_the_requested_format(
+    served: Callable[..., list[str]], code: str
+) -> None:
     entries = [json.loads(line) for line in served(code, "--log-format", "json")]
 
     messages = [entry["message"] for entry in entries]

@@ -4,7 +4,6 @@ import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -25,7 +24,6 @@ class Jobs(AsyncConsumer):
     async def job(self, event):
         print("handled", self.delivery.channel, event["n"], flush=True)
 """
-
 
 
 @pytest.fixture

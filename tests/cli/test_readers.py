@@ -136,9 +136,7 @@ def test_a_worker_stops_when_its_output_has_no_reader_and_returns_unstarted_even
     assert handled <= 3 * int(processes)
 
 
-def test_a_worker_stops_when_a_readable_socket_has_no_reader(
-    project: Path, popen: Popen, consumer: str
-) -> None:
+def test_a_worker_stops_when_a_readable_socket_has_no_reader(project: Path, popen: Popen, consumer: str) -> None:
     """As under systemd, whose journal reads a socket and never writes there."""
     set_up(project, consumer, "at-most-once")
     journal, theirs = socket.socketpair()

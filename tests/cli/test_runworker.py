@@ -286,7 +286,9 @@ def test_one_worker_keeps_the_order_of_each_of_four_senders(
     assert by_sender == {number: list(range(1_000)) for number in range(4)}
 
 
-def test_bytes_in_the_database_that_are_not_an_event_become_a_dead_letter(served: Path, run: Callable[..., Any]) -> None:
+def test_bytes_in_the_database_that_are_not_an_event_become_a_dead_letter(
+    served: Path, run: Callable[..., Any]
+) -> None:
     send(served, range(3))
     with sqlite3.connect(served / "channels.db") as database:
         database.execute("UPDATE waiting SET body = x'c1ff' WHERE position = (SELECT min(position) + 1 FROM waiting)")

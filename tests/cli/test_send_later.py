@@ -4,10 +4,8 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,7 +25,6 @@ NO_ZONE = (
     "hint: append the offset from UTC, such as +01:00, or Z for UTC\n"
 )
 JOB = '{"type": "job", "n": 1}'
-
 
 
 @pytest.fixture
@@ -84,7 +81,9 @@ def test_delayed_events_of_a_file_are_due_in_their_order(contract: Path, run: Ru
     write(600)
     later = datetime.now(UTC) + timedelta(hours=1)
 
-    assert result(run("send", "jobs", "events.jsonl", option, later.isoformat() if option == "--at" else "3600"))[0] == 0
+    assert (
+        result(run("send", "jobs", "events.jsonl", option, later.isoformat() if option == "--at" else "3600"))[0] == 0
+    )
 
     assert [delivery.event["n"] for delivery in kept(contract) if delivery.event] == [*range(600)]
     assert all(delivery.due for delivery in kept(contract))

@@ -5,16 +5,13 @@ import signal
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from channelmap import get_channel_layer
 from channelmap.imports import LIBRARIES
 from tests.cli.commands import Start, Wait, write_site
-
 
 CHANNELS = """\
 version: 1
@@ -107,7 +104,9 @@ def test_modules_of_the_project_never_replace_modules_that_channelmap_imports(
     assert (worker.popen.returncode, worker.output) == (0, "handled\n"), worker.errors
 
 
-def test_modules_of_the_project_never_replace_modules_that_a_third_party_layer_imports(served: Path, start: Start, wait_until: Wait) -> None:
+def test_modules_of_the_project_never_replace_modules_that_a_third_party_layer_imports(
+    served: Path, start: Start, wait_until: Wait
+) -> None:
     write_modules(served, NAMES)
 
     worker = start(str(COMMANDS / "runworker"), "--layer", "redis://127.0.0.1:1", command=("-P", "-c", EXEC))
@@ -173,7 +172,9 @@ def test_a_module_of_the_project_comes_before_an_installed_one(served: Path, run
     assert run("runworker", "--burst").popen.returncode == 0
 
 
-def test_a_module_that_cannot_be_used_as_uvloop_is_named_and_the_worker_runs_without_it(served: Path, run: Start) -> None:
+def test_a_module_that_cannot_be_used_as_uvloop_is_named_and_the_worker_runs_without_it(
+    served: Path, run: Start
+) -> None:
     first = served / "first"
     first.mkdir()
     (first / "uvloop.py").write_text("answer = 42\n")

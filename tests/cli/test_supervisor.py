@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +48,6 @@ class Jobs(SyncConsumer):
             time.sleep(0.005)
         os.write(file, b"0 -1\\n")
 """
-
 
 
 @pytest.fixture
@@ -105,9 +103,7 @@ def test_a_handler_may_finish_when_several_processes_stop(served: Path, start: S
     assert handled(served) == [-1]
 
 
-def test_a_signal_to_the_whole_process_group_lets_handlers_finish(
-    served: Path, start: Start, wait_until: Wait
-) -> None:
+def test_a_signal_to_the_whole_process_group_lets_handlers_finish(served: Path, start: Start, wait_until: Wait) -> None:
     send(served, "slow")
     supervisor = start("runworker", "--processes", "2")
     wait_until((served / "begun").exists, "the slow handler")

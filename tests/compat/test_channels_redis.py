@@ -144,7 +144,9 @@ def test_a_group_send_of_one_layer_reaches_named_and_private_channels_of_the_oth
 
 
 @both_ways
-def test_a_member_discarded_by_one_layer_gets_no_group_sends_of_the_other(server: Server, pair: Any, sender: str) -> None:
+def test_a_member_discarded_by_one_layer_gets_no_group_sends_of_the_other(
+    server: Server, pair: Any, sender: str
+) -> None:
     async def main() -> None:
         async with pair() as both:
             send, receive = both.ends(sender)
@@ -171,9 +173,7 @@ def test_several_private_channels_of_one_process_are_kept_apart(pair: Any, sende
 
 
 @both_ways
-def test_each_layer_sees_the_queue_length_and_expiry_set_by_the_other(
-    server: Server, pair: Any, sender: str
-) -> None:
+def test_each_layer_sees_the_queue_length_and_expiry_set_by_the_other(server: Server, pair: Any, sender: str) -> None:
     async def main() -> None:
         async with pair(capacity=3, expiry=40) as both:
             first, second = both.ends(sender)
@@ -192,7 +192,9 @@ def test_each_layer_sees_the_queue_length_and_expiry_set_by_the_other(
 
 
 @both_ways
-def test_an_expired_event_of_one_layer_does_not_count_towards_the_capacity_of_the_other(server: Server, pair: Any, sender: str) -> None:
+def test_an_expired_event_of_one_layer_does_not_count_towards_the_capacity_of_the_other(
+    server: Server, pair: Any, sender: str
+) -> None:
     async def main() -> list[Event]:
         async with pair(capacity=1, expiry=30) as both:
             send, receive = both.ends(sender)

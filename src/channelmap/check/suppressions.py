@@ -71,7 +71,9 @@ def _is_active(suppression: Suppression, today: date) -> bool:
     return suppression.until is None or today <= suppression.until
 
 
-def _unused_or_expired(contract: Contract, used: set[Suppression], judged: frozenset[str], today: date) -> Iterator[Diagnostic]:
+def _unused_or_expired(
+    contract: Contract, used: set[Suppression], judged: frozenset[str], today: date
+) -> Iterator[Diagnostic]:
     for suppression in contract.suppressions:
         if not _is_active(suppression, today):
             message = f"this suppression of {quoted(suppression.code)} ended on {suppression.until}"

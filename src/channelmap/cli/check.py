@@ -205,7 +205,9 @@ class _SendCounts:
         return Sends(len(self._judged), unread)
 
 
-def _check_all(contracts: dict[str, Contract | ContractError], steps: Steps, sends: _SendCounts | None) -> list[Diagnostic]:
+def _check_all(
+    contracts: dict[str, Contract | ContractError], steps: Steps, sends: _SendCounts | None
+) -> list[Diagnostic]:
     found: list[Diagnostic] = []
     unknown_channels: dict[Location, list[Diagnostic]] = {}
     today = datetime.now(UTC).date()

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from channelmap.check.compare.merging import merge_branch, disjoint, flatten, merge
+from channelmap.check.compare.merging import disjoint, flatten, merge, merge_branch
 from channelmap.check.compare.parts import covers_in_parts
-from channelmap.check.compare.patterns import exclude_each_other, add_implied_lengths
+from channelmap.check.compare.patterns import add_implied_lengths, exclude_each_other
 from channelmap.validation import Validator
 
 NAMES = ("a", "b", "x-a")

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from channelmap.check.compare.counterexamples import CounterexampleSearch
 from channelmap.check.compare.normal_form import normalize, opaque_reference
 from channelmap.check.compare.releases import ReleasedType
 from channelmap.check.compare.verdicts import compare_event_type
 from channelmap.check.compare.views import declared_view, event_schema
-from channelmap.check.compare.counterexamples import CounterexampleSearch
 from channelmap.validation import Validator, with_type
 from channelmap.validation.structure import bundle
 

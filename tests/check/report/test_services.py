@@ -207,7 +207,9 @@ def test_gitlab_gets_one_issue_for_each_finding(report: Report) -> None:
     assert order["location"]["lines"] == {"begin": 1}
 
 
-def test_gitlab_paths_are_relative_to_the_root_of_the_repository(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gitlab_paths_are_relative_to_the_root_of_the_repository(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CI_PROJECT_DIR", str(project))
     (project / "backend").mkdir()
     monkeypatch.chdir(project / "backend")

@@ -74,7 +74,9 @@ def test_no_user_code_is_imported_without_imports(project: Path, contract: Make)
     assert [diagnostic.code for diagnostic in check(quiet)] == ["consumer-import-failed"]
 
 
-def test_the_preflight_finds_only_faults_that_make_a_worker_fail(contract: Make, consumer_module: ConsumerModule) -> None:
+def test_the_preflight_finds_only_faults_that_make_a_worker_fail(
+    contract: Make, consumer_module: ConsumerModule
+) -> None:
     module = consumer_module("""
         class Consumer(AsyncConsumer):
             async def made(self, event): ...
@@ -199,9 +201,7 @@ USABLE = [
 
 
 @pytest.mark.parametrize("url", [*UNUSABLE, *USABLE])
-def test_an_unusable_layer_is_found_without_opening_it(
-    url: str, contract_file: Callable[..., Path]
-) -> None:
+def test_an_unusable_layer_is_found_without_opening_it(url: str, contract_file: Callable[..., Path]) -> None:
     contract = load(contract_file(layer=f"'{url}'"))
     found = [finding for finding in check(contract, imports=False) if finding.code == "layer-unusable"]
     assert [str(finding.location) for finding in found] == (["channels.yaml:2:8"] if url in UNUSABLE else [])

@@ -83,7 +83,9 @@ Find = Callable[..., list[Diagnostic]]
         "@classmethod\n            async def made(cls, event): ...",
     ],
 )
-def test_any_callable_that_returns_a_coroutine_may_handle_events_of_an_async_consumer(codes: Codes, handler: str) -> None:
+def test_any_callable_that_returns_a_coroutine_may_handle_events_of_an_async_consumer(
+    codes: Codes, handler: str
+) -> None:
     assert (
         codes(f"""
         async def function(event): ...
@@ -114,7 +116,9 @@ def test_any_callable_that_returns_a_coroutine_may_handle_events_of_an_async_con
         "@unwrapped\n            def made(self, event): ...",
     ],
 )
-def test_a_callable_that_returns_no_coroutine_cannot_handle_events_of_an_async_consumer(codes: Codes, handler: str) -> None:
+def test_a_callable_that_returns_no_coroutine_cannot_handle_events_of_an_async_consumer(
+    codes: Codes, handler: str
+) -> None:
     assert codes(f"""
         def unwrapped(handler):
             def inner(self, event):
@@ -156,7 +160,9 @@ def test_a_method_that_other_code_may_call_is_not_an_unreached_handler(codes: Co
 
 
 @pytest.mark.parametrize("argument", ["event", "_event", "message"])
-def test_a_method_that_takes_an_event_and_has_no_event_type_is_an_unreached_handler(codes: Codes, argument: str) -> None:
+def test_a_method_that_takes_an_event_and_has_no_event_type_is_an_unreached_handler(
+    codes: Codes, argument: str
+) -> None:
     assert codes(f"""
         class Consumer(AsyncConsumer):
             async def made(self, event): ...
@@ -220,9 +226,7 @@ def test_a_handler_of_an_at_most_once_channel_that_raises_retry_is_found(
         ("", "raise event.Retry()"),
     ],
 )
-def test_a_retry_that_does_not_leave_the_handler_is_not_reported(
-    find: Find, imports: str, body: str
-) -> None:
+def test_a_retry_that_does_not_leave_the_handler_is_not_reported(find: Find, imports: str, body: str) -> None:
     assert find(imports, body) == []
 
 

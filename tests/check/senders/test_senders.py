@@ -284,7 +284,9 @@ def test_a_name_that_may_have_another_value_is_not_resolved(code: str, found: Fi
     assert found(code) == []
 
 
-def test_a_fault_on_a_channel_with_validate_warn_is_a_warning(diagnostics: Callable[[str], tuple[Diagnostic, ...]]) -> None:
+def test_a_fault_on_a_channel_with_validate_warn_is_a_warning(
+    diagnostics: Callable[[str], tuple[Diagnostic, ...]],
+) -> None:
     (finding,) = diagnostics("layer.send('tried', {'type': 'job'})")
 
     assert finding.severity is Severity.WARNING
@@ -300,9 +302,7 @@ def test_a_fault_on_a_channel_with_validate_warn_is_a_warning(diagnostics: Calla
         (b"# coding: nonsense\nsend", "app.py"),
     ],
 )
-def test_a_file_that_is_not_python_is_a_warning(
-    code: bytes, place: str, contract: Contract, project: Path
-) -> None:
+def test_a_file_that_is_not_python_is_a_warning(code: bytes, place: str, contract: Contract, project: Path) -> None:
     (project / "app.py").write_bytes(code)
 
     (finding,) = check_senders(contract, ["app.py"]).findings

@@ -64,9 +64,7 @@ TREE = {
         ("{'children': []}", ["$ fits no alternative; repair one of: requires 'left'; requires 'name'"]),
     ],
 )
-def test_a_recursive_schema_is_checked_as_far_as_possible(
-    event: str, faults: list[str], project: Path
-) -> None:
+def test_a_recursive_schema_is_checked_as_far_as_possible(event: str, faults: list[str], project: Path) -> None:
     (project / "tree.json").write_text(json.dumps(TREE))
     (project / "channels.yaml").write_text(
         "version: 1\nchannels: {trees: {consumer: a.B, events: {tree: tree.json}}}\n"
@@ -134,9 +132,7 @@ def half_known(draw: Any, value: Any) -> str:
 
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), event=OBJECTS)
-def test_a_valid_event_stays_valid_if_parts_of_it_are_unknown(
-    data: Any, event: dict[str, Any], project: Path
-) -> None:
+def test_a_valid_event_stays_valid_if_parts_of_it_are_unknown(data: Any, event: dict[str, Any], project: Path) -> None:
     schema = data.draw(schemas(st.sampled_from([{"type": "t", **event}, *event.values(), 1])))
     (project / "s.json").write_text(json.dumps({"allOf": [schema, True]}))
     (project / "channels.yaml").write_text("version: 1\nchannels: {c: {consumer: a.B, events: {t: s.json}}}\n")

@@ -2,10 +2,10 @@
 
 from .batches import Batches
 from .clocks import Clocks
+from .dead_letters import DeadLetters
 from .groups import Groups, Memberships
 from .identity import Identity
 from .leases import Leases
-from .dead_letters import DeadLetters
 from .limits import Capacity, Names
 from .peeking import Peeking
 from .queues import Queues

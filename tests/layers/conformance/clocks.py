@@ -56,9 +56,7 @@ class Clocks(Suite):
 
     @STEPS
     @pytest.mark.parametrize("lease", [None, 60])
-    def test_a_returned_event_does_not_expire_because_a_clock_was_set(
-        self, step: float, lease: float | None
-    ) -> None:
+    def test_a_returned_event_does_not_expire_because_a_clock_was_set(self, step: float, lease: float | None) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             with wall_clock() as turn:
                 await layer.send("jobs", event(1))

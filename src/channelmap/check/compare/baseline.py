@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from channelmap.check.compare.lock import LockUnusable, read_lock
 from channelmap.check.compare.releases import Release, release_of
-from channelmap.check.compare.revision import RevisionUnreadable, WorkTree, open_commit, commit_of
+from channelmap.check.compare.revision import RevisionUnreadable, WorkTree, commit_of, open_commit
 from channelmap.codes import Code
 from channelmap.contract import Contract
 from channelmap.errors import ChannelMapError, ContractError, quoted
@@ -98,7 +98,9 @@ def _release_at_revision(revision: str, contract: Path) -> Release:
 
         fetch(contract.name)
         if not (root / contract.name).exists():
-            raise RevisionUnreadable(f"that revision has no {quoted(tree.prefix + contract.name)}", "was it added later?")
+            raise RevisionUnreadable(
+                f"that revision has no {quoted(tree.prefix + contract.name)}", "was it added later?"
+            )
         try:
             return release_of(_load(root / contract.name, fetch), name)
         except ContractError as error:

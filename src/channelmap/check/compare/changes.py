@@ -70,7 +70,14 @@ class _Rules:
             return
         wide: dict[str, Any] = source if isinstance(source, dict) else {}
         narrow: dict[str, Any] = target if isinstance(target, dict) else {}
-        for rule in (self._keywords, self._required, self._properties, self._undeclared_properties, self._lists, self._branches):
+        for rule in (
+            self._keywords,
+            self._required,
+            self._properties,
+            self._undeclared_properties,
+            self._lists,
+            self._branches,
+        ):
             yield from rule(wide, narrow, at, subject)
         for name in wide.get("$defs", {}).keys() & narrow.get("$defs", {}).keys():
             yield from self.compare(wide["$defs"][name], narrow["$defs"][name], (*at, "$defs", name), subject)
@@ -124,14 +131,16 @@ class _Rules:
                     yield from self.compare(was[name], _additional(target), pointer, inner)
 
     def _declared(self, rest: Schema | None, target: Schema, at: Pointer, subject: str) -> Iterator[Change]:
-        """Compare a property that only `target` declares with `rest`, the schema of undeclared properties of `source`."""
+        """Compare a property that only `target` declares with `rest`, the schema of other properties in `source`."""
         if rest is None:
             return
         name = str(at[-1])
         if any(self.compare(rest, target, at, subject)):
             yield Change("properties", at, subject, "", canonical(target), "events with another value of it", name)
 
-    def _undeclared_properties(self, source: dict[str, Any], target: dict[str, Any], at: Pointer, subject: str) -> Iterator[Change]:
+    def _undeclared_properties(
+        self, source: dict[str, Any], target: dict[str, Any], at: Pointer, subject: str
+    ) -> Iterator[Change]:
         was, now = self._undeclared(source), _additional(target)
         if was is None or was is False or was == now:
             return

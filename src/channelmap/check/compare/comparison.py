@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from channelmap.check.compare.order import Breaks, DeployOrder, order_of, combined_order
+from channelmap.check.compare.order import Breaks, DeployOrder, combined_order, order_of
 from channelmap.check.compare.releases import Release, ReleasedChannel
 from channelmap.check.compare.verdicts import Compatibility, compare_event_type
 
@@ -110,7 +110,10 @@ def compare(old: Release, new: Release, *, strict: bool = False) -> Comparison:
     """
     types = [
         TypeComparison(
-            channel, name, compare_event_type(name, before, after, strict=strict), compare_event_type(name, after, before, strict=strict)
+            channel,
+            name,
+            compare_event_type(name, before, after, strict=strict),
+            compare_event_type(name, after, before, strict=strict),
         )
         for channel, declared in new.channels.items()
         for name, after in declared.events.items()

@@ -53,7 +53,7 @@ class CounterexampleSearch:
 
         Args:
             accepted: returns whether the first schema accepts an event.
-            refused: returns whether the second schema rejects an event.
+            rejected: returns whether the second schema rejects an event.
             thorough: try more events.
 
         """

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from channelmap.check.compare.comparison import Comparison, TypeComparison
 from channelmap.check.compare.dropped import dropped_properties
+from channelmap.check.compare.locations import locate_in_schema
 from channelmap.check.compare.normal_form import canonical
 from channelmap.check.compare.order import combined_order
-from channelmap.check.compare.locations import locate_in_schema
 from channelmap.check.compare.releases import ReleasedType
 from channelmap.check.compare.verdicts import Compatibility
 from channelmap.check.compare.wording import consequence, rename_hint, statement
@@ -90,7 +90,9 @@ class _Findings:
             location = self._key_location(channel, "events", name)
             yield Diagnostic(location, Code.EVENT_TYPE_ADDED, message, channel=channel, event_type=name)
 
-    def _compatibility(self, found: TypeComparison, compatibility: Compatibility, *, reverse: bool) -> Iterator[Diagnostic]:
+    def _compatibility(
+        self, found: TypeComparison, compatibility: Compatibility, *, reverse: bool
+    ) -> Iterator[Diagnostic]:
         """Return a finding for each change that is not safe, or one for the schema as a whole if no change is known."""
         if compatibility.is_safe:
             return

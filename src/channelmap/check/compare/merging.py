@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from channelmap.check.compare.narrowing import UPPER_BOUNDS, LOWER_BOUNDS
+from channelmap.check.compare.narrowing import LOWER_BOUNDS, UPPER_BOUNDS
 from channelmap.check.compare.normal_form import canonical, mentions
 from channelmap.validation import Schema, SchemaUnusable, Validator, unsupported
 

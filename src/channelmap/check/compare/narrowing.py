@@ -1,4 +1,4 @@
-"""Compare two values of one keyword: does the new value accept less than the old one?"""
+"""Compare two values of one keyword: whether the new value accepts less than the old one."""
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction

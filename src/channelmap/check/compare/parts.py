@@ -10,9 +10,9 @@ from collections.abc import Set as AbstractSet
 from itertools import combinations
 from typing import Any
 
-from channelmap.check.compare.merging import BRANCHES, intersection, disjoint, flatten, types_of, values_of
+from channelmap.check.compare.merging import BRANCHES, disjoint, flatten, intersection, types_of, values_of
 from channelmap.check.compare.normal_form import canonical, is_draft_7
-from channelmap.check.compare.patterns import exclude_each_other, add_implied_lengths
+from channelmap.check.compare.patterns import add_implied_lengths, exclude_each_other
 from channelmap.check.compare.unions import cases
 from channelmap.pointers import Pointer
 from channelmap.validation import Schema, SchemaUnusable, Validator

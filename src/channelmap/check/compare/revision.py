@@ -172,7 +172,7 @@ class CommitFiles:
                 return inner.read(path.removeprefix(f"{name}/"))
         return None
 
-    def _submodule(self, directory: str) -> "Blobs | None":
+    def _submodule(self, directory: str) -> "CommitFiles | None":
         entry = _git(self._repository, "ls-tree", "--full-tree", "-z", self._commit, "--", directory) or ""
         mode, _, rest = entry.partition(" ")
         if mode != _SUBMODULE:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from channelmap.check.compare.samples import COMMON_VALUES, boundaries, values_near_bounds, one_of_each, samples
+from channelmap.check.compare.samples import COMMON_VALUES, boundaries, one_of_each, samples, values_near_bounds
 from channelmap.check.compare.texts import matching_texts
 from channelmap.pointers import Pointer
 from channelmap.validation import Schema

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from channelmap.check.compare.merging import merge_branch, disjoint
+from channelmap.check.compare.merging import disjoint, merge_branch
 from channelmap.check.compare.normal_form import is_draft_7
 from channelmap.pointers import Pointer
 from channelmap.validation import Schema

@@ -6,12 +6,12 @@ from itertools import islice
 from typing import Any, Literal
 
 from channelmap.check.compare.changes import Change, narrowings
+from channelmap.check.compare.counterexamples import CounterexampleSearch
 from channelmap.check.compare.parts import covers_as_a_whole, covers_in_parts, is_simple
 from channelmap.check.compare.releases import ReleasedType
 from channelmap.check.compare.targeted import targeted_events
 from channelmap.check.compare.unions import replace_exclusive_one_of
 from channelmap.check.compare.views import declared_view, event_schema
-from channelmap.check.compare.counterexamples import CounterexampleSearch
 from channelmap.validation import Schema, SchemaUnusable, Validator, unsupported
 from channelmap.validation.algebra import satisfiability
 
@@ -47,7 +47,9 @@ class Compatibility:
         return self.verdict in {"same", "compatible"}
 
 
-def compare_event_type(event_type: str, source: ReleasedType, target: ReleasedType, *, strict: bool = False) -> Compatibility:
+def compare_event_type(
+    event_type: str, source: ReleasedType, target: ReleasedType, *, strict: bool = False
+) -> Compatibility:
     """Return whether `target` accepts the events of `source`.
 
     Args:

@@ -21,7 +21,9 @@ def render(report: Report) -> str:
     commands = [
         _command(diagnostic, excerpts)
         for severity in Severity
-        for diagnostic in islice((found for found in report.diagnostics if found.severity is severity), _MAX_ANNOTATIONS)
+        for diagnostic in islice(
+            (found for found in report.diagnostics if found.severity is severity), _MAX_ANNOTATIONS
+        )
     ]
     lines = concise.render(report).splitlines()
     return "".join(f"{line}\n" for line in (*commands, *map(_without_commands, lines)))

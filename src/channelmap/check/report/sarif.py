@@ -62,20 +62,20 @@ def _result(top: str, diagnostic: Diagnostic, excerpts: Excerpts) -> dict[str, A
         "ruleId": diagnostic.code,
         "level": _LEVELS[diagnostic.severity],
         "message": {"text": text},
-        "locations": [{"physicalLocation": _location(top, diagnostic.location, excerpts)}],
+        "locations": [{"physicalLocation": _physical_location(top, diagnostic.location, excerpts)}],
         "relatedLocations": [
             {
                 "id": number,
                 "message": {"text": other.message},
-                "physicalLocation": _location(top, other.location, excerpts),
+                "physicalLocation": _physical_location(top, other.location, excerpts),
             }
             for number, other in enumerate(diagnostic.related, 1)
         ],
     }
 
 
-def _location(top: str, location: Location, excerpts: Excerpts) -> dict[str, Any]:
-    location: dict[str, Any] = {"artifactLocation": {"uri": _uri(relative_to(top, location.path))}}
+def _physical_location(top: str, location: Location, excerpts: Excerpts) -> dict[str, Any]:
+    physical: dict[str, Any] = {"artifactLocation": {"uri": _uri(relative_to(top, location.path))}}
     excerpt = excerpts.at(location)
     region = {
         "startLine": location.line,
@@ -83,8 +83,8 @@ def _location(top: str, location: Location, excerpts: Excerpts) -> dict[str, Any
         "endColumn": excerpt.end_column if excerpt else 0,
     }
     if location.line:
-        location["region"] = {name: number for name, number in region.items() if number}
-    return location
+        physical["region"] = {name: number for name, number in region.items() if number}
+    return physical
 
 
 def _uri(path: str) -> str:

@@ -93,7 +93,9 @@ def _required(schema: dict[str, Any]) -> Contradiction | None:
     for index, name in enumerate(schema.get("required", ())):
         if name in properties and accepts_something(properties[name]) == "no":
             inner = find_contradiction(properties[name])
-            return Contradiction(("properties", name, *inner.pointer), f"it requires {quoted(name)}, where {inner.reason}")
+            return Contradiction(
+                ("properties", name, *inner.pointer), f"it requires {quoted(name)}, where {inner.reason}"
+            )
         if is_closed and name not in properties:
             hint = did_you_mean(name, properties)
             return Contradiction(("required", index), f"it requires {quoted(name)}, which it does not allow", hint)
@@ -121,7 +123,10 @@ def find_event_contradiction(schema: Schema, bundled: Schema, name: str) -> Cont
             return Contradiction((*pointer, "$ref"), reason, "declare 'type' there")
     if isinstance(schema, dict) and isinstance(bundled, dict):
         return (
-            _in_patterns(bundled, name) or _in_alternatives(schema, bundled, name) or _keyword_excludes_type(bundled, name) or find_contradiction(schema)
+            _in_patterns(bundled, name)
+            or _in_alternatives(schema, bundled, name)
+            or _keyword_excludes_type(bundled, name)
+            or find_contradiction(schema)
         )
     return find_contradiction(schema)
 

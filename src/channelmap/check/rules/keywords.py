@@ -3,7 +3,13 @@
 from collections.abc import Iterator
 
 from channelmap.check.rules.documents import Part, SchemaDocument
-from channelmap.check.rules.vocabulary import KEYWORDS, NON_ASSERTIONS, OTHER_DIALECT_REMEDIES, TOOL_ANNOTATIONS, TYPE_SPECIFIC
+from channelmap.check.rules.vocabulary import (
+    KEYWORDS,
+    NON_ASSERTIONS,
+    OTHER_DIALECT_REMEDIES,
+    TOOL_ANNOTATIONS,
+    TYPE_SPECIFIC,
+)
 from channelmap.codes import Code
 from channelmap.diagnostics import Diagnostic
 from channelmap.errors import did_you_mean, quoted

@@ -67,5 +67,7 @@ OTHER_DIALECT_REMEDIES: dict[str, dict[str, str]] = {
 #: The engine also obeys `dependencies` and `definitions`, of the older dialect, in the newer one.
 _ALL = frozenset({"$dynamicRef"}).union(_ANY_TYPE, NON_ASSERTIONS, *TYPE_SPECIFIC.values())
 
-KEYWORDS: dict[str, frozenset[str]] = {dialect: _ALL - set(others) for dialect, others in OTHER_DIALECT_REMEDIES.items()}
+KEYWORDS: dict[str, frozenset[str]] = {
+    dialect: _ALL - set(others) for dialect, others in OTHER_DIALECT_REMEDIES.items()
+}
 """The keywords of each dialect; annotations of the newer one do no harm in the older."""

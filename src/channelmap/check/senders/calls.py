@@ -40,7 +40,7 @@ class SendCall:
     channel: KnownValue
     events: tuple[KnownValue, ...] | None
     by_layer: bool
-    helper: "Sending | None" = None
+    helper: "SendCall | None" = None
 
 
 def send_calls(module: TreeModule, *, through_helpers: bool) -> Iterator[SendCall]:

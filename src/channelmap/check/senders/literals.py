@@ -55,7 +55,7 @@ class KnownValue:
     value: Any = None
     is_known: bool = False
     is_open: bool = False
-    parts: Mapping[Any, "Known"] = field(default_factory=dict)
+    parts: Mapping[Any, "KnownValue"] = field(default_factory=dict)
     key: ast.expr | None = None
 
 
