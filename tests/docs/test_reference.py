@@ -54,6 +54,6 @@ def test_every_default_of_channels_yaml_is_documented_correctly() -> None:
 
 
 def test_every_code_of_a_rejected_event_is_documented_and_no_other() -> None:
-    section = CODES_PAGE.partition("\n## One event\n")[2].partition("\n## ")[0]
+    section = CODES_PAGE.partition("\n## Rejected events\n")[2].partition("\n## ")[0]
     documented = {code for row in rows_of(section) for code in re.findall(r"`([^`]+)`", row[0])}
     assert documented == {"missing-type", "unknown-type", "schema-mismatch", "unsupported-value"}

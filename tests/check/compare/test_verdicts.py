@@ -200,10 +200,10 @@ def test_without_the_algebra_a_change_that_only_it_can_prove_is_undecided(loss: 
     import jsonschema_rs
     {loss}
     from channelmap.check.compare.releases import ReleasedType
-    from channelmap.check.compare.verdicts import judge
+    from channelmap.check.compare.verdicts import compare_event_type as compare
     old = ReleasedType({{"properties": {{"type": True, "a": {{"type": "integer"}}}}}})
     new = ReleasedType({{"properties": {{"type": True, "a": {{"type": "number"}}}}}})
-    print(judge("t", old, new).verdict, judge("t", old, ReleasedType({{"not": {{}}}})).verdict)
+    print(compare("t", old, new).verdict, compare("t", old, ReleasedType({{"not": {{}}}})).verdict)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=False)
     assert (done.stdout.split(), done.stderr) == (["undecided", "breaking"], "")
