@@ -18,7 +18,7 @@ def released() -> Callable[..., ReleasedType]:
     """Make the event type of a release from a schema as written."""
 
     def make(schema: Any, *accepts: Any) -> ReleasedType:
-        return ReleasedType(normalize(standalone(Validator(with_type(schema)))), accepts)
+        return ReleasedType(normalize(bundle(Validator(with_type(schema)))), accepts)
 
     return make
 

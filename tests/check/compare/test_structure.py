@@ -58,7 +58,7 @@ def test_a_change_in_a_recursive_file_is_found() -> None:
     ids=["an anchor", "an id beside", "a way through an id", "a dynamic reference", "a metaschema", "a bomb"],
 )  # fmt: skip
 def test_a_schema_that_cannot_be_bundled_raises(schema: Any) -> None:
-    with pytest.raises(Entangled):
+    with pytest.raises(CannotBundle):
         alone(schema)
 
 

@@ -78,7 +78,7 @@ OBJECTS = st.builds(
 
 
 def released(schema: Any) -> ReleasedType:
-    return ReleasedType(normalize(standalone(Validator(with_type(schema)))))
+    return ReleasedType(normalize(bundle(Validator(with_type(schema)))))
 
 
 def edited(schema: Any, other: Any, keyword: int) -> Any:

@@ -89,7 +89,7 @@ def _reduced(schema: Schema, known: AbstractSet[str], rewritten: Callable[[dict[
         return schema
     kept = {keyword: value for keyword, value in schema.items() if keyword in known}
     # From the inside out, because a rewritten schema is of another draft.
-    result = rewritten(rebuilt(kept, lambda _, child: _reduced(child, known, rewritten)))
+    result = rewritten(map_children(kept, lambda _, child: _reduced(child, known, rewritten)))
     for keyword in ("required", "type", "enum"):
         if isinstance(result.get(keyword), list) and len(result[keyword]) > 1:
             result[keyword].sort(key=canonical)

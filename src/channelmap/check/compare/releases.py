@@ -46,7 +46,7 @@ class ReleasedType:
     @cached_property
     def written(self) -> Mapping[str, Any] | None:
         """The schema and those that it refers to, as written, by URI; `None` if the contract itself was not read."""
-        return None if self.validator is None else documents(self.validator)
+        return None if self.validator is None else reachable_documents(self.validator)
 
     def is_equivalent(self, other: "ReleasedType") -> bool:
         """Whether both schemas have the same normal form; equal texts are not normalized to find out."""
@@ -109,6 +109,6 @@ def _released(event_type: EventType) -> ReleasedType:
 
 def _schema_of(validator: Validator) -> Schema:
     try:
-        return normalize(standalone(validator))
-    except Entangled:
-        return opaque_reference(documents(validator))
+        return normalize(bundle(validator))
+    except CannotBundle:
+        return opaque_reference(reachable_documents(validator))

@@ -63,7 +63,7 @@ def compare_event_type(
         return Compatibility("same")
     plain, wide = replace_exclusive_one_of(source.schema), replace_exclusive_one_of(target.schema)
     view = plain if strict else declared_view(plain)
-    if is_simple(view) and accepts_something(event_schema(view, event_type)) == "no":
+    if is_simple(view) and satisfiability(event_schema(view, event_type)) == "no":
         view = plain  # The schema describes no event, so compare what it accepts.
     try:
         validators = _Validators(event_type, source.schema, view, target.schema)

@@ -52,7 +52,7 @@ def find_contradiction(schema: Schema) -> Contradiction:
         found = reason(schema)
         if found is not None:
             return found
-    if "oneOf" in schema and accepts_something(schema) == "no" and _overlaps(schema):
+    if "oneOf" in schema and satisfiability(schema) == "no" and _overlaps(schema):
         return Contradiction(("oneOf",), "what matches one alternative of 'oneOf' matches another one too")
     return Contradiction((), "its keywords exclude each other")
 
@@ -91,7 +91,7 @@ def _required(schema: dict[str, Any]) -> Contradiction | None:
     properties = schema.get("properties", {})
     is_closed = schema.get("additionalProperties") is False and not schema.get("patternProperties")
     for index, name in enumerate(schema.get("required", ())):
-        if name in properties and accepts_something(properties[name]) == "no":
+        if name in properties and satisfiability(properties[name]) == "no":
             inner = find_contradiction(properties[name])
             return Contradiction(
                 ("properties", name, *inner.pointer), f"it requires {quoted(name)}, where {inner.reason}"
@@ -135,7 +135,7 @@ def _keyword_excludes_type(bundled: dict[str, Any], name: str) -> Contradiction 
     """Return the keyword that excludes the property `type`; None if the schema accepts no object without it either."""
     untyped = {"type": "object", "not": {"required": ["type"]}}
     required = [other for other in bundled.get("required", ()) if other != "type"]
-    if accepts_something({**bundled, "required": required, "allOf": [*bundled.get("allOf", ()), untyped]}) != "yes":
+    if satisfiability({**bundled, "required": required, "allOf": [*bundled.get("allOf", ()), untyped]}) != "yes":
         return None
     for pointer, conjunct in _conjuncts(bundled):
         for keyword in filter(conjunct.__contains__, _CLOSING):
@@ -169,7 +169,7 @@ def rejects_all(bundled: Schema, name: str) -> bool:
     if isinstance(bundled, bool):
         return not bundled
     typed = {"type": "object", "required": ["type"], "properties": {"type": {"const": name}}}
-    return accepts_something({**bundled, "allOf": [*bundled.get("allOf", ()), typed]}) == "no"
+    return satisfiability({**bundled, "allOf": [*bundled.get("allOf", ()), typed]}) == "no"
 
 
 def _conjuncts_at(schema: Schema, pointer: Pointer) -> list[dict[str, Any]]:

@@ -46,7 +46,9 @@ def schema_dead_part(document: SchemaDocument) -> Iterator[Diagnostic]:
     """Find parts of a schema that accept nothing and are not meant to."""
     # The engine cannot analyse a reference to another file.
     refers_to_file = any(not part.schema.get("$ref", "#").startswith("#") for part in document.parts)
-    found = dead_parts(_bundled(document.event_type) if refers_to_file and document.is_event else document.schema)
+    found = unsatisfiable_parts(
+        _bundled(document.event_type) if refers_to_file and document.is_event else document.schema
+    )
     if not found:
         return
     written = {text_of(part.pointer): (part.pointer, part.schema) for part in document.parts}

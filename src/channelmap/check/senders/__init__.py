@@ -224,8 +224,8 @@ class _EventCheck:
 
 def _relaxed_schema(validator: Validator, event: KnownValue) -> Schema:
     try:
-        return relaxed(standalone(validator), event)
-    except Entangled:
+        return relaxed(bundle(validator), event)
+    except CannotBundle:
         return True
 
 

@@ -17,7 +17,7 @@ def relaxed(schema: Schema, known: KnownValue) -> Schema:
     parts are.
 
     Args:
-        schema: a schema without references, as `standalone` returns it; a recursive one accepts everything here.
+        schema: a schema without references, as `bundle` returns it; a recursive one accepts everything here.
         known: the known parts of the event, or of the value in it that the schema judges.
 
     """
