@@ -133,7 +133,7 @@ def test_a_suppression_of_a_break_needs_a_last_day(checked: Path, run: Run) -> N
 def test_a_suppression_of_an_unknown_code_is_an_error(checked: Path, run: Run) -> None:
     suppressed(checked, "{code: handler-mising, reason: known, until: soon}")
     assert result_lines(run("check")) == (1, [
-        "channels.yaml:11:25: error[wrong-shape] there is no finding 'handler-mising'; did you mean 'handler-missing'?",
+        "channels.yaml:11:25: error[wrong-shape] unknown code 'handler-mising'; did you mean 'handler-missing'?",
         "channels.yaml:11:63: error[wrong-shape] 'until' expected a date such as 2027-03-31, got text 'soon'",
     ])  # fmt: skip
 
