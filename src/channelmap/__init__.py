@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         Violation,
     )
     from channelmap.handling import CurrentDelivery, Reject, Retry, current_delivery
-    from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery
+    from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, Purged, WorkerInfo
     from channelmap.loader import load
     from channelmap.routing import ChannelNameRouter, ProtocolTypeRouter, load_router
     from channelmap.sending import ContractLayer, get_channel_layer
@@ -39,7 +39,7 @@ _PACKAGES = {
         "LayerError", "LayerUnavailable", "UnknownChannel", "Violation",
     ),
     "handling": ("CurrentDelivery", "Reject", "Retry", "current_delivery"),
-    "layer": ("ChannelLayer", "Counts", "DeadLetter", "Delivery"),
+    "layer": ("ChannelLayer", "Counts", "DeadLetter", "Delivery", "Purged", "WorkerInfo"),
     "loader": ("load",),
     "routing": ("ChannelNameRouter", "ProtocolTypeRouter", "load_router"),
     "sending": ("ContractLayer", "get_channel_layer"),
@@ -68,6 +68,7 @@ __all__ = [
     "LayerUnavailable",
     "Location",
     "ProtocolTypeRouter",
+    "Purged",
     "Reject",
     "Retry",
     "Severity",
@@ -76,6 +77,7 @@ __all__ = [
     "UnknownChannel",
     "Violation",
     "Worker",
+    "WorkerInfo",
     "current_delivery",
     "get_channel_layer",
     "load",

@@ -23,12 +23,12 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Literal
 
 from channelmap.asgi import Event
-from channelmap.errors import LONGEST_TRACEBACK, quoted, shortened
+from channelmap.errors import LONGEST_TRACEBACK, LayerError, quoted, shortened
 from channelmap.limits import Limits, letters_kept
 
 #: The layer with which the consumers of this context send: a `ChannelLayer`, or a `ContractLayer` around one. The
@@ -39,6 +39,11 @@ log = logging.getLogger("channelmap.layers")
 
 #: Maximum delay of an event in seconds: 366 days.
 LONGEST_DELAY = 366 * 86_400
+
+#: Seconds after its last heartbeat during which a worker is listed.
+WORKER_TIMEOUT_SECS = 15.0
+#: Seconds for which the layer remembers the number of a worker's last heartbeat.
+NUMBER_KEPT_SECS = 3_600.0
 
 _DEFAULTS = Limits()
 #: Seconds between two warnings about dropped dead letters.
@@ -97,20 +102,69 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of events of a channel.
+    """The state of a channel in numbers.
 
     Attributes:
-        waiting: events that a worker may take.
-        scheduled: events that are not due yet: sent with a delay, or retried.
-        leased: events that workers have under a lease.
-        dead: dead letters.
+        waiting: number of events that a worker may take.
+        scheduled: number of events that are not due yet: sent with a delay, or retried.
+        leased: number of events that workers have under a lease.
+        dead: number of dead letters by code; only codes that have some.
+        oldest: age in seconds of the first waiting event, by the layer's clock: since it was sent or, if it was
+            delayed, since it was due; `None` if no event waits.
+        paused: whether the channel is paused.
+        totals: sums of what heartbeats have added, by name. They never shrink.
 
     """
 
     waiting: int
     scheduled: int
     leased: int
-    dead: int
+    dead: Mapping[str, int]
+    oldest: float | None = None
+    paused: bool = False
+    totals: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker process, as its heartbeats describe it.
+
+    Attributes:
+        id: unique among all worker processes.
+        host: name of the machine.
+        pid: process id on that machine.
+        started: start time, in seconds since the epoch, by the clock of that machine.
+        version: version of channelmap.
+        contract: digest of the contract.
+        channels: the channels that it serves.
+        in_flight: number of events that are being handled, by channel; only channels that have some.
+        seen: seconds since its last heartbeat, by the layer's clock; only in results of `workers`.
+
+    """
+
+    id: str
+    host: str
+    pid: int
+    started: float
+    version: str
+    contract: str
+    channels: tuple[str, ...]
+    in_flight: Mapping[str, int]
+    seen: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """Numbers of events that `purge` has deleted.
+
+    Attributes:
+        waiting: number of waiting events.
+        scheduled: number of scheduled events.
+
+    """
+
+    waiting: int
+    scheduled: int
 
 
 #: Codes of dead letters: rejected by the schema; undeclared event type; not an event; the handler failed; given up by
@@ -194,6 +248,8 @@ class ChannelLayer(ABC):
     has_leases: ClassVar[bool] = True
     #: Whether sent events stay Python objects, possibly of subclasses of str or dict, until they are packed elsewhere.
     keeps_objects: ClassVar[bool] = False
+    #: Whether the layer keeps heartbeats and counts; without, `heartbeat`, `workers`, `purge` and `counts` raise.
+    has_heartbeats: ClassVar[bool] = True
     MAX_NAME_LENGTH: ClassVar[int] = 100
     #: The layer's name in messages and logs, without a password.
     url: str
@@ -290,7 +346,7 @@ class ChannelLayer(ABC):
 
     @abstractmethod
     async def flush(self) -> None:
-        """Delete everything: events, groups, dead letters."""
+        """Delete everything: events, groups, dead letters, heartbeats and totals."""
 
     @abstractmethod
     async def close(self) -> None:
@@ -388,11 +444,55 @@ class ChannelLayer(ABC):
     async def waiting(self, channel: str) -> int | None:
         """Return the number of waiting events, in constant time; `None` if the layer cannot count them."""
 
+    @abstractmethod
+    async def heartbeat(
+        self, worker: WorkerInfo, totals: Mapping[str, Mapping[str, int]], number: int, *, last: bool = False
+    ) -> None:
+        """Record that a worker is alive, and add to the totals of channels.
+
+        A call whose outcome is unknown is repeated with the same arguments until it succeeds: each total is added
+        once. The layer remembers the last number of a worker for an hour after its last heartbeat.
+
+        Args:
+            worker: the worker.
+            totals: increments by channel and name. A name is ASCII, up to 100 characters.
+            number: number of the heartbeat, from 1. A number that is not above the last one of this worker id
+                changes no totals.
+            last: the worker ends, and is no longer listed.
+
+        Raises:
+            LayerError: a layer of this kind keeps no heartbeats.
+            LayerUnavailable: the transport is unavailable; some totals may have been added.
+
+        """
+
     # For operators: reading without changing anything.
 
     @abstractmethod
+    async def workers(self) -> list[WorkerInfo]:
+        """Return the workers whose last heartbeat is at most `WORKER_TIMEOUT_SECS` old, by start time.
+
+        Raises:
+            LayerError: a layer of this kind keeps no heartbeats.
+            LayerUnavailable: the transport is unavailable.
+
+        """
+
+    async def foreign_readers(self) -> int | None:
+        """Return how many connections of other programs wait for events; `None` if the layer cannot tell.
+
+        On Redis these are the readers of channels_redis. The server does not tell for which channels they wait: one
+        may be a forgotten worker of Channels, or a web process that waits on its private channels.
+
+        Raises:
+            LayerUnavailable: the transport is unavailable.
+
+        """
+        return None
+
+    @abstractmethod
     async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
-        """Return the counts of several channels, in one step for all of them.
+        """Return the state of several channels, in one step for all of them.
 
         Expired events may be counted until a worker takes from their channel.
 
@@ -412,6 +512,20 @@ class ChannelLayer(ABC):
 
         Raises:
             LayerError: a layer of this kind cannot show events.
+            LayerUnavailable: the transport is unavailable.
+
+        """
+
+    # For operators: deleting events.
+
+    @abstractmethod
+    async def purge(self, channel: str) -> Purged:
+        """Delete the waiting and scheduled events of a channel, in one step.
+
+        Leased events, dead letters, totals and a pause stay.
+
+        Raises:
+            LayerError: the channel is private, or a layer of this kind cannot delete events.
             LayerUnavailable: the transport is unavailable.
 
         """
@@ -460,6 +574,12 @@ class ChannelLayer(ABC):
             return Limits(capacity, 60.0 if self.expiry is None else self.expiry, 0)
         kept = letters_kept(capacity) if self._default_dead_letters is None else self._default_dead_letters
         return Limits(capacity, self.expiry, kept)
+
+    def _require_purgeable(self, channel: str) -> None:
+        """Raise LayerError for a private channel, which may share its queue with others; TypeError for no channel."""
+        self.require_valid_channel_name(channel)
+        if "!" in channel:
+            raise LayerError(self.url, f"cannot purge {quoted(channel)}: it is the private channel of one process")
 
     def _warn_of_dropped_letters(self, dropped: Mapping[str, int]) -> None:
         """Log the numbers of dropped dead letters, by channel."""

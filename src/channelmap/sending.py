@@ -5,7 +5,7 @@ This is the only module below the command line that uses both the contract and t
 
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from channelmap.asgi import Event
 from channelmap.contract import Contract, contract_argument
 from channelmap.errors import ContractError
-from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, current_layer
+from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, Purged, WorkerInfo, current_layer
 from channelmap.layers import open_backend, open_layer
 from channelmap.limits import Limits
 from channelmap.loader import load
@@ -195,7 +195,7 @@ class ContractLayer:
         await self.layer.group_discard(group, channel)
 
     async def flush(self) -> None:
-        """Delete everything in the layer: events, groups, dead letters."""
+        """Delete everything in the layer: events, groups, dead letters, heartbeats and totals."""
         await self.layer.flush()
 
     async def close(self) -> None:
@@ -244,8 +244,20 @@ class ContractLayer:
         return await self.layer.is_paused(channel)
 
     async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
-        """Count waiting, scheduled, leased and dead events of several channels; see `ChannelLayer.counts`."""
+        """Return the state of several channels; see `ChannelLayer.counts`."""
         return await self.layer.counts(channels)
+
+    async def workers(self) -> list[WorkerInfo]:
+        """Return the workers that are alive, by start time; see `ChannelLayer.workers`."""
+        return await self.layer.workers()
+
+    async def foreign_readers(self) -> int | None:
+        """Return how many connections of other programs wait for events; see `ChannelLayer.foreign_readers`."""
+        return await self.layer.foreign_readers()
+
+    async def purge(self, channel: str) -> Purged:
+        """Delete the waiting and scheduled events of a channel; see `ChannelLayer.purge`."""
+        return await self.layer.purge(channel)
 
     def peek(self, channel: str) -> AsyncIterator[Delivery]:
         """Yield the events on the channel without taking them; see `ChannelLayer.peek`."""
@@ -269,6 +281,11 @@ class ContractLayer:
     def has_leases(self) -> bool:
         """Whether `take` can lease, which at-least-once needs."""
         return self.layer.has_leases
+
+    @property
+    def has_heartbeats(self) -> bool:
+        """Whether the layer keeps heartbeats and counts."""
+        return self.layer.has_heartbeats
 
     async def take(self, channel: str, limit: int, *, lease: float | None = None, wait: bool = True) -> list[Delivery]:
         """Take up to `limit` events, oldest first; wait for the first one."""
@@ -301,6 +318,12 @@ class ContractLayer:
     async def bury_many(self, buried: Sequence[tuple[Delivery, DeadLetter]]) -> None:
         """Settle deliveries and keep their dead letters."""
         await self.layer.bury_many(buried)
+
+    async def heartbeat(
+        self, worker: WorkerInfo, totals: Mapping[str, Mapping[str, int]], number: int, *, last: bool = False
+    ) -> None:
+        """Record that a worker is alive, and add to the totals of channels."""
+        await self.layer.heartbeat(worker, totals, number, last=last)
 
     def limits_of(self, channel: str) -> Limits:
         """Return capacity, expiry and number of dead letters of a channel."""

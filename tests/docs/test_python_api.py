@@ -16,7 +16,7 @@ MARK = "<!-- What follows is written by tests/docs/test_python_api.py, from the 
 
 #: The names below each heading.
 GROUPS = {
-    "Sending": ("get_channel_layer", "ContractLayer", "Counts", "DeadLetter", "Delivery"),
+    "Sending": ("get_channel_layer", "ContractLayer", "Counts", "DeadLetter", "Delivery", "Purged", "WorkerInfo"),
     "Consumers": (
         *("AsyncConsumer", "SyncConsumer", "StopConsumer", "Retry", "Reject"),
         *("CurrentDelivery", "current_delivery"),

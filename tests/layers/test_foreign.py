@@ -15,6 +15,7 @@ from channelmap.layers import open_backend
 from channelmap.layers.foreign import MIN_WAIT_SECS, ForeignChannelLayer
 
 from .conformance import Groups, Queues, event, letter, numbers
+from .conformance.heartbeats import WORKER
 from .redis_servers import Server
 
 
@@ -72,11 +73,15 @@ class TestForeign(Groups, Queues):
             for call in (
                 layer.take("jobs", 1, lease=1), layer.dead_letters(), layer.drop("1"),
                 layer.replay("1"), layer.renew([], 1),
+                layer.heartbeat(WORKER, {"jobs": {"handled": 1}}, 1), layer.workers(), layer.purge("jobs"),
+                layer.counts(["jobs"]),
             ):  # fmt: skip
                 with pytest.raises(LayerError, match="a Channels layer cannot"):
                     await call
             with pytest.raises(LayerError, match="a Channels layer cannot show waiting events"):
                 layer.peek("jobs")
+            assert not layer.has_heartbeats
+            assert await layer.foreign_readers() is None
 
         self.run(scenario)
 

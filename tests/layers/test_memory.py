@@ -7,6 +7,7 @@ import pytest
 from channelmap.contract import Channel, Contract, LayerSetting
 from channelmap.layer import ChannelLayer
 from channelmap.layers import open_layer
+from channelmap.layers.memory import MemoryChannelLayer
 from channelmap.limits import Limits
 from channelmap.sending import ContractLayer
 
@@ -18,6 +19,17 @@ class TestMemory(Everything):
     def open(self, **options: Any) -> ChannelLayer:
         return open_layer("memory://", **options)
 
+    async def elapse(self, layer: ChannelLayer, seconds: float) -> None:
+        layer = getattr(layer, "layer", layer)
+        assert isinstance(layer, MemoryChannelLayer)
+        scheduled = [one for heap in layer._scheduled.values() for one in heap]
+        for one in scheduled:
+            one.due -= seconds
+        waiting = [item for queue in layer._queues.values() for item in queue]
+        for item in (*waiting, *(one.item for one in scheduled)):
+            item.since -= seconds
+        for heartbeat in layer._heartbeats.values():
+            heartbeat.seen -= seconds
 
 class AnyChannel(dict[str, Channel]):
     """Channels that take any event, whatever their names."""

@@ -49,7 +49,7 @@ def test_under_the_keys_of_version_0_1_there_is_nothing_that_it_cannot_read(serv
 
     run(main())
     assert {key.decode() for key in server.client.keys("*")} == {
-        "asgijobs", "asgijobs$until", "asgijobs$batches", "asgijobs$scheduled", "asgijobs$dead"
+        "asgijobs", "asgijobs$until", "asgijobs$batches", "asgijobs$scheduled", "asgijobs$dead", "asgijobs$codes"
     }  # fmt: skip
     [(_, fields)] = server.client.xrange("asgijobs$dead")
     # Version 0.1 reads the first value of an entry, and each key of it becomes a field.

@@ -18,7 +18,8 @@ from channelmap.layers.packing import pack, pack_rows
 from channelmap.layers.sqlite import SQLiteChannelLayer, leases, notify
 from channelmap.limits import Limits
 
-from .conformance import Everything, Suite, event, letter, numbers, until_blocked
+from .conformance import Everything, KeptHeartbeats, Suite, event, letter, numbers, until_blocked
+from .conformance.heartbeats import OTHER, WORKER
 
 
 class OnAFile(Suite):
@@ -30,6 +31,13 @@ class OnAFile(Suite):
 
     def open(self, **options: Any) -> ChannelLayer:
         return open_layer(f"sqlite:///{self.file}", **options)
+
+    async def elapse(self, layer: ChannelLayer, seconds: float) -> None:
+        db = sqlite3.connect(self.file)
+        for table, column in (("waiting", "sent"), ("scheduled", "sent"), ("scheduled", "due"), ("workers", "seen")):
+            db.execute(f"UPDATE {table} SET {column} = {column} - ?", (seconds,))
+        db.commit()
+        db.close()
 
     def sockets(self) -> list[Path]:
         return list(Path(f"{self.file}-wake").iterdir())
@@ -49,7 +57,7 @@ class OnAFile(Suite):
         db.close()
 
 
-class TestSQLite(Everything, OnAFile):
+class TestSQLite(Everything, KeptHeartbeats, OnAFile):
     pass
 
 
@@ -225,9 +233,59 @@ class TestOlderFile(OnAFile):
             return len(shown), await layer.waiting("jobs"), len(await layer.dead_letters())
 
         assert self.run(scenario, expiry=None) == (2, 1, 1)
+        assert self.run(self.states) == (1, 0, {"failed": 1}, {}, [])
+        assert self.version() == 1
+
+    def version(self) -> int:
         db = sqlite3.connect(self.file)
-        assert db.execute("PRAGMA user_version").fetchone() == (1,)
+        (version,) = db.execute("PRAGMA user_version").fetchone()
         db.close()
+        return int(version)
+
+    async def states(self, layer: ChannelLayer) -> tuple[Any, ...]:
+        counts = (await layer.counts(["jobs"]))["jobs"]
+        return counts.waiting, counts.scheduled, counts.dead, counts.totals, await layer.workers()
+
+    def make_4(self) -> None:
+        """Make a file as version 4 did, which had no heartbeats and counted letters whatever their codes."""
+
+        async def fill(layer: ChannelLayer) -> None:
+            await layer.send_many("jobs", [event(number) for number in range(3)])
+            for number, code in enumerate(["failed", "invalid", "failed"]):
+                await layer.send("dead", event(number))
+                (delivery,) = await layer.take("dead", 1)
+                await layer.bury(delivery, letter("jobs", number, code=code))
+            await layer.send("jobs", event(3), delay=60)
+
+        self.run(fill)
+        db = sqlite3.connect(self.file)
+        db.executescript("""
+            DROP TABLE workers; DROP TABLE totals;
+            DROP TRIGGER dead_letter_kept; DROP TRIGGER dead_letter_gone; DROP TABLE dead_letter_counts;
+            CREATE TABLE dead_letter_counts (channel TEXT PRIMARY KEY, letters INTEGER) WITHOUT ROWID;
+            INSERT INTO dead_letter_counts SELECT channel, count(*) FROM dead_letters GROUP BY channel;
+            CREATE TRIGGER dead_letter_kept AFTER INSERT ON dead_letters BEGIN
+                INSERT INTO dead_letter_counts VALUES (new.channel, 1) ON CONFLICT DO UPDATE SET letters = letters + 1;
+            END;
+            CREATE TRIGGER dead_letter_gone AFTER DELETE ON dead_letters BEGIN
+                UPDATE dead_letter_counts SET letters = letters - 1 WHERE channel = old.channel;
+            END;
+            PRAGMA user_version = 4;
+        """)
+        db.close()
+
+    def test_a_file_of_version_4_keeps_its_events_and_letters_and_gets_heartbeats(self) -> None:
+        self.make_4()
+
+        async def beat(layer: ChannelLayer) -> tuple[Any, ...]:
+            await layer.heartbeat(WORKER, {"jobs": {"handled": 1}}, 1)
+            await layer.drop((await layer.dead_letters())[0].id)
+            return (await self.states(layer))[:-1]
+
+        assert self.run(self.states) == (3, 1, {"failed": 2, "invalid": 1}, {}, [])
+        assert self.version() == 4
+        assert self.run(beat) == (3, 1, {"failed": 1, "invalid": 1}, {"handled": 1})
+        assert self.version() == 5
 
     @pytest.mark.parametrize(
         "statement",
@@ -418,6 +476,36 @@ class TestNotify(OnAFile):
         assert self.run(scenario) == [1]
         assert len([statement for statement in statements if "idle-" in statement]) == 0
         assert len([statement for statement in statements if "'jobs'" in statement]) > 0
+
+    @pytest.mark.parametrize("lease", [None, 60])
+    def test_heartbeats_of_other_workers_wake_no_take(
+        self, lease: float | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(notify, "HEARTBEAT_SECS", 0.02)
+        statements: list[str] = []
+
+        async def scenario(layer: Any) -> int:
+            others = [(self.open(), replace(OTHER, id=f"{number}" * 32)) for number in range(10)]
+            taking = [asyncio.create_task(layer.take(f"idle-{number}", 1, lease=lease)) for number in range(200)]
+            await until_blocked()
+            layer._connections._idle[0].set_trace_callback(statements.append)
+            number = 0
+            # The listener has asked the file twenty times.
+            while len(statements) < 20:
+                number += 1
+                for other, worker in others:
+                    await other.heartbeat(worker, {"jobs": {"handled": 1}}, number)
+                await asyncio.sleep(0.001)
+            for one in taking:
+                one.cancel()
+            await asyncio.wait(taking)
+            for other, _ in others:
+                await other.close()
+            return number
+
+        self.run(scenario)
+        # It asks which channels have something, once for each look at the file, and asks nothing for a channel.
+        assert {statement for statement in statements if "WITH RECURSIVE" not in statement} == set()
 
     def test_who_waits_learns_of_a_lease_that_nobody_rang_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def lease_without_notification() -> None:

@@ -118,6 +118,26 @@ print(set(range(50)) - {d.event["id"] for d in asyncio.run(layer.take("jobs", 10
 """
 
 
+# Parent and child share a layer object, and are two workers.
+BEATS = """
+import time
+from channelmap.layer import WorkerInfo
+def beat(number):
+    worker = WorkerInfo(str(os.getpid()), "host", os.getpid(), time.time(), "1", "0", ("jobs",), {})
+    asyncio.run(layer.heartbeat(worker, {"jobs": {"handled": 1}}, number))
+def state(): return len(asyncio.run(layer.workers())), asyncio.run(layer.counts(["jobs"]))["jobs"].totals
+beat(1)
+pid = os.fork()
+if pid == 0:
+    beat(1)
+    os._exit(state() != (2, {"handled": 2}))
+print(ended(pid))
+beat(2)
+beat(2)
+print(state())
+"""
+
+
 def run(script: str, tmp_path: Path, *, first: str = "") -> str:
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", first + HEAD + script]
     done = subprocess.run(
@@ -167,3 +187,7 @@ def test_a_connection_that_was_torn_out_of_its_operation_does_not_spoil_later_fo
 
 def test_a_pool_of_forked_processes_sends_beside_a_thread_of_its_parent(tmp_path: Path) -> None:
     assert run(POOL, tmp_path) == "set()\n"
+
+
+def test_a_forked_child_is_a_worker_of_its_own(tmp_path: Path) -> None:
+    assert run(BEATS, tmp_path) == "0\n(2, {'handled': 3})\n"

@@ -66,9 +66,11 @@ class VersionZeroOne:
         async def main() -> None:
             layer = make()
             (letter,) = await layer.dead_letters()
+            assert (await layer.counts(["jobs"]))["jobs"].dead == {"failed": 1}
             assert (letter.channel, letter.reason, letter.event, letter.event_id) == ("jobs", "it broke", event(4), "")
             await layer.replay(letter.id)
             assert await layer.dead_letters() == []
+            assert (await layer.counts(["jobs"]))["jobs"].dead == {}
             assert 4 in numbers([one async for one in layer.peek("jobs")])
             await layer.close()
 

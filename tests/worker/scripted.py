@@ -11,7 +11,7 @@ import pytest
 
 from channelmap.asgi import Event, Receive, Scope, Send
 from channelmap.errors import LayerUnavailable
-from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery
+from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, Purged, WorkerInfo
 from channelmap.limits import RetryPolicy, Service
 from channelmap.worker import Timing, Worker
 from tests.turned_clock import TurnedClock
@@ -167,6 +167,11 @@ class ScriptedLayer(ChannelLayer):
         await self._call("is_paused", channel, [])
         return channel in self.paused
 
+    async def heartbeat(
+        self, worker: WorkerInfo, totals: Mapping[str, Mapping[str, int]], number: int, *, last: bool = False
+    ) -> None:
+        await self._call("heartbeat", "", [], number)
+
     async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
         raise NotImplementedError
 
@@ -216,6 +221,12 @@ class ScriptedLayer(ChannelLayer):
         self.paused.add(channel)
 
     async def resume(self, channel: str) -> None:
+        raise NotImplementedError
+
+    async def workers(self) -> list[WorkerInfo]:
+        raise NotImplementedError
+
+    async def purge(self, channel: str) -> Purged:
         raise NotImplementedError
 
     async def group_add(self, group: str, channel: str) -> None:

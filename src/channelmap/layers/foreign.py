@@ -8,14 +8,14 @@ dead letters are logged instead of stored.
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, ChannelUnsupported, LayerError, LayerUnavailable, quoted
-from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, seconds_until
+from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, Purged, WorkerInfo, seconds_until
 from channelmap.layers.ids import new_id
 from channelmap.layers.naming import in_words
 
@@ -39,7 +39,7 @@ class ForeignChannelLayer(ChannelLayer):
       Cancelling it cancels the inner `receive`, which may lose an event.
     - `send_many` sends one by one: events sent before an error stay sent.
     - `give_back` puts events to the end.
-    - Leases, retries, `peek`, counts and the list of dead letters are not supported: LayerError.
+    - Leases, retries, `peek`, counts, heartbeats, `purge` and the list of dead letters are not supported: LayerError.
     - `bury` logs the letter at ERROR, without the event.
 
     Args:
@@ -49,6 +49,7 @@ class ForeignChannelLayer(ChannelLayer):
     """
 
     has_leases = False
+    has_heartbeats = False
     keeps_objects = True
 
     def __init__(self, inner: Any, *, quotes_errors: bool = True) -> None:
@@ -195,6 +196,17 @@ class ForeignChannelLayer(ChannelLayer):
 
     async def is_paused(self, channel: str) -> bool:
         return False
+
+    async def heartbeat(
+        self, worker: WorkerInfo, totals: Mapping[str, Mapping[str, int]], number: int, *, last: bool = False
+    ) -> None:
+        raise self._unsupported("keep heartbeats", _OWN_LAYERS)
+
+    async def workers(self) -> list[WorkerInfo]:
+        raise self._unsupported("keep heartbeats", _OWN_LAYERS)
+
+    async def purge(self, channel: str) -> Purged:
+        raise self._unsupported("delete the events of a channel", _OWN_LAYERS)
 
     async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
         raise self._unsupported("count events", _OWN_LAYERS)

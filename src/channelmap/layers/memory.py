@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -19,7 +19,18 @@ from typing import Any
 
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
-from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, seconds_until, shown_id
+from channelmap.layer import (
+    NUMBER_KEPT_SECS,
+    WORKER_TIMEOUT_SECS,
+    ChannelLayer,
+    Counts,
+    DeadLetter,
+    Delivery,
+    Purged,
+    WorkerInfo,
+    seconds_until,
+    shown_id,
+)
 from channelmap.layers.ids import new_id
 from channelmap.layers.packing import pack, unpack
 
@@ -57,6 +68,15 @@ class _Scheduled:
     item: _Event = field(compare=False)
 
 
+@dataclass(slots=True)
+class _Heartbeat:
+    """The last heartbeat of a worker; `seen` is a time of the monotonic clock, `worker` is None once it has ended."""
+
+    number: int = 0
+    seen: float = 0.0
+    worker: WorkerInfo | None = None
+
+
 class MemoryChannelLayer(ChannelLayer):
     """A layer in the memory of its process; instances share nothing.
 
@@ -81,6 +101,8 @@ class MemoryChannelLayer(ChannelLayer):
         self._paused: set[str] = set()
         self._members: dict[str, dict[str, float]] = {}
         self._letters: dict[str, DeadLetter] = {}
+        self._heartbeats: dict[str, _Heartbeat] = {}
+        self._totals: dict[str, Counter[str]] = {}
 
     async def send(self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None) -> str:
         return self.send_sync(channel, event, delay=delay, at=at)
@@ -320,16 +342,54 @@ class MemoryChannelLayer(ChannelLayer):
     async def waiting(self, channel: str) -> int:
         return len(self._queues.get(channel, ()))
 
+    async def heartbeat(
+        self, worker: WorkerInfo, totals: Mapping[str, Mapping[str, int]], number: int, *, last: bool = False
+    ) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if worker.id not in self._heartbeats:
+                for id_ in [id_ for id_, one in self._heartbeats.items() if one.seen < now - NUMBER_KEPT_SECS]:
+                    del self._heartbeats[id_]
+            heartbeat = self._heartbeats.setdefault(worker.id, _Heartbeat())
+            if number > heartbeat.number:
+                heartbeat.number = number
+                for channel, increments in totals.items():
+                    self._totals.setdefault(channel, Counter()).update(increments)
+            heartbeat.seen, heartbeat.worker = now, None if last else worker
+
+    async def workers(self) -> list[WorkerInfo]:
+        with self._lock:
+            now = time.monotonic()
+            found = [
+                replace(one.worker, seen=now - one.seen)
+                for one in self._heartbeats.values()
+                if one.worker is not None and now - one.seen <= WORKER_TIMEOUT_SECS
+            ]
+        return sorted(found, key=lambda worker: worker.started)
+
     async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
         with self._lock:
-            dead = Counter(letter.channel for letter in self._letters.values())
-            return {
-                channel: Counts(
-                    len(self._queues.get(channel, ())), len(self._scheduled.get(channel, ())),
-                    len(self._leases.get(channel, ())), dead[channel],
-                )
-                for channel in channels
-            }  # fmt: skip
+            dead: dict[str, Counter[str]] = {}
+            for letter in self._letters.values():
+                dead.setdefault(letter.channel, Counter())[letter.code] += 1
+            return {channel: self._counts(channel, dead.get(channel, {})) for channel in channels}
+
+    def _counts(self, channel: str, dead: Mapping[str, int]) -> Counts:
+        queue = self._queues.get(channel)
+        return Counts(
+            waiting=len(queue or ()),
+            scheduled=len(self._scheduled.get(channel, ())),
+            leased=len(self._leases.get(channel, ())),
+            dead=dict(dead),
+            oldest=max(0.0, time.monotonic() - queue[0].since) if queue else None,
+            paused=channel in self._paused,
+            totals=dict(self._totals.get(channel, {})),
+        )
+
+    async def purge(self, channel: str) -> Purged:
+        self._require_purgeable(channel)
+        with self._lock:
+            return Purged(len(self._queues.pop(channel, ())), len(self._scheduled.pop(channel, ())))
 
     async def peek(self, channel: str) -> AsyncIterator[Delivery]:
         expiry = self.limits_of(channel).expiry

@@ -4,6 +4,7 @@ from .batches import Batches
 from .clocks import Clocks
 from .dead_letters import DeadLetters
 from .groups import Groups, Memberships
+from .heartbeats import Heartbeats, KeptHeartbeats, Purges, States
 from .identity import Identity
 from .leases import Leases
 from .limits import Capacity, Names
@@ -13,7 +14,10 @@ from .scheduled import Pauses, Scheduled
 from .suite import Suite, event, letter, numbers, until_blocked
 from .undeliverable import Undeliverable
 
-__all__ = ["Everything", "Groups", "Queues", "Suite", "event", "letter", "numbers", "until_blocked"]
+__all__ = [
+    "Everything", "Groups", "Heartbeats", "KeptHeartbeats", "Purges", "Queues", "States", "Suite", "event", "letter",
+    "numbers", "until_blocked",
+]  # fmt: skip
 
 
 class Everything(
@@ -30,5 +34,8 @@ class Everything(
     Undeliverable,
     Scheduled,
     Pauses,
+    Heartbeats,
+    States,
+    Purges,
 ):
     """The whole suite."""

@@ -1,5 +1,7 @@
 """Events of a channel are returned by `peek`, without taking them."""
 
+from dataclasses import replace
+
 import pytest
 
 from channelmap.layer import ChannelLayer, Counts, Delivery
@@ -148,7 +150,8 @@ class Peeking(Suite):
             await layer.flush()
             return before, await layer.counts(["jobs"])
 
-        assert self.run(scenario) == (
-            {"jobs": Counts(3, 3, 3, 1), "other": Counts(1, 0, 0, 0), "empty": Counts(0, 0, 0, 0)},
-            {"jobs": Counts(0, 0, 0, 0)},
-        )
+        before, after = self.run(scenario)
+        assert {name: replace(counts, oldest=None) for name, counts in before.items()} == {
+            "jobs": Counts(3, 3, 3, {"failed": 1}), "other": Counts(1, 0, 0, {}), "empty": Counts(0, 0, 0, {}),
+        }  # fmt: skip
+        assert after == {"jobs": Counts(0, 0, 0, {})}

@@ -40,6 +40,10 @@ class Suite:
     def open(self, **options: Any) -> ChannelLayer:
         raise NotImplementedError
 
+    async def elapse(self, layer: ChannelLayer, seconds: float) -> None:
+        """Make everything in the layer so many seconds older, as if time had passed: events and heartbeats."""
+        raise NotImplementedError
+
     def run(self, scenario: Callable[[ChannelLayer], Awaitable[T]], **options: Any) -> T:
         async def main() -> T:
             layer = self.open(**options)

@@ -13,12 +13,24 @@ def watched_keys(key: str) -> list[str]:
 
 def counted_keys(key: str) -> list[str]:
     """Return the keys that `COUNT` needs."""
-    return [key, scheduled_of(key), *record_of(key), f"{key}$dead", f"{key}$leases"]
+    return [
+        key, scheduled_of(key), *record_of(key), f"{key}$leases", *letters_of(key), paused_of(key), totals_of(key),
+    ]  # fmt: skip
 
 
 def record_of(key: str) -> list[str]:
     """Return the two keys of a channel's record of leases."""
     return [f"{key}$until", f"{key}$batches"]
+
+
+def letters_of(key: str) -> list[str]:
+    """Return the keys of a channel's dead letters, and of their numbers by code."""
+    return [f"{key}$dead", f"{key}$codes"]
+
+
+def totals_of(key: str) -> str:
+    """Return the key of a channel's totals."""
+    return f"{key}$totals"
 
 
 def paused_of(key: str) -> str:

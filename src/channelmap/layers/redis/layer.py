@@ -5,6 +5,7 @@ import asyncio
 import os
 import re
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -14,13 +15,14 @@ from weakref import WeakSet
 
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerUnavailable
-from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, seconds_until
+from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, Purged, WorkerInfo, seconds_until
 from channelmap.layers.batches import note_ended
 from channelmap.layers.redis import counting, leases, peeking
 from channelmap.layers.redis.client import CLOSED, ConnectionPool, SyncPool, Topology, read_hosts
 from channelmap.layers.redis.codec import ADDRESS, Codec
 from channelmap.layers.redis.deliveries import deliveries_of
 from channelmap.layers.redis.groups import Groups
+from channelmap.layers.redis.heartbeats import Heartbeats
 from channelmap.layers.redis.keys import keys_of, paused_of, record_of, scheduled_of
 from channelmap.layers.redis.letters import Letters
 from channelmap.layers.redis.loop_state import LoopState
@@ -28,7 +30,7 @@ from channelmap.layers.redis.private import PrivateChannels
 from channelmap.layers.redis.queues import Queues, Shards
 from channelmap.layers.redis.returns import Returns
 from channelmap.layers.redis.rows import Rows
-from channelmap.layers.redis.scripts import ADOPT, SCHEDULE, SEND
+from channelmap.layers.redis.scripts import ADOPT, PURGE, SCHEDULE, SEND
 from channelmap.layers.redis.sender import CHUNK, limit_arguments
 from channelmap.layers.redis.upkeep import Paused
 from channelmap.limits import Limits
@@ -94,6 +96,7 @@ class RedisChannelLayer(ChannelLayer):
         _layers.add(self)
         self._groups = Groups(self._queues, self._codec, group_expiry, self.limits_of)
         self._letters = Letters(self._queues, self._codec, self.url, self.limits_of)
+        self._heartbeats = Heartbeats(self._queues)
         self._returns = Returns(self._queues, self._codec, self.limits_of)
         #: Shards whose events of crashed readers have returned.
         self._adopted: set[object] = set()
@@ -272,8 +275,34 @@ class RedisChannelLayer(ChannelLayer):
         pool = (await self._loop_state()).pool
         return [(topology, key, pool) for topology, key in self._queues.shards(channel)]
 
+    async def heartbeat(
+        self, worker: WorkerInfo, totals: Mapping[str, Mapping[str, int]], number: int, *, last: bool = False
+    ) -> None:
+        await self._heartbeats.add((await self._loop_state()).pool, worker, totals, number, last=last)
+
+    async def workers(self) -> list[WorkerInfo]:
+        return await self._heartbeats.workers((await self._loop_state()).pool)
+
+    async def foreign_readers(self) -> int | None:
+        return await counting.foreign_readers((await self._loop_state()).pool, self._queues.topologies)
+
     async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
-        return await counting.counts((await self._loop_state()).pool, self._queues, channels)
+        pool = (await self._loop_state()).pool
+        found = await counting.counts(pool, self._queues, channels)
+        for channel, counts in found.items():
+            if "" in counts.dead:
+                # Version 0.1 wrote letters without their codes; the codes are in the letters, which may be encrypted.
+                codes = Counter[str](letter.code for letter in await self._letters.read_all(pool, channel))
+                found[channel] = replace(counts, dead=dict(codes))
+        return found
+
+    async def purge(self, channel: str) -> Purged:
+        self._require_purgeable(channel)
+        found = [
+            await pool.run(topology, PURGE, [key, scheduled_of(key)])
+            for topology, key, pool in await self._shards(channel)
+        ]
+        return Purged(sum(waiting for waiting, _ in found), sum(scheduled for _, scheduled in found))
 
     async def peek(self, channel: str) -> AsyncIterator[Delivery]:
         expiry = self.limits_of(channel).expiry

@@ -5,7 +5,7 @@
 
 from channelmap.layers.redis.client import Script
 from channelmap.layers.redis.lease_record import END, MOVE, PARTS, RECORD
-from channelmap.layers.redis.scripts import EXPIRE, NOW
+from channelmap.layers.redis.scripts import COUNT_CODES, EXPIRE, KEEP_CODES, NOW
 
 #: One lease takes no further events once it has so many bytes.
 _LARGEST = 8 << 20
@@ -173,22 +173,35 @@ end
 return found
 """)
 
-#: Counts events. Keys: K, K$scheduled, K$until, K$batches, K$dead and K$leases of each channel. Returns for each the
-#: numbers of waiting, scheduled and leased events and of dead letters.
+#: Returns the state of channels. Keys: those of `counted_keys` of each channel. Returns for each the numbers of
+#: waiting, scheduled and leased events; codes and numbers of dead letters; the age of the first waiting event in
+#: seconds, or ''; whether the channel is paused; names and values of the totals.
 COUNT = Script(f"""#!lua flags=no-writes
 local UNTIL, BATCHES
-{RECORD}
+{NOW}{RECORD}{COUNT_CODES}
 local found = {{}}
-for i = 1, #KEYS, 6 do
+for i = 1, #KEYS, 9 do
     BATCHES = KEYS[i + 3]
-    local leased = redis.call('ZCARD', KEYS[i + 5])
+    local leased = redis.call('ZCARD', KEYS[i + 4])
     for _, ticket in ipairs(redis.call('ZRANGE', KEYS[i + 2], 0, -1)) do
         local _, _, marks = status_of(ticket)
         local _, held = string.gsub(marks or '', '1', '')
         leased = leased + held
     end
+    local dead, totals = {{}}, {{}}
+    for code, count in pairs(count_codes(KEYS[i + 5], KEYS[i + 6])) do
+        if count > 0 then dead[#dead + 1], dead[#dead + 2] = code, count end
+    end
+    local fields = redis.call('HGETALL', KEYS[i + 8])
+    for j = 1, #fields, 2 do
+        local name = string.match(fields[j], '^t:(.*)$')
+        if name then totals[#totals + 1], totals[#totals + 2] = name, fields[j + 1] end
+    end
+    local first = redis.call('ZRANGE', KEYS[i], 0, 0, 'WITHSCORES')
+    local oldest = first[2] and string.format('%.6f', math.max(0, now - first[2])) or ''
     found[#found + 1] = {{
-        redis.call('ZCARD', KEYS[i]), redis.call('ZCARD', KEYS[i + 1]), leased, redis.call('XLEN', KEYS[i + 4]),
+        redis.call('ZCARD', KEYS[i]), redis.call('ZCARD', KEYS[i + 1]), leased, dead, oldest,
+        redis.call('EXISTS', KEYS[i + 7]), totals,
     }}
 end
 return found
@@ -272,28 +285,36 @@ end)
 #: Keeps dead letters and ends the leases of their events. A letter whose lease is gone is not kept: an earlier call,
 #: whose reply was lost, has kept it, or the event belongs to another worker.
 #:
-#: Keys: K$dead, K$until, K$batches. Arguments: how many letters the channel keeps, for how many seconds, the number of
-#: new letters, each new letter with its event's id, the ticket of its lease or '' and its number there; then the parts
-#: of the leases that end. Returns how many letters were dropped.
+#: Keys: K$dead, K$codes, K$until, K$batches. Arguments: how many letters the channel keeps, for how many seconds, the
+#: number of new letters, each new letter with its event's id, its code, the ticket of its lease or '' and its number
+#: there; then the parts of the leases that end. Returns how many letters were dropped.
 BURY = Script(f"""#!lua flags=allow-oom
-local UNTIL, BATCHES = KEYS[2], KEYS[3]
-{RECORD}{PARTS}{END}
+local DEAD, CODES, UNTIL, BATCHES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+{RECORD}{PARTS}{END}{KEEP_CODES}
 local function is_held(ticket, number)
     local _, _, marks = status_of(ticket)
     return marks and string.sub(marks, number + 1, number + 1) == '1'
         or redis.call('HEXISTS', BATCHES, ticket .. '.' .. number) == 1
 end
-local before, added, first = redis.call('XLEN', KEYS[1]), 0, 4 + 4 * ARGV[3]
-if tonumber(ARGV[1]) > 0 then
-    for i = 4, first - 1, 4 do
-        if ARGV[i + 2] == '' or is_held(ARGV[i + 2], ARGV[i + 3]) then
-            redis.call('XADD', KEYS[1], 'MAXLEN', '=', ARGV[1], '*', 'letter', ARGV[i], 'event', ARGV[i + 1])
+local limit, before, added, first = tonumber(ARGV[1]), redis.call('XLEN', DEAD), 0, 4 + 5 * ARGV[3]
+if limit > 0 then
+    for i = 4, first - 1, 5 do
+        if ARGV[i + 3] == '' or is_held(ARGV[i + 3], ARGV[i + 4]) then
+            redis.call('XADD', DEAD, '*', 'letter', ARGV[i], 'event', ARGV[i + 1], 'code', ARGV[i + 2])
+            redis.call('HINCRBY', CODES, ARGV[i + 2], 1)
             added = added + 1
         end
     end
-    redis.call('XTRIM', KEYS[1], 'MINID', string.format('%d000', redis.call('TIME')[1] - ARGV[2]))
-    redis.call('EXPIRE', KEYS[1], ARGV[2])
+    if before + added > limit then
+        note(redis.call('XRANGE', DEAD, '-', '+', 'COUNT', before + added - limit))
+        redis.call('XTRIM', DEAD, 'MAXLEN', '=', limit)
+    end
+    local oldest = string.format('%d000-0', redis.call('TIME')[1] - ARGV[2])
+    note(redis.call('XRANGE', DEAD, '-', '(' .. oldest))
+    redis.call('XTRIM', DEAD, 'MINID', oldest)
+    redis.call('EXPIRE', DEAD, ARGV[2])
+    keep_codes()
 end
 each_part(first, end_all, end_some)
-return before + added - redis.call('XLEN', KEYS[1])
+return before + added - redis.call('XLEN', DEAD)
 """)

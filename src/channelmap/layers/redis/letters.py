@@ -11,7 +11,7 @@ from channelmap.layers.batches import Batch, parts_of
 from channelmap.layers.packing import pack, unpack
 from channelmap.layers.redis.client import ConnectionPool, Topology
 from channelmap.layers.redis.codec import Codec
-from channelmap.layers.redis.keys import record_of, scheduled_of
+from channelmap.layers.redis.keys import letters_of, record_of, scheduled_of
 from channelmap.layers.redis.lease_scripts import BURY
 from channelmap.layers.redis.leases import arguments_of
 from channelmap.layers.redis.queues import Queues
@@ -67,9 +67,9 @@ class Letters:
             letters: list[Any] = []
             for delivery, letter in some:
                 ticket = delivery.ticket.id.ticket if isinstance(delivery.ticket, Batch) else ""
-                letters += [self._document(delivery, letter), letter.event_id, ticket, delivery.number]
+                letters += [self._document(delivery, letter), letter.event_id, letter.code, ticket, delivery.number]
             ended = [part for leased in parts_of(one[0] for one in some) for part in arguments_of(leased)]
-            keys = [key + _DEAD, *record_of(key)]
+            keys = [*letters_of(key), *record_of(key)]
             count = await pool.run(topology, BURY, keys, limit, KEPT_SECS, len(some), *letters, *ended)
             dropped[channel] = dropped.get(channel, 0) + int(count)
         return dropped
@@ -118,8 +118,11 @@ class Letters:
             member = self._codec.member(letter.body, bytes.fromhex(letter.event_id))
             stamped = (repr(self._codec.score()), member)
             done = await pool.run(
-                topology, REPLAY, [key, key + _DEAD, scheduled_of(key)], *limit_arguments(limits), 1, *stamped, number
-            )
+                topology,
+                REPLAY,
+                [key, *letters_of(key), scheduled_of(key)],
+                *limit_arguments(limits), 1, *stamped, number,
+            )  # fmt: skip
             if not done:
                 raise ChannelFull(self._url, channel, limits.capacity)
             if done > 0:
@@ -129,8 +132,8 @@ class Letters:
     async def drop(self, pool: ConnectionPool, id_: str) -> None:
         """Delete a letter; raise KeyError if there is no letter with that id."""
         topology, channel, number = self._split(id_)
-        key = topology.key(self._queues.prefix, channel) + _DEAD
-        if not await pool.run(topology, DROP, [key], number):
+        keys = letters_of(topology.key(self._queues.prefix, channel))
+        if not await pool.run(topology, DROP, keys, number):
             raise KeyError(id_)
 
     def _split(self, id_: str) -> tuple[Topology, str, str]:
@@ -147,7 +150,7 @@ class Letters:
         host = self._queues.topologies.index(topology)
         channel = key.removeprefix(topology.hash_tag(key) or self._queues.prefix)
         letters = [
-            self._letter(channel, fields[1], f"{id_.decode()}{f'@{host}' if host else ''}", *fields[3:])
+            self._letter(channel, fields[1], f"{id_.decode()}{f'@{host}' if host else ''}", *fields[3:4])
             for id_, fields in entries
         ]
         # An id without a channel's name belongs to another layer whose prefix begins with this layer's.

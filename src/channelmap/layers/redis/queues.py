@@ -1,6 +1,7 @@
 """Where the queues of channels and the members of groups are: on which host, under which key."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from channelmap.layers.redis.client import HashRing, Topology
 
@@ -8,6 +9,11 @@ from channelmap.layers.redis.client import HashRing, Topology
 Shard = tuple[Topology, str]
 #: All parts of a channel's queue: one on each host.
 Shards = Sequence[Shard]
+
+T = TypeVar("T")
+
+#: The maximum number of channels in one command.
+_BATCH = 500
 
 
 class Queues(HashRing):
@@ -45,10 +51,27 @@ class Queues(HashRing):
         """Return the host and the key of a group's members."""
         return self.hashed(group), self._groups_prefix + group
 
+    def workers(self, topology: Topology) -> list[str]:
+        """Return the keys of the list of workers on a host. No channel has an empty name, so none has these keys."""
+        key = topology.key(self.prefix, "$workers")
+        return [key, f"{key}$seen"]
+
     def prefixes(self, topology: Topology) -> list[str]:
         """Return the prefixes of all keys of the layer on a host."""
         channels, groups = topology.key_prefix(self.prefix), self._groups_prefix
         return [channels] if groups.startswith(channels) else [channels, groups]
+
+
+def in_batches(shards: Iterable[tuple[Shard, T]]) -> list[tuple[Topology, list[tuple[str, T]]]]:
+    """Group keys, each with a value, so that one command may name all keys of a group and does not take long."""
+    by_tag: dict[tuple[Topology, str], list[tuple[str, T]]] = {}
+    for (topology, key), value in shards:
+        by_tag.setdefault((topology, topology.hash_tag(key)), []).append((key, value))
+    return [
+        (topology, some[start : start + _BATCH])
+        for (topology, _), some in by_tag.items()
+        for start in range(0, len(some), _BATCH)
+    ]
 
 
 def queue_of(channel: str) -> str:

@@ -1,6 +1,7 @@
 """Events in one SQLite file, shared by any number of processes of one machine: the embedded default.
 
-`queue`, `leases` and `letters` are operations on the file, `connections` runs them, and `notify` wakes idle workers.
+`queue`, `leases`, `letters` and `heartbeats` are operations on the file, `connections` runs them, and `notify` wakes
+idle workers.
 """
 # ruff: noqa: D102  (`ChannelLayer` says what each method promises)
 
@@ -8,7 +9,7 @@ import asyncio
 import itertools
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -17,12 +18,21 @@ from weakref import WeakKeyDictionary
 
 from channelmap.asgi import Event
 from channelmap.errors import ChannelFull, LayerError, LayerUnavailable
-from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, seconds_until, shown_id
+from channelmap.layer import (
+    ChannelLayer,
+    Counts,
+    DeadLetter,
+    Delivery,
+    Purged,
+    WorkerInfo,
+    seconds_until,
+    shown_id,
+)
 from channelmap.layers.batches import Batch, note_ended, parts_of
 from channelmap.layers.ids import new_id
 from channelmap.layers.naming import layer_name
 from channelmap.layers.packing import pack, unpack, unpack_all
-from channelmap.layers.sqlite import leases, letters, queue
+from channelmap.layers.sqlite import heartbeats, leases, letters, queue
 from channelmap.layers.sqlite.connections import Connections, Readers
 from channelmap.layers.sqlite.notify import Listeners, Notifier
 from channelmap.layers.sqlite.outbox import Outbox
@@ -221,8 +231,21 @@ class SQLiteChannelLayer(ChannelLayer):
     async def waiting(self, channel: str) -> int:
         return await self._readers.run(queue.count, channel)
 
+    async def heartbeat(
+        self, worker: WorkerInfo, totals: Mapping[str, Mapping[str, int]], number: int, *, last: bool = False
+    ) -> None:
+        await self._connections.run(heartbeats.heartbeat, worker, totals, number, last=last)
+
+    async def workers(self) -> list[WorkerInfo]:
+        found = await self._readers.run(heartbeats.workers)
+        return sorted(found, key=lambda worker: worker.started)
+
     async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
         return await self._readers.run(leases.counts, [*channels])
+
+    async def purge(self, channel: str) -> Purged:
+        self._require_purgeable(channel)
+        return await self._connections.run(queue.purge, channel)
 
     async def peek(self, channel: str) -> AsyncIterator[Delivery]:
         expiry = self.limits_of(channel).expiry

@@ -24,7 +24,8 @@ SELECT max(
     ifnull((SELECT max(sent) FROM waiting), 0),
     ifnull((SELECT max(taken) FROM leased), 0),
     ifnull((SELECT max(sent) FROM scheduled), 0),
-    ifnull((SELECT max(added) FROM members), 0)
+    ifnull((SELECT max(added) FROM members), 0),
+    ifnull((SELECT max(seen) FROM workers), 0)
 )
 """
 

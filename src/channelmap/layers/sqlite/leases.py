@@ -23,7 +23,19 @@ from channelmap.layer import Counts, Delivery
 from channelmap.layers.batches import Batch, Part, parts_of
 from channelmap.layers.packing import pack_rows, unpack_rows
 from channelmap.layers.sqlite.clock import Database
-from channelmap.layers.sqlite.queue import Listed, Row, count, is_paused, move_due, prepend, remove_front, transaction
+from channelmap.layers.sqlite.heartbeats import totals_of
+from channelmap.layers.sqlite.queue import (
+    Listed,
+    Row,
+    age_of_first,
+    count,
+    is_paused,
+    move_due,
+    prepend,
+    reading,
+    remove_front,
+    transaction,
+)
 from channelmap.limits import Limits
 
 #: Maximum number of bytes of the events of one lease, unless it has a single event.
@@ -63,9 +75,9 @@ SELECT
     ifnull((
         SELECT sum(CASE WHEN marks IS NULL THEN count ELSE length(replace(replace(marks, '0', ''), 'm', '')) END)
         FROM leased LEFT JOIN lease_progress ON lease = id WHERE channel = ?
-    ), 0),
-    ifnull((SELECT letters FROM dead_letter_counts WHERE channel = ?), 0)
+    ), 0)
 """
+_DEAD = "SELECT code, letters FROM dead_letter_counts WHERE channel = ? AND letters > 0"
 # In the order of ids, which is that of the takes; the plus keeps SQLite from using the index and sorting each time.
 _READ_LEASED = """
 SELECT id, count, events, marks FROM leased LEFT JOIN lease_progress ON lease = id
@@ -364,11 +376,22 @@ def give_back(db: Database, deliveries: Sequence[Delivery]) -> None:
 
 
 def counts(db: Database, channels: Sequence[str]) -> dict[str, Counts]:
-    """Return the counts of several channels."""
-    return {
-        channel: Counts(count(db, channel), *db.execute(_COUNT, (channel, channel, channel)).fetchone())
-        for channel in channels
-    }
+    """Return the state of several channels."""
+    with reading(db):
+        return {channel: _counts(db, channel) for channel in channels}
+
+
+def _counts(db: Database, channel: str) -> Counts:
+    scheduled, leased = db.execute(_COUNT, (channel, channel)).fetchone()
+    return Counts(
+        waiting=count(db, channel),
+        scheduled=scheduled,
+        leased=leased,
+        dead=dict(db.execute(_DEAD, (channel,)).fetchall()),
+        oldest=age_of_first(db, channel),
+        paused=is_paused(db, channel),
+        totals=totals_of(db, channel),
+    )
 
 
 def read_leased(db: Database, channel: str, after: int, limit: int) -> Listed:  # noqa: ARG001  (as the other readers)

@@ -13,7 +13,7 @@ from channelmap.layers.sqlite.leases import end, is_leased
 from channelmap.layers.sqlite.queue import append, transaction
 from channelmap.limits import Limits
 
-_COUNT = "SELECT letters FROM dead_letter_counts WHERE channel = ?"
+_COUNT = "SELECT sum(letters) FROM dead_letter_counts WHERE channel = ?"
 _DROP_OLDEST = """
 DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE channel = ? ORDER BY id LIMIT ?)
 """

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from channelmap.layer import Purged
 from channelmap.layers.ids import new_id
 from channelmap.layers.sqlite.clock import Database
 from channelmap.limits import Limits
@@ -88,6 +89,13 @@ SELECT ifnull(
 )
 """
 
+_SENT_FIRST = "SELECT sent FROM waiting WHERE channel = ? ORDER BY position LIMIT 1"
+
+#: The tables that `clear` empties; triggers keep the others.
+_TABLES = (
+    "waiting", "leased", "lease_progress", "scheduled", "paused", "members", "dead_letters", "workers", "totals",
+)  # fmt: skip
+
 #: The send time of an event, its id and its body.
 Row = tuple[float, int, bytes]
 
@@ -132,6 +140,15 @@ class transaction:  # noqa: N801  (reads as the statement that it is; a generato
         finally:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
+
+
+class reading(transaction):  # noqa: N801  (as above)
+    """A transaction that only reads: all statements of the block see the same state."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN")
 
 
 def append(db: Database, channel: str, event_id: int, body: bytes, limits: Limits) -> bool:
@@ -247,11 +264,24 @@ def count(db: Database, channel: str) -> int:
     return int(db.execute(_COUNT, (channel, channel)).fetchone()[0])
 
 
+def age_of_first(db: Database, channel: str) -> float | None:
+    """Return the seconds since the first waiting event was sent or due; `None` if no event waits."""
+    found = db.execute(_SENT_FIRST, (channel,)).fetchone()
+    return None if found is None else max(0.0, db.now - found[0])
+
+
 def read(db: Database, channel: str, after: int, limit: int, expiry: float | None) -> Listed:
     """Read up to `limit` waiting events with positions above `after`, except expired ones."""
     oldest = -math.inf if expiry is None else db.now - expiry
     found = db.execute(_READ, (db.ahead(), channel, after, oldest, limit)).fetchall()
     return Listed([row[:-1] for row in found], found[-1][-1] if found else after)
+
+
+def purge(db: Database, channel: str) -> Purged:
+    """Delete the waiting and scheduled events of the channel."""
+    with transaction(db):
+        waiting = db.execute("DELETE FROM waiting WHERE channel = ?", (channel,)).rowcount
+        return Purged(waiting, db.execute("DELETE FROM scheduled WHERE channel = ?", (channel,)).rowcount)
 
 
 def pause(db: Database, channel: str) -> None:
@@ -299,5 +329,5 @@ def append_to_group(
 def clear(db: Database) -> None:
     """Delete everything."""
     with transaction(db):
-        for table in ("waiting", "leased", "lease_progress", "scheduled", "paused", "members", "dead_letters"):
+        for table in _TABLES:
             db.execute(f"DELETE FROM {table}")  # noqa: S608  (the names above)

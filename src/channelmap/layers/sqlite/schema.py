@@ -5,20 +5,31 @@ import sqlite3
 from channelmap.layers.sqlite.clock import Database
 from channelmap.layers.sqlite.leases import pack_event
 
-VERSION = 4
+VERSION = 5
+#: The first version with the tables of `_EVENT_TABLES`.
+_FIRST_WITH_LEASED = 4
 
 _CLOCK = "CREATE TABLE clock (id INTEGER PRIMARY KEY, boot TEXT, offset REAL, ahead REAL);"
 
-# The number of dead letters of each channel, maintained by triggers.
+# The number of dead letters of each channel by code, maintained by triggers.
 _COUNTS = """
-CREATE TABLE dead_letter_counts (channel TEXT PRIMARY KEY, letters INTEGER) WITHOUT ROWID;
-INSERT INTO dead_letter_counts SELECT channel, count(*) FROM dead_letters GROUP BY channel;
+CREATE TABLE dead_letter_counts (
+    channel TEXT, code TEXT, letters INTEGER, PRIMARY KEY (channel, code)
+) WITHOUT ROWID;
+INSERT INTO dead_letter_counts SELECT channel, code, count(*) FROM dead_letters GROUP BY channel, code;
 CREATE TRIGGER dead_letter_kept AFTER INSERT ON dead_letters BEGIN
-    INSERT INTO dead_letter_counts VALUES (new.channel, 1) ON CONFLICT DO UPDATE SET letters = letters + 1;
+    INSERT INTO dead_letter_counts VALUES (new.channel, new.code, 1)
+    ON CONFLICT DO UPDATE SET letters = letters + 1;
 END;
 CREATE TRIGGER dead_letter_gone AFTER DELETE ON dead_letters BEGIN
-    UPDATE dead_letter_counts SET letters = letters - 1 WHERE channel = old.channel;
+    UPDATE dead_letter_counts SET letters = letters - 1 WHERE channel = old.channel AND code = old.code;
 END;
+"""
+
+# `heartbeats` describes them.
+_HEARTBEATS = """
+CREATE TABLE workers (id TEXT PRIMARY KEY, number INTEGER, seen REAL, info TEXT) WITHOUT ROWID;
+CREATE TABLE totals (channel TEXT, name TEXT, value INTEGER, PRIMARY KEY (channel, name)) WITHOUT ROWID;
 """
 
 # `queue` describes the first table, `leases` the others. Their names differ from those of version 0.1, so that a
@@ -79,8 +90,16 @@ CREATE TABLE dead_letters (
 CREATE INDEX dead_letters_by_channel ON dead_letters (channel, id);
 {_CLOCK}
 {_COUNTS}
+{_HEARTBEATS}
 PRAGMA user_version = {VERSION};
 COMMIT;
+"""
+
+# Versions 3 and 4 counted the dead letters of a channel, whatever their codes.
+_DROP_COUNTS = """
+DROP TRIGGER IF EXISTS dead_letter_kept;
+DROP TRIGGER IF EXISTS dead_letter_gone;
+DROP TABLE IF EXISTS dead_letter_counts;
 """
 
 # The migrations to each version; version 1 is that of channelmap 0.1.
@@ -90,10 +109,17 @@ _MIGRATIONS: dict[int, str] = {
         ALTER TABLE leases ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
         {_CLOCK}
     """,
-    3: _COUNTS,
     4: _EVENT_TABLES + _MIGRATE_0_1,
+    5: _DROP_COUNTS + _COUNTS + _HEARTBEATS,
 }
-# Temporary views for a read-only connection to an older file. Events of 0.1 have no ids.
+# Temporary views for a read-only connection to an older file: to any, and to one before version 4, which has the tables
+# of 0.1. Events of 0.1 have no ids.
+_VIEWS = """
+CREATE TEMP VIEW dead_letter_counts AS
+SELECT channel, code, count(*) AS letters FROM main.dead_letters GROUP BY channel, code;
+CREATE TEMP VIEW workers AS SELECT '' AS id, 0 AS number, 0.0 AS seen, '' AS info WHERE 0;
+CREATE TEMP VIEW totals AS SELECT '' AS channel, '' AS name, 0 AS value WHERE 0;
+"""
 _VIEWS_OF_0_1 = """
 CREATE TEMP VIEW waiting AS SELECT channel, id AS position, sent, 0 AS event_id, body FROM events WHERE attempt = 1;
 CREATE TEMP VIEW leased AS
@@ -145,6 +171,8 @@ def prepare_to_read(db: Database) -> bool:
         return False
     version = _version(db)
     if version < VERSION:
+        db.executescript(_VIEWS)
+    if version < _FIRST_WITH_LEASED:
         _add_packed(db)
         db.executescript(
             _VIEWS_OF_0_1 if version > 1 else _VIEWS_OF_0_1.replace("state", "NULL").replace("crashes", "0")

@@ -85,20 +85,45 @@ class ConnectionPool:
     async def keys(self, topology: Topology, prefix: str, suffix: str = "") -> list[bytes]:
         """Return all keys of a topology with a prefix and a suffix; raises as `run`."""
         pattern = f"{_escaped(prefix)}*{_escaped(suffix)}"
-        found: list[bytes] = []
+
+        async def scan(connection: Connection) -> list[bytes]:
+            found: list[bytes] = []
+            cursor = b"0"
+            while True:
+                cursor, some = await connection.call("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)
+                found += some
+                if cursor == b"0":
+                    return found
+
+        return [key for keys in await self._on_each_node(topology, scan) for key in keys]
+
+    async def clients(self, topology: Topology) -> list[dict[str, str]] | None:
+        """Return the clients of all nodes, as CLIENT LIST describes them; `None` if the user may not list them.
+
+        Raises as `run`.
+        """
+
+        async def list_clients(connection: Connection) -> bytes | None:
+            try:
+                return await connection.call("CLIENT", "LIST", "TYPE", "NORMAL")  # type: ignore[no-any-return]
+            except hiredis.ReplyError as error:
+                if str(error).startswith("NOPERM"):
+                    return None
+                raise
+
+        lists = await self._on_each_node(topology, list_clients)
+        if None in lists:
+            return None
+        lines = [line for text in lists if text is not None for line in text.decode(errors="replace").splitlines()]
+        return [dict(part.partition("=")[::2] for part in line.split()) for line in lines]
+
+    async def _on_each_node(self, topology: Topology, use: Callable[[Connection], Awaitable[T]]) -> list[T]:
+        """Use the connection for commands to each node that has keys; raises as `run`."""
         try:
-            for address in await _in_thread(topology.nodes, ask):
-                connection = await self._connection_to(topology, address, "")
-                cursor = b"0"
-                while True:
-                    cursor, some = await connection.call("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN_COUNT)
-                    found += some
-                    if cursor == b"0":
-                        break
+            addresses = await _in_thread(topology.nodes, ask)
+            return [await use(await self._connection_to(topology, address, "")) for address in addresses]
         except Exception as error:  # noqa: BLE001  (raised below)
             problem = error
-        else:
-            return found
         raise unavailable(topology, problem) from shown_cause(problem)
 
     async def delete_all(self, topology: Topology, prefix: str) -> None:
