@@ -78,7 +78,7 @@ def test_every_key_reaches_the_model() -> None:
     path = os.path.relpath(EVERY_KEY / "channels.yaml")
     assert images.events["made.now"].description == "Made at once."
     assert images.events["made.now"].accepts == (
-        Example({"type": "made.now", "image": 1, "price": "${PRICE}"}, Location(path, 30, 19)),
+        Example({"type": "made.now", "image": 1, "price": "${PRICE}"}, Location(path, 31, 19)),
     )
     assert [example.location.line for example in images.events["made.now"].rejects] == [1, 2, 3]
     assert images.events["more"].schema is True
