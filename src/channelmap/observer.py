@@ -13,6 +13,23 @@ from typing import Literal, Protocol
 
 from channelmap.errors import text_of
 
+__all__ = [
+    "Dead",
+    "EventStep",
+    "Failed",
+    "Finished",
+    "LayerAway",
+    "LayerBack",
+    "Lost",
+    "Rejected",
+    "Renewed",
+    "Retried",
+    "Sent",
+    "Started",
+    "Step",
+    "Taken",
+]
+
 log = logging.getLogger("channelmap.observer")
 
 #: How a handler call ended: it returned; it raised; it took longer than the channel's timeout; it raised `Retry`; it

@@ -34,7 +34,7 @@ from channelmap.loader import load
 )  # fmt: skip
 @click.option("--payload", is_flag=True, help="Write each event as a JSON object, with its payload.")
 def command(channel: str, config: str, layer: str | None, *, limit: int, payload: bool) -> None:
-    """Show the events of a channel without taking them.
+    """Show a channel's events; take none.
 
     CHANNEL is a channel of the contract. Events that workers have leased come first, then scheduled and waiting ones,
     oldest first. Each line has, separated by tabs: id, time at which the event was sent (UTC), attempt, event type and,

@@ -30,10 +30,11 @@ from channelmap.loader import load
 @LAYER
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(channel: str, config: str, layer: str | None, *, yes: bool) -> int:
-    """Delete the waiting and scheduled events of a channel.
+    """Delete the waiting events of a channel.
 
-    CHANNEL is a channel of the contract. Events that a worker has taken are not deleted: the worker handles them, and
-    those that it has leased are redelivered if it fails. Dead letters stay; `channelmap dead drop` deletes them.
+    CHANNEL is a channel of the contract. Scheduled events are deleted too. Events that a worker has taken are not: the
+    worker handles them, and those that it has leased are redelivered if it fails. Dead letters stay;
+    `channelmap dead drop` deletes them.
     """
     contract = load(config)
     name = contract.channel(channel).name

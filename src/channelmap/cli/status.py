@@ -111,7 +111,7 @@ def command(  # noqa: PLR0913  (its options)
     keys: bool,
     conditions: tuple[Condition, ...],
 ) -> int:
-    """Show what waits on channels, and which workers serve them.
+    """Show channels and the workers on them.
 
     CHANNEL is a channel of the contract; without one, all channels are shown. The numbers of handled, failed and
     rejected events count from the first worker on; workers add to them every five seconds.
