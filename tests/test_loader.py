@@ -72,13 +72,13 @@ def test_every_key_reaches_the_model() -> None:
     )  # fmt: skip
     assert images.limits == Limits(capacity=500, expiry=3600.0, dead_letters=0, durable=True)
     retry = RetryPolicy(attempts=3, delay=10.0, backoff=1.5, max_delay=60.0, jitter=0.5)
-    assert images.service == Service(concurrency=4, timeout=30.0, retry=retry)
+    assert images.service == Service(concurrency=4, timeout=30.0, retry=retry, warn_after=10.0)
     assert loaded.limits == {"images": images.limits}
     assert list(images.events) == ["made", "made.now", "more", "wrapped"]
     path = os.path.relpath(EVERY_KEY / "channels.yaml")
     assert images.events["made.now"].description == "Made at once."
     assert images.events["made.now"].accepts == (
-        Example({"type": "made.now", "image": 1, "price": "${PRICE}"}, Location(path, 30, 19)),
+        Example({"type": "made.now", "image": 1, "price": "${PRICE}"}, Location(path, 31, 19)),
     )
     assert [example.location.line for example in images.events["made.now"].rejects] == [1, 2, 3]
     assert images.events["more"].schema is True
@@ -407,6 +407,7 @@ def test_any_schema_gives_a_contract_or_diagnostics(schema: Any, tmp_path: Path)
 
 NUMBERS = {
     "concurrency": (1, 10_000), "capacity": (1, 10**9), "dead_letters": (0, 10**9), "timeout": (0.001, 10**9),
+    "warn_after": (0.001, 10**9),
     "expiry": (0.001, 10**9), "attempts": (1, 10**6), "delay": (0, 10**9), "backoff": (1, 10**6),
     "max_delay": (0, 10**9), "jitter": (0, 1), "group_expiry": (0.001, 10**9), "random_prefix_length": (0, 1_000),
 }  # fmt: skip

@@ -4,6 +4,8 @@
 This module reads no file, imports no user code and knows no transport.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -244,6 +246,18 @@ class Contract:
 
         """
         return [self.channel(name) for name in names] or [*self.channels.values()]
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that differ between contracts with different channels, schemas or consumers."""
+        channels = {
+            channel.name: [
+                channel.consumer, channel.validate, repr(channel.limits), repr(channel.service),
+                {event_type.name: event_type.schema for event_type in channel.events.values()},
+            ]
+            for channel in self.channels.values()
+        }  # fmt: skip
+        return hashlib.sha256(json.dumps(channels, sort_keys=True, default=repr).encode()).hexdigest()[:16]
 
     @property
     def limits(self) -> dict[str, Limits]:

@@ -75,9 +75,11 @@ class Service:
         concurrency: instances of the application per process, that is, events handled at the same time.
         timeout: maximum seconds for one handler call; `None` for no limit.
         retry: retry policy of at-least-once delivery; `None` means at-most-once.
+        warn_after: seconds after which a handler that still runs is logged; `None` for no warning.
 
     """
 
     concurrency: int = 1
     timeout: float | None = None
     retry: RetryPolicy | None = None
+    warn_after: float | None = 60.0

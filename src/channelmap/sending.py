@@ -5,7 +5,7 @@ This is the only module below the command line that uses both the contract and t
 
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -18,6 +18,7 @@ from channelmap.layers import open_backend, open_layer
 from channelmap.limits import Limits
 from channelmap.loader import load
 from channelmap.loader.files import absolute
+from channelmap.observer import Observer, Rejected, Sent, Step, guarded
 from channelmap.validation import plain
 
 log = logging.getLogger("channelmap.gate")
@@ -83,12 +84,23 @@ class ContractLayer:
     Args:
         contract: the contract.
         layer: the layer that sends; `None` for that of the contract.
+        observe: called with a `Sent` or `Rejected` step for each event for a declared channel; its errors are logged.
 
     """
 
-    def __init__(self, contract: Contract, layer: ChannelLayer | None = None) -> None:
+    _observe: Callable[[Step], None] | None = None
+
+    def __init__(
+        self, contract: Contract, layer: ChannelLayer | None = None, *, observe: Observer | None = None
+    ) -> None:
         self.contract = contract
         self.layer = layer or open_contract_layer(contract)
+        if observe is not None:
+            self.observe(observe)
+
+    def observe(self, observer: Observer) -> None:
+        """Call an observer from now on; `get_channel_layer().observe(…)` counts what a process sends."""
+        self._observe = guarded(observer)
 
     async def send(
         self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None
@@ -110,20 +122,31 @@ class ContractLayer:
             LayerError: the layer cannot delay events.
 
         """
-        return await self.layer.send(channel, self._admitted(channel, event), delay=delay, at=at)
+        admitted = self._admitted(channel, event)
+        event_id = await self.layer.send(channel, admitted, delay=delay, at=at)
+        if self._observe is not None:
+            self._tell_sent(channel, [admitted], [event_id])
+        return event_id
 
     def send_sync(
         self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None
     ) -> str | None:
         """Send as `send` does, from code that runs in no event loop: faster than `async_to_sync(send)`."""
-        return self.layer.send_sync(channel, self._admitted(channel, event), delay=delay, at=at)
+        admitted = self._admitted(channel, event)
+        event_id = self.layer.send_sync(channel, admitted, delay=delay, at=at)
+        if self._observe is not None:
+            self._tell_sent(channel, [admitted], [event_id])
+        return event_id
 
     async def send_many(
         self, channel: str, events: Sequence[Event], *, delay: float | None = None, at: datetime | None = None
     ) -> list[str] | None:
         """Validate all events, then send all in one step, and return their ids; on an error none was sent."""
         admitted = [self._admitted(channel, event) for event in events]
-        return await self.layer.send_many(channel, admitted, delay=delay, at=at)
+        ids = await self.layer.send_many(channel, admitted, delay=delay, at=at)
+        if self._observe is not None:
+            self._tell_sent(channel, admitted, ids or [None] * len(admitted))
+        return ids
 
     async def group_send(self, group: str, event: Event) -> None:
         """Send an event, without validation, to every channel of the group; skip full channels."""
@@ -143,9 +166,17 @@ class ContractLayer:
         admitted, rejected = declared.admit(event)
         if rejected is not None:
             if declared.validate == "enforce":
+                if self._observe is not None:
+                    self._observe(Rejected(channel, rejected.type or "", "", 0, rejected.code, "sender"))
                 raise rejected
             log.warning("%s; sent all the same (validate: warn)", rejected)
         return admitted
+
+    def _tell_sent(self, channel: str, events: Sequence[Event], ids: Sequence[str | None]) -> None:
+        if self._observe is not None and channel in self.contract.channels:
+            for event, event_id in zip(events, ids, strict=True):
+                event_type = event.get("type")
+                self._observe(Sent(channel, event_type if isinstance(event_type, str) else "", event_id or "", 0))
 
     def _unvalidated(self, event: Event) -> Event:
         """Return an event to send without validation, with plain values if the layer keeps objects."""

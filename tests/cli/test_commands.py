@@ -15,9 +15,10 @@ import pytest
 
 from channelmap import get_channel_layer, load
 from channelmap.cli import channelmap
-from channelmap.cli.dead import as_json, line, summary
+from channelmap.cli.dead import line, summary
 from channelmap.cli.exits import Exit
 from channelmap.cli.exits import run as cli_run
+from channelmap.cli.stored_values import as_json
 from channelmap.layer import DeadLetter, Delivery
 from channelmap.validation import Validator
 from tests.cli.commands import Run, result, write_site

@@ -54,7 +54,7 @@ def complete(project: Path) -> Callable[..., list[str]]:
 
 
 def test_commands_and_options_are_completed(complete: Callable[..., list[str]]) -> None:
-    assert complete("channelmap", "s") == ["send", "schema"]
+    assert complete("channelmap", "s") == ["send", "status", "schema"]
     assert complete("channelmap", "dead", "re") == ["replay"]
     assert complete("channelmap", "send", "--c") == ["--config"]
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import channelmap
+from channelmap import observer
 
 API = Path(__file__).parents[2] / "docs" / "python-api.md"
 #: The line that ends the hand-written part.
@@ -23,6 +24,10 @@ GROUPS = {
     ),
     "Contracts": ("load", "Contract", "Channel", "EventType", "Diagnostic", "Location", "Severity"),
     "Routing and serving": ("load_router", "ChannelNameRouter", "ProtocolTypeRouter", "Worker", "ChannelLayer"),
+    "Observing": tuple(f"observer.{name}" for name in (
+        *("Step", "EventStep", "Sent", "Rejected", "Taken", "Started", "Finished", "Failed", "Retried", "Dead"),
+        *("Renewed", "Lost", "LayerAway", "LayerBack"),
+    )),
     "Errors": (
         *("ChannelMapError", "ContractError", "EventRejected", "Violation", "UnknownChannel"),
         *("LayerError", "ChannelFull", "LayerUnavailable"),
@@ -36,7 +41,9 @@ _ENTRY = re.compile(r"^    (\*{0,2}[\w., ]+): (.*)$")
 
 
 def test_every_public_name_is_listed_once() -> None:
-    assert sorted(name for names in GROUPS.values() for name in names) == sorted(channelmap.__all__)
+    names = [name for group in GROUPS.values() for name in group]
+    observed = [f"observer.{name}" for name in observer.__all__]
+    assert sorted(names) == sorted([*channelmap.__all__, *observed])
 
 
 def test_the_reference_consists_of_the_docstrings() -> None:
@@ -60,10 +67,10 @@ def entry(name: str) -> str:
 
 def definition(name: str) -> Definition:
     """Return the source of a public name, so that signatures are shown as written in any version of Python."""
-    module = inspect.getmodule(getattr(channelmap, name))
+    module = observer if name.startswith("observer.") else inspect.getmodule(getattr(channelmap, name))
     assert module is not None
     for code in ast.parse(inspect.getsource(sys.modules[module.__name__])).body:
-        if isinstance(code, Definition) and code.name == name:
+        if isinstance(code, Definition) and code.name == name.rpartition(".")[2]:
             return code
     raise AssertionError(f"{module.__name__} does not define {name}")
 

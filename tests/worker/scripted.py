@@ -56,6 +56,7 @@ class ScriptedLayer(ChannelLayer):
     """Keeps events in lists; its calls fail or hang when the test says so, and are noted with the clock's time."""
 
     url = "scripted://"
+    has_heartbeats = False
 
     def __init__(self, clock: TurnedClock) -> None:
         super().__init__()
@@ -68,6 +69,8 @@ class ScriptedLayer(ChannelLayer):
         self.given_up: list[tuple[float, Verb]] = []
         self.leases: set[float | None] = set()
         self.paused: set[str] = set()
+        #: The heartbeats that were applied: worker, increments, number, whether it was the last one.
+        self.heartbeats: list[tuple[WorkerInfo, dict[str, dict[str, int]], int, bool]] = []
         self._arrivals: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._failures: dict[Verb, tuple[Failure, float]] = {}
         self._closed: set[Verb] = set()
@@ -167,12 +170,22 @@ class ScriptedLayer(ChannelLayer):
         await self._call("is_paused", channel, [])
         return channel in self.paused
 
+    async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
+        raise NotImplementedError
+
     async def heartbeat(
         self, worker: WorkerInfo, totals: Mapping[str, Mapping[str, int]], number: int, *, last: bool = False
     ) -> None:
         await self._call("heartbeat", "", [], number)
+        self.heartbeats.append((worker, {channel: dict(counts) for channel, counts in totals.items()}, number, last))
 
-    async def counts(self, channels: Iterable[str]) -> dict[str, Counts]:
+    async def workers(self) -> list[WorkerInfo]:
+        raise NotImplementedError
+
+    async def purge(self, channel: str) -> Purged:
+        raise NotImplementedError
+
+    async def foreign_readers(self) -> int | None:
         raise NotImplementedError
 
     async def waiting(self, channel: str) -> int | None:
@@ -221,12 +234,6 @@ class ScriptedLayer(ChannelLayer):
         self.paused.add(channel)
 
     async def resume(self, channel: str) -> None:
-        raise NotImplementedError
-
-    async def workers(self) -> list[WorkerInfo]:
-        raise NotImplementedError
-
-    async def purge(self, channel: str) -> Purged:
         raise NotImplementedError
 
     async def group_add(self, group: str, channel: str) -> None:
@@ -328,11 +335,14 @@ class Stage:
     ) -> None:
         """Start the worker; channel `a` is served at-least-once if nothing else is said."""
         services = {"a": LEASED} if channels is None else channels
-        drain_timeout, max_events = options.pop("drain_timeout", 25.0), options.pop("max_events", None)
+        of_worker = {
+            name: options.pop(name)
+            for name in ("drain_timeout", "max_events", "observe", "metrics", "contract")
+            if name in options
+        }
         self.worker = Worker(
-            self.application, services, self.layer, burst=burst, drain_timeout=drain_timeout, max_events=max_events,
-            timing=Timing(clock=self.clock, **options),
-        )  # fmt: skip
+            self.application, services, self.layer, burst=burst, timing=Timing(clock=self.clock, **options), **of_worker
+        )
         self.running = asyncio.ensure_future(self.worker.serve())
         self.running.add_done_callback(lambda _: setattr(self, "ended_at", self.clock.time()))
         if any(service.retry for service in services.values()):

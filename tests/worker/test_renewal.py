@@ -14,6 +14,7 @@ from channelmap.limits import RetryPolicy, Service
 from channelmap.worker import Timing
 from channelmap.worker.ledger import Ledger
 from channelmap.worker.renewal import Renewal
+from channelmap.worker.steps import Steps
 from tests.turned_clock import TurnedClock
 from tests.worker.scripted import LEASED, ScriptedLayer, Stage, away, job, jobs, lines, play
 
@@ -171,7 +172,9 @@ class Watching:
         ledger = Ledger()
         ledger.new_holder().current = Delivery("a", job(0), b"", 0.0)
         timing = Timing(lease=30, stall_after=stall_after, clock=self.clock)
-        renewal = Renewal(self.layer, {"a": ledger}, timing, exit_stalled=lambda: self.left.append(self.clock.time()))
+        renewal = Renewal(
+            self.layer, {"a": ledger}, timing, Steps(), exit_stalled=lambda: self.left.append(self.clock.time())
+        )
         self.running = asyncio.ensure_future(renewal.run())
 
     @property

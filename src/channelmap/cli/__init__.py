@@ -18,9 +18,12 @@ _COMMANDS = {
     "explain": "channelmap.cli.explain",
     "lock": "channelmap.cli.lock",
     "send": "channelmap.cli.send",
+    "status": "channelmap.cli.status",
+    "peek": "channelmap.cli.peek",
     "dead": "channelmap.cli.dead",
     "pause": "channelmap.cli.pause",
     "resume": "channelmap.cli.resume",
+    "purge": "channelmap.cli.purge",
     "schema": "channelmap.cli.schema",
     "init": "channelmap.cli.init",
 }

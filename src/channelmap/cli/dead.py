@@ -1,13 +1,8 @@
 """`channelmap dead`: show dead letters, replay them, or drop them."""
 
 import asyncio
-import base64
 import dataclasses
-import json
-import math
-import re
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
@@ -17,6 +12,7 @@ from channelmap.cli.exits import Exit
 from channelmap.cli.help import Command, Group
 from channelmap.cli.layers import open_layer
 from channelmap.cli.options import CONFIG, LAYER
+from channelmap.cli.stored_values import as_json, utc
 from channelmap.contract import Contract
 from channelmap.errors import UnknownChannel, one_line, printable, shortened
 from channelmap.layer import ChannelLayer, DeadLetter
@@ -26,9 +22,6 @@ T = TypeVar("T")
 
 #: Version of the output of `dead list --json`.
 VERSION = 1
-#: Deeper than any event that a contract accepts, and far below Python's recursion limit.
-_MAX_DEPTH = 110
-_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 IDS = click.argument("ids", nargs=-1, metavar="[ID]...")
 ALL = click.option("--all", "everything", is_flag=True, help="Choose all dead letters, or all of --channel.")
@@ -96,7 +89,7 @@ def list_(config: str, layer: str | None, channel: str | None, limit: int | None
 def line(letter: DeadLetter) -> str:
     """Return the line of `dead list` for a dead letter."""
     event_id = [letter.event_id] if letter.event_id else []
-    fields = [letter.id, _time(letter.died), letter.channel, letter.code, _type_of(letter) or "-"]
+    fields = [letter.id, utc(letter.died), letter.channel, letter.code, _type_of(letter) or "-"]
     return "\t".join(map(printable, [*fields, one_line(shortened(letter.reason)), *event_id]))
 
 
@@ -110,8 +103,8 @@ def summary(letter: DeadLetter) -> dict[str, Any]:
         "code": letter.code,
         "reason": letter.reason,
         "attempts": letter.attempts,
-        "sent": _time(letter.sent),
-        "died": _time(letter.died),
+        "sent": utc(letter.sent),
+        "died": utc(letter.died),
     }
 
 
@@ -138,7 +131,7 @@ def show(id_: str, config: str, layer: str | None) -> None:
     contract = load(config)
     (letter,) = _with_layer(contract, layer, lambda opened: _letters(contract, opened, (id_,), None))
     shown = {field.name: getattr(letter, field.name) for field in dataclasses.fields(letter)}
-    times = {"sent": _time(letter.sent), "died": _time(letter.died)}
+    times = {"sent": utc(letter.sent), "died": utc(letter.died)}
     click.echo(as_json(shown | times | {"event_id": letter.event_id or None}))
 
 
@@ -254,33 +247,3 @@ def _with_layer(contract: Contract, url: str | None, do: Callable[[ChannelLayer]
             await opened.close()
 
     return asyncio.run(main())
-
-
-def _time(seconds: float) -> str:
-    try:
-        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    except (ValueError, OverflowError, OSError):
-        # Other programs may write any number into a layer.
-        return str(seconds)
-
-
-def as_json(value: Any) -> str:
-    """Return any value of msgpack as JSON that any terminal can show; never raises."""
-    text = json.dumps(_jsonable(value, _MAX_DEPTH), indent=2, ensure_ascii=False)
-    # Control characters and lone surrogates inside strings, which JSON does not escape.
-    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
-def _jsonable(value: Any, depth: int) -> Any:
-    if value is None or isinstance(value, bool | str | int) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    # Not isinstance, because msgpack's ExtType is a tuple.
-    if type(value) not in {dict, list, tuple}:
-        return repr(value)
-    if depth == 0:
-        return f"… (more than {_MAX_DEPTH} levels deep)"
-    if isinstance(value, dict):
-        return {key if isinstance(key, str) else repr(key): _jsonable(item, depth - 1) for key, item in value.items()}
-    return [_jsonable(item, depth - 1) for item in value]

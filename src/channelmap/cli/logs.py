@@ -17,7 +17,9 @@ ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] 
 #: Seconds to wait for room in a stream that had room before.
 _TIMEOUT_SECS = 1.0
 #: Fields of a log line about an event, and the attributes of the record with their values.
-_EVENT_FIELDS = {"channel": "channel", "type": "event_type", "event_id": "event_id", "attempt": "attempt"}
+_EVENT_FIELDS = {
+    "channel": "channel", "type": "event_type", "event_id": "event_id", "attempt": "attempt", "code": "code",
+}  # fmt: skip
 
 
 class TextFormatter(logging.Formatter):
@@ -38,7 +40,8 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: `time` (UTC), `level`, `logger`, `message`, and `traceback` where there is one.
 
-    A line about one event also has its `channel`, `type`, `event_id` and `attempt`.
+    A line about one event also has its `channel`, `type`, `event_id` and `attempt`, and the `code` of its rejection or
+    dead letter.
     """
 
     def format(self, record: logging.LogRecord) -> str:

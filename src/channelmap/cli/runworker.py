@@ -10,13 +10,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from threading import get_ident
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import click
 
@@ -25,6 +25,8 @@ from channelmap.cli.channels_consumers import lend_layer
 from channelmap.cli.completion import channel_names
 from channelmap.cli.exits import Exit
 from channelmap.cli.help import Command
+from channelmap.cli.layers import open_layer
+from channelmap.cli.monitoring import MONITOR_OPTIONS, Monitoring, load_observer, monitor_options
 from channelmap.cli.options import CONFIG, LAYER, VERSION, prepare_imports
 from channelmap.cli.readers import ReaderWatch
 from channelmap.codes import Severity
@@ -35,6 +37,7 @@ from channelmap.imports import describe_exception
 from channelmap.layer import ChannelLayer, current_layer
 from channelmap.limits import Service
 from channelmap.loader import load
+from channelmap.observer import Observer, combined
 from channelmap.preflight import preflight
 from channelmap.routing import ChannelNameRouter, load_router
 from channelmap.sending import ContractLayer, open_contract_layer
@@ -109,6 +112,7 @@ T = TypeVar("T")
     show_default=True,
     help="Log only messages of at least this level.",
 )
+@monitor_options
 @click.option("--reload", is_flag=True, help="Restart when a loaded file changes; for development.")
 @VERSION
 @click.pass_context
@@ -120,11 +124,12 @@ def command(ctx: click.Context, /, *, processes: int, reload: bool, **options: A
     ends the worker at once. It also stops, as after a signal, when stdout or stderr no longer has a reader.
     """
     logs.configure(options["log_format"], options["log_level"])
+    monitoring = Monitoring(options)
     if processes > 1 or reload:
-        return _supervise(ctx, processes, reload=reload)
+        return _supervise(ctx, processes, monitoring, reload=reload)
     watch = ReaderWatch()
     with closing(Link.from_environment()) as link:
-        worker = _work(link, watch, options)
+        worker = _work(_Process(link, watch, monitoring, options))
     exit_on_signals()
     code = Exit.BROKEN if worker.broken else Exit.FINDINGS if worker.gave_up else Exit.FINE
     if watch.lost:
@@ -134,8 +139,18 @@ def command(ctx: click.Context, /, *, processes: int, reload: bool, **options: A
     return code
 
 
-def _work(link: Link, watch: ReaderWatch, options: Mapping[str, Any]) -> Worker:
+class _Process(NamedTuple):
+    """A process with one worker: the supervisor, the readers of its output, its monitor, and its options."""
+
+    link: Link
+    watch: ReaderWatch
+    monitoring: Monitoring
+    options: Mapping[str, Any]
+
+
+def _work(process: _Process) -> Worker:
     """Run one worker in this process until it ends."""
+    options = process.options
     contract = load(options["config"])
     loop_factory = _loop_factory()
     saved_logging = logs.SavedLogging()
@@ -144,12 +159,13 @@ def _work(link: Link, watch: ReaderWatch, options: Mapping[str, Any]) -> Worker:
     if any(finding.severity is Severity.ERROR for finding in findings):
         raise ContractError(findings)
     router = load_router(contract, options["channels"])
+    observer = load_observer(options["observer"])
     saved_logging.restore()
     runner = asyncio.Runner(loop_factory=loop_factory)
     loop = runner.get_loop()
     _forbid_loop_stop(loop)
     try:
-        return runner.run(_serve(contract, router, link, watch, options))
+        return runner.run(_serve(process, contract, router, observer))
     finally:
         # `close` would wait for a task that ignores its cancellation.
         if not asyncio.all_tasks(loop):
@@ -168,12 +184,12 @@ def _forbid_loop_stop(loop: asyncio.AbstractEventLoop) -> None:
     loop.stop = forbid  # type: ignore[method-assign]
 
 
-def _supervise(ctx: click.Context, processes: int, *, reload: bool) -> int:
+def _supervise(ctx: click.Context, processes: int, monitoring: Monitoring, *, reload: bool) -> int:
     """Run this command in several processes, each with one worker."""
     contract = load(ctx.params["config"])
     arguments = ["runworker", *ctx.params["channels"]]
     for option in ctx.command.params:
-        if option.name not in ctx.params.keys() - {"channels", "processes", "reload"}:
+        if option.name not in ctx.params.keys() - {"channels", "processes", "reload", *MONITOR_OPTIONS}:
             continue
         value = ctx.params[option.name]
         if value is True:
@@ -181,54 +197,62 @@ def _supervise(ctx: click.Context, processes: int, *, reload: bool) -> int:
         elif value not in (False, None):
             arguments += [option.opts[0], str(value)]
     supervisor = Supervisor(
-        partial(WorkerProcess.start, command_line(arguments)),
+        partial(
+            WorkerProcess.start,
+            command_line(arguments),
+            monitored=monitoring.receive if monitoring.is_wanted else None,
+        ),
         processes,
         grace=ctx.params["drain_timeout"] + _KILL_AFTER_SECS,
         watched=sorted({Path.cwd(), contract.root}) if reload else None,
     )
     watch = ReaderWatch()
+    layer = open_layer(contract, ctx.params["layer"])
+    channels = [channel.name for channel in contract.chosen(ctx.params["channels"])]
 
     async def main() -> int:
         watch.start(supervisor.finish)
         try:
-            return await supervisor.run()
+            with monitoring.running(contract, layer, channels):
+                return await supervisor.run()
         finally:
             watch.close()
+            await layer.close()
 
     code = asyncio.run(main())
     exit_on_signals()
     return Exit.READER_GONE if watch.lost else code
 
 
-async def _serve(
-    contract: Contract, router: ChannelNameRouter, link: Link, watch: ReaderWatch, options: Mapping[str, Any]
-) -> Worker:
+async def _serve(process: _Process, contract: Contract, router: ChannelNameRouter, observer: Observer | None) -> Worker:
+    link, watch, monitoring, options = process
     layer = open_contract_layer(contract, options["layer"])
     burst = options["burst"]
     services = {name: contract.channel(name).service for name in router.application_mapping}
+    metrics = monitoring.metrics(contract, link)
     worker = Worker(
         watch.around(router), services, layer,
         burst=burst, drain_timeout=options["drain_timeout"], max_events=options["max_events"],
+        observe=observer, metrics=metrics, contract=contract.digest,
     )  # fmt: skip
-    judged = ContractLayer(contract, layer)
+    judged = ContractLayer(contract, layer, observe=combined(metrics, observer))
     current_layer.set(judged)
     lend_layer(judged, options["layer"])
     stopper = _Stopper(worker)
     stopper.listen(link, partial(_source_files, contract))
     watch.start(stopper.reader_gone)
     try:
-        counts = await stopper.unless_stopped(
-            _count_waiting(layer, services, seconds=_BURST_TIMEOUT_SECS if burst else math.inf)
-        )
-        if counts is not None:
-            waiting = "" if None in counts else f"; {sum(filter(None, counts))} waiting"
-            if layer.url == "memory://":
-                log.warning("events in memory:// belong to this process: no other process can send to it")
-            log.info("serving %s from %s%s; ready", ", ".join(map(quoted, services)), shown(layer.url), waiting)
-            link.report("ready")
-            await worker.serve()
-            if burst and not worker.reached_max_events:
-                await _log_remaining_events(layer, services)
+        with monitoring.running(contract, layer, [*services]):
+            async with monitoring.reporting(worker, metrics, link):
+                counts = await stopper.unless_stopped(
+                    _count_waiting(layer, services, seconds=_BURST_TIMEOUT_SECS if burst else math.inf)
+                )
+                if counts is not None:
+                    _log_ready(layer, services, counts)
+                    link.report("ready")
+                    await worker.serve()
+                    if burst and not worker.reached_max_events:
+                        await _log_remaining_events(layer, services)
     finally:
         if worker.reached_max_events:
             link.report("spent")
@@ -238,6 +262,13 @@ async def _serve(
         watch.close()
     log.info("stopped")
     return worker
+
+
+def _log_ready(layer: ChannelLayer, services: Mapping[str, Service], counts: Sequence[int | None]) -> None:
+    waiting = "" if None in counts else f"; {sum(filter(None, counts))} waiting"
+    if layer.url == "memory://":
+        log.warning("events in memory:// belong to this process: no other process can send to it")
+    log.info("serving %s from %s%s; ready", ", ".join(map(quoted, services)), shown(layer.url), waiting)
 
 
 async def _count_waiting(layer: ChannelLayer, channels: Iterable[str], *, seconds: float) -> list[int | None]:

@@ -103,7 +103,8 @@ def _limits(settings: dict[str, Any]) -> Limits:
 
 def _service(settings: dict[str, Any]) -> Service:
     retry = RetryPolicy(**settings["retry"]) if settings.get("delivery") == "at-least-once" else None
-    return Service(**_converted(settings, {"concurrency": int, "timeout": _seconds}), retry=retry)
+    kinds: dict[str, Callable[[Any], Any]] = {"concurrency": int, "timeout": _seconds, "warn_after": _seconds}
+    return Service(**_converted(settings, kinds), retry=retry)
 
 
 def _converted(settings: dict[str, Any], kinds: Mapping[str, Callable[[Any], Any]]) -> dict[str, Any]:

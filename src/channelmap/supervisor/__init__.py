@@ -18,7 +18,7 @@ from channelmap.supervisor.link import Link
 from channelmap.supervisor.process import WorkerProcess, command_line
 from channelmap.supervisor.sources import Watch, loaded_modules, source_files
 
-__all__ = ["STOP_SIGNALS", "Link", "Supervisor", "WorkerProcess", "command_line", "heeded", "loaded_modules"]
+__all__ = ["STOP_SIGNALS", "Link", "Supervisor", "WorkerProcess", "command_line", "loaded_modules", "not_ignored"]
 
 log = logging.getLogger("channelmap.supervisor")
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Literal
 
-#: The environment variable with the file descriptor of the socket.
+#: The environment variable with the file descriptor of the socket, and `REPORTS` if the supervisor wants reports.
 VARIABLE = "CHANNELMAP_SUPERVISOR"
+REPORTS = ":reports"
 #: The message with which a supervisor asks for the loaded files.
 ASK_FILES = b"f"
 #: Timeout of a report in seconds: a supervisor that does not read must not block the worker.
@@ -22,22 +23,24 @@ class Link:
 
     Args:
         connection: the socket; `None` for a worker without a supervisor.
+        wants_reports: whether the supervisor has a monitor.
 
     """
 
-    def __init__(self, connection: socket.socket | None) -> None:
+    def __init__(self, connection: socket.socket | None, *, wants_reports: bool = False) -> None:
         self._connection = connection
+        self.wants_reports = wants_reports
 
     @classmethod
     def from_environment(cls) -> "Link":
         """Return the link of this process, and remove it from the environment of child processes."""
-        number = int(os.environ.pop(VARIABLE, "-1"))
-        if number < 0:
+        number, _, reports = os.environ.pop(VARIABLE, "-1").partition(":")
+        if int(number) < 0:
             return cls(None)
-        connection = socket.socket(fileno=number)
+        connection = socket.socket(fileno=int(number))
         connection.set_inheritable(False)
         connection.settimeout(_SEND_TIMEOUT_SECS)
-        return cls(connection)
+        return cls(connection, wants_reports=bool(reports))
 
     def listen(self, stop: Callable[[], None], files: Callable[[], Iterable[str]]) -> None:
         """Listen in the running event loop.
@@ -53,6 +56,10 @@ class Link:
     def report(self, state: Literal["ready", "finished", "spent"]) -> None:
         """Report that the worker serves, ends for good, or ends and should be replaced."""
         self._send({"state": state})
+
+    def report_to_monitor(self, report: dict[str, Any]) -> None:
+        """Send a report for the monitor of the supervisor."""
+        self._send({"monitor": report})
 
     def close(self) -> None:
         """Close this end."""

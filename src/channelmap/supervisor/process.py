@@ -7,12 +7,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from channelmap.supervisor.link import ASK_FILES, VARIABLE
+from channelmap.supervisor.link import ASK_FILES, REPORTS, VARIABLE
 
 
 class WorkerProcess:
@@ -22,7 +22,12 @@ class WorkerProcess:
     has no effect.
     """
 
-    def __init__(self, process: asyncio.subprocess.Process, connection: socket.socket) -> None:
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        connection: socket.socket,
+        monitored: Callable[[int, dict[str, Any] | None], None] | None,
+    ) -> None:
         self.pid = process.pid
         self.started = self.listed = time.time()
         self.ready = False
@@ -32,12 +37,25 @@ class WorkerProcess:
         self.files: frozenset[Path] = frozenset()
         self._process = process
         self._connection = connection
+        self._monitored = monitored
         self._partial_line = b""
         asyncio.get_running_loop().add_reader(connection, self._receive)
 
     @classmethod
-    async def start(cls, command: Sequence[str]) -> "WorkerProcess":
-        """Start a process that runs `command`; raise OSError if the system cannot."""
+    async def start(
+        cls, command: Sequence[str], monitored: Callable[[int, dict[str, Any] | None], None] | None = None
+    ) -> "WorkerProcess":
+        """Start a process that runs `command`.
+
+        Args:
+            command: the program and its arguments.
+            monitored: called with the process id and each report for the monitor, and with `None` at the end of the
+                process; `None` if there is no monitor.
+
+        Raises:
+            OSError: the system cannot start a process.
+
+        """
         ours, theirs = socket.socketpair()
         ours.settimeout(0)
         with theirs:
@@ -46,13 +64,13 @@ class WorkerProcess:
                 process = await asyncio.create_subprocess_exec(
                     *command,
                     pass_fds=(theirs.fileno(),),
-                    env=os.environ | {VARIABLE: str(theirs.fileno())},
+                    env=os.environ | {VARIABLE: f"{theirs.fileno()}{REPORTS if monitored else ''}"},
                     start_new_session=True,
                 )
             except BaseException:
                 ours.close()
                 raise
-        return cls(process, ours)
+        return cls(process, ours, monitored)
 
     async def wait(self) -> int:
         """Wait for the end of the process; return its exit code, or the negative number of a signal."""
@@ -62,6 +80,8 @@ class WorkerProcess:
         finally:
             asyncio.get_running_loop().remove_reader(self._connection)
             self._connection.close()
+            if self._monitored is not None:
+                self._monitored(self.pid, None)
         return code
 
     def drain(self) -> None:
@@ -114,6 +134,8 @@ class WorkerProcess:
         self.ready = self.ready or report.get("state") == "ready"
         self.finished = self.finished or report.get("state") == "finished"
         self.reached_max_events = self.reached_max_events or report.get("state") == "spent"
+        if "monitor" in report and self._monitored is not None:
+            self._monitored(self.pid, report["monitor"])
         if "files" in report:
             self.files, self.listed = frozenset(map(Path, report["files"])), report["listed"]
 

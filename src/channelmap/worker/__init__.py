@@ -3,17 +3,30 @@
 import asyncio
 import logging
 import math
-from collections.abc import Iterable, Mapping
+import os
+import socket
+import time
+import uuid
+from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 
 from channelmap.asgi import Application
 from channelmap.errors import ChannelUnsupported, LayerError, quoted, text_of
-from channelmap.layer import ChannelLayer
+from channelmap.layer import ChannelLayer, WorkerInfo
 from channelmap.limits import Service
+from channelmap.observer import Lost, Metrics, Observer
+from channelmap.worker.flood_log import FloodLog
+from channelmap.worker.heartbeat import Heartbeat
 from channelmap.worker.inbox import MAX_PREFETCH, Inbox
+from channelmap.worker.layer_state import LayerState
 from channelmap.worker.renewal import Renewal
+from channelmap.worker.shared import Shared
 from channelmap.worker.slot import Slot
+from channelmap.worker.slow_handlers import SlowHandlers
+from channelmap.worker.steps import Steps
 from channelmap.worker.suspects import SuspectLock
 from channelmap.worker.timing import Timing
 
@@ -44,6 +57,9 @@ class Worker:
         drain_timeout: seconds that running handlers may take after `stop`.
         timing: the other durations, and the clock.
         max_events: stop after about this many handled events, at most 10 % more; `None` for no limit.
+        observe: called with each `Step` of an event; its errors are logged and never affect an event.
+        metrics: measures the handlers, at a lower cost per event than `observe`.
+        contract: digest of the contract, for the worker's heartbeats.
 
     Raises:
         ValueError: `channel_layer` is `None`.
@@ -61,6 +77,9 @@ class Worker:
         drain_timeout: float = DRAIN_TIMEOUT,
         timing: Timing | None = None,
         max_events: int | None = None,
+        observe: Observer | None = None,
+        metrics: Metrics | None = None,
+        contract: str = "",
     ) -> None:
         if channel_layer is None:
             raise ValueError("Channel layer is not valid")
@@ -79,9 +98,15 @@ class Worker:
         self._clock = self._timing.clock
         self._max_events = max_events
         self._handled = 0
+        self._steps = Steps(observe, metrics)
+        self._identity = WorkerInfo(
+            id=uuid.uuid4().hex, host=socket.gethostname(), pid=os.getpid(), started=time.time(),
+            version=version("channelmap"), contract=contract, channels=(*services,), in_flight={},
+        )  # fmt: skip
+        self._flood_log = FloodLog(self._clock)
+        self._layer_state = LayerState(self._steps, self._clock, self._flood_log)
         self._inboxes: list[Inbox] = []
         self._slots: list[Slot] = []
-        self._suspect_lock = SuspectLock()
         self._quiet = asyncio.Event()
         self._changed = asyncio.Event()
         self._deadline: float | None = None
@@ -107,6 +132,9 @@ class Worker:
         for task in running:
             self._watch("a slot", task, endless=True)
         renewing = self._start_renewal()
+        heartbeat, beating = self._start_heartbeat()
+        looking = asyncio.ensure_future(SlowHandlers(self._inboxes, self._clock).run())
+        self._watch("the look for slow handlers", looking)
         try:
             if self._burst:
                 await self._wait_until_burst_ends()
@@ -117,9 +145,30 @@ class Worker:
             await self._wait_until_finished(running)
         finally:
             self.quiet()
-            await self._shut_down([*running, *renewing])
+            await self._shut_down([*running, *renewing, *beating, looking], heartbeat)
         if self._failure is not None:
             raise self._failure
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the worker serves its channels, and is not stopping."""
+        return bool(self._inboxes) and not self._quiet.is_set()
+
+    @property
+    def is_layer_up(self) -> bool:
+        """Whether the worker has started, and the layer has answered the last call of each channel."""
+        return bool(self._inboxes) and self._layer_state.is_up
+
+    def in_flight(self) -> dict[str, int]:
+        """Return the number of events that are being handled, by channel."""
+        current = {
+            inbox.channel: len([holder for holder in inbox.ledger.holders if holder.current is not None])
+            for inbox in self._inboxes
+        }
+        return {channel: count for channel, count in current.items() if count}
+
+    def _info(self) -> WorkerInfo:
+        return replace(self._identity, in_flight=self.in_flight())
 
     def quiet(self) -> None:
         """Stop taking events and return unstarted ones; events in flight continue."""
@@ -168,12 +217,20 @@ class Worker:
         if self._max_events is not None:
             # All inboxes together prefetch at most a tenth of the events, so the overshoot stays below 10 %.
             max_prefetch = max(1, min(max_prefetch, self._max_events // (10 * max(1, len(self._services)))))
+        shared = Shared(
+            layer=self.channel_layer,
+            timing=self._timing,
+            steps=self._steps,
+            layer_state=self._layer_state,
+            flood_log=self._flood_log,
+            suspect_lock=SuspectLock(),
+            watch=self._watch,
+            unsupported=self._stop_unsupported,
+            max_prefetch=max_prefetch,
+            burst=self._burst,
+        )
         for name, service in self._services.items():
-            inbox = Inbox(
-                self.channel_layer, name, service, self._timing,
-                max_prefetch=max_prefetch, burst=self._burst, unsupported=self._stop_unsupported,
-                watch=self._watch, suspect_lock=self._suspect_lock,
-            )  # fmt: skip
+            inbox = Inbox(name, service, shared)
             inbox.ledger.closed = self._quiet.is_set()
             self._inboxes.append(inbox)
             self._slots += [
@@ -185,9 +242,17 @@ class Worker:
         ledgers = {inbox.channel: inbox.ledger for inbox in self._inboxes if inbox.service.retry}
         if not ledgers:
             return []
-        task = asyncio.ensure_future(Renewal(self.channel_layer, ledgers, self._timing).run())
+        task = asyncio.ensure_future(Renewal(self.channel_layer, ledgers, self._timing, self._steps).run())
         self._watch("the renewal of leases", task, endless=True)
         return [task]
+
+    def _start_heartbeat(self) -> tuple[Heartbeat | None, list["asyncio.Task[None]"]]:
+        if not self.channel_layer.has_heartbeats:
+            return None, []
+        heartbeat = Heartbeat(self.channel_layer, self._info, self._steps, self._layer_state, self._timing)
+        task = asyncio.ensure_future(heartbeat.run())
+        self._watch("the heartbeat", task, endless=True)
+        return heartbeat, [task]
 
     async def _wait_until_burst_ends(self) -> None:
         """Wait until no slot has an event and a final refill finds none; a handler may have sent more."""
@@ -253,31 +318,33 @@ class Worker:
             return
         self._changed.clear()
 
-    async def _shut_down(self, tasks: list["asyncio.Task[None]"]) -> None:
+    async def _shut_down(self, tasks: list["asyncio.Task[None]"], heartbeat: Heartbeat | None) -> None:
         """Cancel all tasks, then write outstanding results to the layer within the shutdown grace."""
         for task in tasks:
             task.cancel()
         end = max(self._deadline or 0.0, self._clock.time()) + self._timing.grace
         await asyncio.gather(*tasks, return_exceptions=True)
-        for whose in (self._slots, self._inboxes):
-            await asyncio.gather(*[self._stop_by(end, one) for one in whose])
+        await asyncio.gather(*[self._stop_by(end, slot.inbox.channel, slot.stop()) for slot in self._slots])
+        await asyncio.gather(*[self._stop_by(end, inbox.channel, inbox.stop()) for inbox in self._inboxes])
         self.cut_off = any(slot.cut_off for slot in self._slots)
         for inbox in self._inboxes:
             inbox.abandon()
             if lost := len(inbox.ledger.unsettled()):
-                outcome = "they are redelivered when their leases end" if inbox.service.retry else "they are lost"
+                is_leased = inbox.service.retry is not None
+                outcome = "they are redelivered when their leases end" if is_leased else "they are lost"
                 log.error("channel %s: the layer does not answer for %d events: %s",
                           quoted(inbox.channel), lost, outcome)  # fmt: skip
+                self._steps(Lost(inbox.channel, lost, is_leased))
+        if heartbeat is not None:
+            await heartbeat.stop(min(end, self._clock.time() + self._timing.grace))
+        self._flood_log.flush()
 
-    async def _stop_by(self, end: float, whose: Slot | Inbox) -> None:
+    async def _stop_by(self, end: float, channel: str, stop: Awaitable[None]) -> None:
+        """Stop a part of the worker; an error must not keep the others from stopping."""
         try:
             async with self._clock.timeout(end - self._clock.time()):
-                await whose.stop()
+                await stop
         except TimeoutError:
             pass  # the caller counts what is still unsettled
         except Exception:
-            # An error of one slot or inbox must not keep the others from stopping.
-            log.exception(
-                "channel %s: cannot shut down cleanly",
-                quoted((whose.inbox if isinstance(whose, Slot) else whose).channel),
-            )
+            log.exception("channel %s: cannot shut down cleanly", quoted(channel))

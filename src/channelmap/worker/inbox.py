@@ -6,7 +6,7 @@ workers cannot handle them. A fast handler gets hundreds of events in one round 
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from channelmap.environment import shown
 from channelmap.errors import ChannelUnsupported, quoted, shortened
-from channelmap.layer import ChannelLayer, DeadLetter, Delivery, letter_for
+from channelmap.layer import DeadLetter, Delivery, letter_for
 from channelmap.limits import Service
-from channelmap.worker.backoff import MAX_DELAY, call_with_backoff, wait_until_done
+from channelmap.observer import Dead, Taken
+from channelmap.worker.backoff import MAX_DELAY, LayerCalls, wait_until_done
 from channelmap.worker.decryption import Decryption
 from channelmap.worker.ledger import Holder, Ledger
-from channelmap.worker.suspects import SuspectLock
-from channelmap.worker.timing import Timing
+from channelmap.worker.shared import Shared
+from channelmap.worker.steps import step_fields
 
 if TYPE_CHECKING:
     from channelmap.clock import Timer
@@ -38,8 +39,6 @@ _MAX_TYPE_LENGTH = 100
 
 #: Reason of a dead letter of which the layer accepts only the event's bytes.
 _BARE_REASON = "its dead letter could not be written in full; the worker's log has the reason"
-
-Watch = Callable[[str, "asyncio.Task[None]"], None]
 
 
 class PrefetchSize:
@@ -66,49 +65,31 @@ class Inbox:
     """Hand out the events of a channel to its slots, and report their outcomes to the layer.
 
     Args:
-        layer: an open layer.
         channel: the channel's name.
         service: how the channel is served.
-        timing: durations, and the clock.
-        max_prefetch: maximum number of events per refill.
-        burst: do not wait for further events.
-        unsupported: called when the layer does not support the channel; the inbox then takes no more events.
-        watch: called with each background task of the inbox.
-        suspect_lock: the lock that the inboxes of a process share.
+        shared: what the inboxes of a worker share.
 
     """
 
-    def __init__(  # noqa: PLR0913  (each argument is an independent setting)
-        self,
-        layer: ChannelLayer,
-        channel: str,
-        service: Service,
-        timing: Timing,
-        *,
-        max_prefetch: int,
-        burst: bool,
-        unsupported: Callable[[ChannelUnsupported], None],
-        watch: Watch,
-        suspect_lock: SuspectLock,
-    ) -> None:
-        self.layer = layer
+    def __init__(self, channel: str, service: Service, shared: Shared) -> None:
+        self.layer = shared.layer
         self.channel = channel
         self.service = service
-        self.clock = timing.clock
+        self.clock = shared.timing.clock
+        self.steps = shared.steps
+        self.flood_log = shared.flood_log
         self.ledger = Ledger()
         #: In burst mode, the times at which the retries of this worker are due, by the clock.
         self.retries: list[float] = []
         #: No key of the layer fits any waiting event.
         self.has_wrong_key = False
-        self.prefetch_size = PrefetchSize(service.concurrency, timing.prefetch_work, max_prefetch)
-        self._timing = timing
-        self._decryption = Decryption(layer, channel)
-        self._lease = timing.lease if service.retry else None
-        self._burst = burst
-        self._unsupported = unsupported
-        self._watch = watch
-        self._suspect_lock = suspect_lock
-        self._call_layer = partial(call_with_backoff, channel, clock=timing.clock)
+        self.prefetch_size = PrefetchSize(service.concurrency, shared.timing.prefetch_work, shared.max_prefetch)
+        self._shared = shared
+        self._decryption = Decryption(shared.layer, channel)
+        self._lease = shared.timing.lease if service.retry else None
+        self._burst = shared.burst
+        self._suspect_lock = shared.suspect_lock
+        self._call_layer = LayerCalls(channel, self.clock, shared.layer_state, shared.flood_log)
         self._refill_lock = asyncio.Lock()
         self._settle_lock = asyncio.Lock()
         self._settle_task: asyncio.Task[None] | None = None
@@ -201,8 +182,10 @@ class Inbox:
             )
         except ChannelUnsupported as error:
             self.ledger.close()
-            self._unsupported(error)
+            self._shared.unsupported(error)
             return False
+        if taken:
+            self._tell_taken(taken)
         if self._are_deliverable(taken):
             if taken:
                 self._decryption.note_readable()
@@ -217,6 +200,13 @@ class Inbox:
         elif len(self.ledger.prefetched) > 1:
             self._schedule_return()
         return bool(taken)
+
+    def _tell_taken(self, taken: list[Delivery]) -> None:
+        redelivered = 0
+        if self._lease is not None:
+            redelivered = len([one for one in taken if one.attempt > 1 or one.suspect])
+        if redelivered or self.steps.are_told:
+            self.steps(Taken(self.channel, len(taken), redelivered))
 
     def close(self) -> None:
         """Hand out no further events, and return unstarted ones; current events continue."""
@@ -244,10 +234,12 @@ class Inbox:
         undeliverable = self.ledger.requeue_deliverable(self._is_deliverable)
         letters = [_letter_for_undeliverable(delivery) for delivery in undeliverable]
         for delivery, letter in zip(undeliverable, letters, strict=True):
-            log.error(
-                "channel %s: %s; kept as a dead letter",
-                quoted(self.channel), letter.reason, extra=log_fields(delivery),
+            self.flood_log.log(
+                (self.channel, letter.code), f"channel {quoted(self.channel)}: %d more events kept as dead letters",
+                logging.ERROR, "channel %s: %s; kept as a dead letter", quoted(self.channel), letter.reason,
+                extra=log_fields(delivery, letter.code),
             )  # fmt: skip
+            self.steps(Dead(*step_fields(delivery), letter.code, letter.reason))
         self.ledger.bury_undeliverable(letters)
         await self.flush_dead_letters()
 
@@ -281,14 +273,14 @@ class Inbox:
     def _schedule_return(self) -> None:
         if self._return_timer is not None:
             self._return_timer.cancel()
-        self._return_timer = self.clock.call_later(self._timing.return_after, self._return_prefetched)
+        self._return_timer = self.clock.call_later(self._shared.timing.return_after, self._return_prefetched)
 
     def _return_prefetched(self) -> None:
         """Return prefetched events to other workers, and settle handled ones."""
         if self.ledger.settling:
             self._settle_task = self._start("the settling of events", self.flush_settled())
         if self.ledger.prefetched:
-            self.prefetch_size.record(self._timing.return_after, 1)
+            self.prefetch_size.record(self._shared.timing.return_after, 1)
             self.ledger.return_prefetched()
             self._return_now()
 
@@ -461,19 +453,25 @@ class Inbox:
 
     def _start(self, what: str, call: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.ensure_future(call)
-        self._watch(f"channel {quoted(self.channel)}: {what}", task)
+        self._shared.watch(f"channel {quoted(self.channel)}: {what}", task)
         return task
 
 
-def log_fields(delivery: Delivery) -> dict[str, Any]:
-    """Return log record attributes of an event, for the `extra` of logging, without its payload."""
+def log_fields(delivery: Delivery, code: str | None = None) -> dict[str, Any]:
+    """Return log record attributes of an event, for the `extra` of logging, without its payload.
+
+    Args:
+        delivery: the delivery.
+        code: code of its rejection or dead letter, if the line is about one.
+
+    """
     event_type = delivery.event.get("type") if delivery.event else None
     return {
         "channel": shown(delivery.channel),
         "event_type": shortened(shown(event_type), _MAX_TYPE_LENGTH) if isinstance(event_type, str) else None,
         "event_id": delivery.id or None,
         "attempt": delivery.attempt,
-    }
+    } | ({} if code is None else {"code": code})
 
 
 def _letter_for_undeliverable(delivery: Delivery) -> DeadLetter:

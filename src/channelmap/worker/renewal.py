@@ -14,7 +14,9 @@ from threading import Thread
 
 from channelmap.errors import LayerError, quoted
 from channelmap.layer import ChannelLayer, Delivery
+from channelmap.observer import Renewed
 from channelmap.worker.ledger import Ledger
+from channelmap.worker.steps import Steps
 from channelmap.worker.timing import Timing
 
 log = logging.getLogger("channelmap.worker")
@@ -36,6 +38,7 @@ class Renewal:
         layer: an open layer.
         ledgers: ledgers of the at-least-once channels, by channel name.
         timing: the lease, `stall_after` and the clock.
+        steps: told of renewed leases, in the renewal's thread.
         exit_stalled: called in the renewal's thread after the worker's event loop was blocked for `stall_after`.
 
     """
@@ -45,11 +48,13 @@ class Renewal:
         layer: ChannelLayer,
         ledgers: Mapping[str, Ledger],
         timing: Timing,
+        steps: Steps,
         exit_stalled: Callable[[], None] = exit_stalled,
     ) -> None:
         self._layer = layer
         self._ledgers = ledgers
         self._timing = timing
+        self._steps = steps
         self._exit_stalled = exit_stalled
         self._renewing: dict[str, asyncio.Task[None]] = {}
         #: The worker's event loop has run a callback since the last check.
@@ -110,6 +115,8 @@ class Renewal:
     async def _renew(self, channel: str, unsettled: list[Delivery]) -> None:
         try:
             await self._layer.renew(unsettled, self._timing.lease)
+            if self._steps.are_told:
+                self._steps(Renewed(channel, len(unsettled)))
         except Exception as error:
             known = isinstance(error, LayerError | TimeoutError)
             log.warning(

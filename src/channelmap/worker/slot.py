@@ -6,6 +6,7 @@ raises, its current event has failed, and the slot starts a new instance.
 
 import asyncio
 import logging
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,8 +16,10 @@ from channelmap.asgi import Application, AtHand, Event, Receive, Scope, offer
 from channelmap.errors import one_line, quoted, shortened, text_of
 from channelmap.handling import Reject, Retry, checked, current_holder
 from channelmap.layer import Cause, Delivery, letter_for
+from channelmap.observer import Dead, Failed, Outcome, Rejected, Retried
 from channelmap.worker.backoff import FIRST_DELAY, MAX_DELAY, wait_until_done
 from channelmap.worker.inbox import Inbox, log_fields
+from channelmap.worker.steps import step_fields
 
 if TYPE_CHECKING:
     from channelmap.clock import Timer
@@ -62,8 +65,11 @@ class Slot:
         self._busy_since = 0.0
         #: Events that the instance has taken since it last waited for one.
         self._events = 0
+        #: Those of them that were not handled: rejected or failed.
+        self._unhandled = 0
         #: The instance has taken events before those.
         self._had_events = False
+        self._measurement = inbox.steps.measurement(inbox.channel)
         self._timer: Timer | None = None
         self._clock = inbox.clock
         self._timed_out = False
@@ -73,15 +79,16 @@ class Slot:
         delay = FIRST_DELAY
         while True:
             self._holder = self.inbox.ledger.replace_holder(self._holder)
-            self._events, self._had_events, self._busy_since = 0, False, self._clock.time()
+            self._events, self._unhandled, self._had_events = 0, 0, False
+            self._busy_since = self._clock.time()
             self._instance = asyncio.ensure_future(self._run_instance())
             try:
                 await asyncio.wait({self._instance})
             finally:
                 self._instance.cancel()
             await self._instance_ended(self._instance)
-            self._count(self._events)
-            if self._events or self._had_events:
+            self._count_events()
+            if self._had_events:
                 delay, self.failed_starts = FIRST_DELAY, 0
                 continue
             self.failed_starts += 1
@@ -103,7 +110,8 @@ class Slot:
                 self._instance.exception()
         if self._holder.current is not None:
             self.cut_off = True
-            await self._fail("the worker stopped before the handler had finished")
+            await self._fail("failed", "the worker stopped before the handler had finished")
+        self._count_events()
 
     def wake(self) -> None:
         """Make a slot that found no event try again."""
@@ -149,7 +157,7 @@ class Slot:
     def _make_at_hand(self) -> AtHand:
         """Return the `at_hand` of one instance. It runs for every event, in any thread: hence a closure over locals."""
         take, holder, settle = self.inbox.ledger.prefetched.popleft, self._holder, self.inbox.settle
-        leased = self.inbox.service.retry is not None
+        leased, measurement = self.inbox.service.retry is not None, self._measurement
 
         def at_hand() -> Event | None:
             try:
@@ -162,15 +170,27 @@ class Slot:
             self._events += 1
             return delivery.event
 
-        return at_hand
+        if measurement is None:
+            return at_hand
+        clock = self._clock.time
+
+        def measured_at_hand() -> Event | None:
+            now, previous = clock(), holder.current
+            event = at_hand()
+            if event is not None:
+                if previous is not None:
+                    measurement.finish(previous, now)
+                measurement.start(holder.current, now, time.time())  # type: ignore[arg-type]  # set by `at_hand`
+            return event
+
+        return measured_at_hand
 
     async def _next(self) -> Event:
         """Settle the previous event, record the handling time of the previous ones, and wait for the next."""
-        self.inbox.settle(self._holder)
+        self._settle()
         if self._events:
             self.inbox.prefetch_size.record(self._clock.time() - self._busy_since, self._events)
-            self._count(self._events)
-            self._events, self._had_events = 0, True
+            self._count_events()
         self.idle = True
         try:
             while (delivery := await self.inbox.next(self._holder)) is None:
@@ -179,7 +199,22 @@ class Slot:
             self.idle = False
         self._busy_since = self._clock.time()
         self._events = 1
+        if self._measurement is not None:
+            self._measurement.start(delivery, self._busy_since, time.time())
         return delivery.event  # type: ignore[return-value]  # the inbox hands out only readable events
+
+    def _settle(self) -> None:
+        """Settle the current event, whose handler has returned."""
+        if self._measurement is not None and self._holder.current is not None:
+            self._measurement.finish(self._holder.current, self._clock.time())
+        self.inbox.settle(self._holder)
+
+    def _count_events(self) -> None:
+        """Count the events since the last call."""
+        self._count(self._events)
+        self.inbox.steps.count_handled(self.inbox.channel, self._events - self._unhandled)
+        self._had_events |= self._events > 0
+        self._events, self._unhandled = 0, 0
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
@@ -201,8 +236,15 @@ class Slot:
         self._cancel_timer()
         delivery = self._holder.current
         if delivery is not None:
-            log.error("%s; kept as a dead letter", event["reason"], extra=log_fields(delivery))
+            self.inbox.flood_log.log(
+                (self.inbox.channel, event["code"]),
+                f"channel {quoted(self.inbox.channel)} rejected %d more events [{event['code']}]; kept as dead letters",
+                logging.ERROR, "%s; kept as a dead letter", event["reason"], extra=log_fields(delivery, event["code"]),
+            )  # fmt: skip
             code = CAUSE_OF_CODE.get(event["code"], "invalid")
+            self._end_unhandled()
+            self.inbox.steps(Rejected(*step_fields(delivery), event["code"], "gate"))
+            self.inbox.steps(Dead(*step_fields(delivery), code, event["reason"]))
             self.inbox.reject(self._holder, letter_for(delivery, code, event["reason"], event["violations"]))
             await self.inbox.flush_full_batch()
 
@@ -216,47 +258,53 @@ class Slot:
         elif error := instance.exception():
             await self._handle_error(error)
         else:
-            self.inbox.settle(self._holder)
+            self._settle()
 
     async def _fail_timed_out(self) -> None:
         self._timed_out = False
         self.cut_off = True
-        await self._fail(f"the handler took longer than {self.inbox.service.timeout} s")
+        await self._fail("timeout", f"the handler took longer than {self.inbox.service.timeout} s")
 
     async def _handle_error(self, error: BaseException) -> None:
         """Retry, give up or fail the current delivery, depending on the exception that ended the instance."""
         error = checked(error)
         if isinstance(error, Reject):
-            await self._bury("rejected-by-handler", "was given up by its handler", one_line(error.reason))
+            reason = one_line(error.reason)
+            self._note_failure("given-up", reason)
+            await self._bury("rejected-by-handler", "was given up by its handler", reason)
         elif isinstance(error, Retry):
             why = one_line(error.reason)
             reason = why or "its handler raised Retry"
             if self.inbox.service.retry is None:
                 reason = f"its handler raised Retry{f' ({why})' if why else ''}, but {_AT_MOST_ONCE}"
-            await self._fail(reason, asked=error)
+            await self._fail("retry", reason, after=error.after)
         else:
-            await self._fail(text_of(error), error)
+            await self._fail("failed", text_of(error), error)
 
-    async def _fail(self, reason: str, error: BaseException | None = None, asked: Retry | None = None) -> None:
+    async def _fail(
+        self, outcome: Outcome, reason: str, error: BaseException | None = None, after: float | None = None
+    ) -> None:
         """Retry the current delivery if it has attempts left; else keep it as a dead letter.
 
         Args:
+            outcome: how the handler ended; with `retry` it has asked for the retry itself.
             reason: the reason of the failure.
             error: the exception of the handler, for the traceback.
-            asked: the `Retry` that the handler raised, if any.
+            after: seconds until the retry; `None` for the retry policy.
 
         """
+        self._note_failure(outcome, reason, error)
         policy, delivery = self.inbox.service.retry, self._holder.current
         if policy is None or delivery is None or delivery.attempt >= policy.attempts:
             await self._bury("failed", "failed", reason, error)
             return
-        after = None if asked is None else asked.after
         delay = policy.delay_after(delivery.attempt) if after is None else float(after)
-        outcome = f"{shortened(reason)}; attempt {delivery.attempt} of {policy.attempts}, next in {delay:.1f} s"
-        if asked is None:
-            self._log(logging.ERROR, delivery, f"failed: {outcome}", error)
+        text = f"{shortened(reason)}; attempt {delivery.attempt} of {policy.attempts}, next in {delay:.1f} s"
+        if outcome == "retry":
+            self._log(logging.WARNING, delivery, f"will be retried: {text}")
         else:
-            self._log(logging.WARNING, delivery, f"will be retried: {outcome}")
+            self._log(logging.ERROR, delivery, f"failed: {text}", error)
+        self.inbox.steps(Retried(*step_fields(delivery), delay))
         await self.inbox.retry(self._holder, delay)
 
     async def _bury(self, code: Cause, what: str, reason: str, error: BaseException | None = None) -> None:
@@ -266,15 +314,30 @@ class Slot:
             log.error("channel %s: the application ended before it took an event: %s",
                       quoted(self.inbox.channel), shortened(reason), exc_info=error)  # fmt: skip
             return
-        self._log(logging.ERROR, delivery, f"{what}: {shortened(reason)}; kept as a dead letter", error)
+        self._log(logging.ERROR, delivery, f"{what}: {shortened(reason)}; kept as a dead letter", error, code)
+        self.inbox.steps(Dead(*step_fields(delivery), code, reason))
         trace = "" if error is None else "".join(traceback.format_exception(error))
         await self.inbox.bury(self._holder, letter_for(delivery, code, reason, traceback=trace))
 
-    def _log(self, level: int, delivery: Delivery, what: str, error: BaseException | None = None) -> None:
+    def _note_failure(self, outcome: Outcome, reason: str, error: BaseException | None = None) -> None:
+        """Tell that the current delivery was not handled."""
+        delivery = self._holder.current
+        if delivery is not None:
+            seconds = self._end_unhandled()
+            self.inbox.steps(Failed(*step_fields(delivery), seconds, outcome, reason, error))
+
+    def _end_unhandled(self) -> float:
+        """Count the current event as not handled; return how long its handler ran, or 0 if nobody measures."""
+        self._unhandled += 1
+        return 0.0 if self._measurement is None else self._measurement.end(self._clock.time())
+
+    def _log(
+        self, level: int, delivery: Delivery, what: str, error: BaseException | None = None, code: str | None = None
+    ) -> None:
         event_type = delivery.event.get("type") if delivery.event else None
         log.log(
             level, "channel %s: %s %s", quoted(delivery.channel), quoted(event_type), what, exc_info=error,
-            extra=log_fields(delivery),
+            extra=log_fields(delivery, code),
         )  # fmt: skip
 
     def _time_out(self) -> None:

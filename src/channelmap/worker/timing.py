@@ -15,6 +15,7 @@ class Timing:
         return_after: time after which unstarted prefetched events are returned.
         stall_after: time after which a blocked event loop counts as dead.
         grace: time for the shutdown flush, after the drain timeout.
+        heartbeat: time between two heartbeats; a worker without one for 15 s counts as dead.
         clock: the source of time.
 
     """
@@ -24,4 +25,5 @@ class Timing:
     return_after: float = 0.1
     stall_after: float = 300.0
     grace: float = 4.0
+    heartbeat: float = 5.0
     clock: Clock = field(default_factory=Clock)

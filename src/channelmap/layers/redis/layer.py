@@ -263,6 +263,14 @@ class RedisChannelLayer(ChannelLayer):
         for topology, key, pool in await self._shards(channel):
             await pool.call(topology, key, "DEL", paused_of(key))
 
+    def keys_of(self, channel: str) -> list[tuple[str, str]]:
+        """Return kind and name of the keys that grow with the events of a channel, for autoscalers.
+
+        `ZCARD` counts the waiting and the scheduled events, and the leases; a lease has one event or several.
+        """
+        kinds = (("waiting", lambda key: key), ("leased", lambda key: record_of(key)[0]), ("scheduled", scheduled_of))
+        return [(kind, name(key)) for kind, name in kinds for _, key in self._queues.shards(channel)]
+
     async def is_paused(self, channel: str) -> bool:
         found = [
             await pool.call(topology, key, "EXISTS", paused_of(key))

@@ -1,0 +1,174 @@
+"""Measure what it costs to see into workers: `python benchmarks/observing.py`.
+
+The drain rate of a worker with and without metrics, and with an observer; the processor time of an idle worker with
+and without heartbeats; a scrape of 1,000 channels with five event types each, and how long events wait meanwhile.
+"""
+
+import asyncio
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from embedded import row, spread
+
+from channelmap import AsyncConsumer, SyncConsumer, Worker
+from channelmap.asgi import Application, Event
+from channelmap.layer import ChannelLayer
+from channelmap.layers import open_layer
+from channelmap.limits import Limits, Service
+from channelmap.loader import load
+from channelmap.monitor.exposition import exposition
+from channelmap.monitor.measuring import BOUNDS, WorkerMetrics
+from channelmap.observer import Step
+from channelmap.routing import Gate
+from channelmap.worker import Timing
+
+EVENTS, ROUNDS = 100_000, 7
+IDLE_SECS = 60.0
+CHANNELS, TYPES = 1_000, 5
+#: No heartbeat within the measurement.
+NEVER = 1e9
+CONTRACT = """\
+version: 1
+layer: memory://
+channels:
+  jobs:
+    consumer: a.B
+    events: {job: {schema: {properties: {type: {const: job}, n: {type: integer}}, required: [n]}}}
+"""
+
+
+class Async(AsyncConsumer):
+    async def job(self, event: Event) -> None: ...
+
+
+class Sync(SyncConsumer):
+    def job(self, event: Event) -> None: ...
+
+
+def ignore(step: Step) -> None:
+    """Observe nothing."""
+
+
+def drain_rate(layer: ChannelLayer, application: Application, **options: Any) -> float:
+    """Return the events a second that a burst handles."""
+
+    async def main() -> float:
+        for first in range(0, EVENTS, 1_000):
+            await layer.send_many("jobs", [{"type": "job", "n": n} for n in range(first, first + 1_000)])
+        begun = time.perf_counter()
+        await Worker(application, ["jobs"], layer, burst=True, **options).serve()
+        seconds = time.perf_counter() - begun
+        await layer.close()
+        return EVENTS / seconds
+
+    return asyncio.run(main())
+
+
+def drain(directory: Path) -> None:
+    """Print the drain rates, and their ratios within each round."""
+    contract = directory / "channels.yaml"
+    contract.write_text(CONTRACT)
+    channel = load(contract).channel("jobs")
+    kinds: dict[str, Callable[[], dict[str, Any]]] = {
+        "nothing": dict,
+        "metrics": lambda: {"metrics": WorkerMetrics({"jobs": {"job"}})},
+        "an observer": lambda: {"observe": ignore},
+    }
+    for consumer in (Async, Sync):
+        layer = open_layer(
+            f"sqlite:///{directory / consumer.__name__}.db", limits={"jobs": Limits(capacity=10 * EVENTS)}
+        )
+        application = Gate(channel, consumer.as_asgi())
+        rates: dict[str, list[float]] = {name: [] for name in kinds}
+        drain_rate(layer, application)
+        for _ in range(ROUNDS):
+            for name, options in kinds.items():
+                rates[name].append(drain_rate(layer, application, **options()))
+        for name, found in rates.items():
+            ratios = [rate / base for rate, base in zip(found, rates["nothing"], strict=True)]
+            row(f"drain, SQLite, {consumer.__name__.lower()} handler, with {name}", spread(found, "/s", 0), "")
+            row("  against nothing", spread(ratios, "x"), ">= 0.9x" if name == "metrics" else "")
+
+
+def idle_seconds(layer: ChannelLayer, timing: Timing) -> float:
+    """Return the processor time of a worker that has nothing to do for a minute."""
+
+    async def main() -> float:
+        worker = Worker(Async.as_asgi(), {f"c{number}": Service() for number in range(10)}, layer, timing=timing)
+        serving = asyncio.ensure_future(worker.serve())
+        await asyncio.sleep(1)
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        await asyncio.sleep(IDLE_SECS)
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        worker.stop()
+        await serving
+        await layer.close()
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    return asyncio.run(main())
+
+
+def idle(directory: Path) -> None:
+    """Print the cost of heartbeats while nothing happens."""
+    layer = open_layer(f"sqlite:///{directory / 'idle.db'}")
+    without, beating = idle_seconds(layer, Timing(heartbeat=NEVER)), idle_seconds(layer, Timing())
+    row("processor time of an idle worker in 60 s, no heartbeats", f"{1000 * without:.0f} ms", "")
+    row("  more with heartbeats", f"{1000 * (beating - without):+.0f} ms", "< 60 ms")
+
+
+def scrape() -> None:
+    """Print how long a scrape takes, and what it does to a handler's loop in the same process."""
+    histogram = [1.0] * (len(BOUNDS) + 2)
+    values: dict[tuple[str, ...], float | list[float]] = {}
+    for number in range(CHANNELS):
+        values["channelmap_wait_seconds", f"c{number}"] = histogram
+        for kind in range(TYPES):
+            values["channelmap_handler_seconds", f"c{number}", f"t{kind}"] = histogram
+            values["channelmap_events_handled_total", f"c{number}", f"t{kind}", "ok"] = 5.0
+
+    async def main() -> None:
+        waits: dict[str, list[float]] = {"alone": [], "during scrapes": []}
+        seconds: list[float] = []
+
+        async def tick(found: list[float], until: Callable[[], bool]) -> None:
+            while not until():
+                begun = time.perf_counter()
+                await asyncio.sleep(0.001)
+                found.append(time.perf_counter() - begun - 0.001)
+
+        end = time.perf_counter() + 3
+        await tick(waits["alone"], lambda: time.perf_counter() > end)
+        ticking = asyncio.ensure_future(tick(waits["during scrapes"], lambda: len(seconds) >= ROUNDS))
+        while len(seconds) < ROUNDS:
+            begun = time.perf_counter()
+            await asyncio.to_thread(exposition, values)
+            seconds.append(time.perf_counter() - begun)
+        await ticking
+        row(
+            f"scrape of {CHANNELS} channels, {TYPES} types each",
+            spread([1000 * one for one in seconds], " ms"),
+            "< 200 ms",
+        )
+        for name, found in waits.items():
+            p99 = statistics.quantiles(found, n=100)[98]
+            row(f"  wait of the event loop, p99, {name}", f"{1000 * p99:.1f} ms", "")
+
+    asyncio.run(main())
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        drain(Path(name))
+        scrape()
+        if "--idle" in sys.argv:
+            idle(Path(name))
+
+
+if __name__ == "__main__":
+    main()
