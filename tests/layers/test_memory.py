@@ -31,6 +31,7 @@ class TestMemory(Everything):
         for heartbeat in layer._heartbeats.values():
             heartbeat.seen -= seconds
 
+
 class AnyChannel(dict[str, Channel]):
     """Channels that take any event, whatever their names."""
 

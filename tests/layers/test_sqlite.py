@@ -6,6 +6,7 @@ import shutil
 import socket
 import sqlite3
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
