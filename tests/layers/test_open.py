@@ -93,7 +93,7 @@ def test_a_newer_file_is_left_alone(tmp_path: Path) -> None:
     db = sqlite3.connect(tmp_path / "events.db")
     db.execute("PRAGMA user_version = 99")
     db.close()
-    reason = "the file was made by a newer channelmap (its schema is 99, ours 4)"
+    reason = "the file was made by a newer channelmap (its schema is 99, ours 5)"
     assert complaint(f"sqlite:///{tmp_path}/events.db") == reason
 
 

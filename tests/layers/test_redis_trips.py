@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from channelmap import Worker
 from channelmap.asgi import Receive, Scope, Send
 from channelmap.errors import ChannelFull
 from channelmap.layer import ChannelLayer
 from channelmap.layers import open_layer
 from channelmap.layers.redis import RedisChannelLayer
+from channelmap.worker import Timing, Worker
 
 from .conformance import event, numbers
 from .redis_servers import Server
@@ -129,7 +129,8 @@ def test_an_idle_worker_sends_at_most_one_command_for_a_channel_in_five_seconds(
     channels = ["one", "two", "three"]
 
     async def scenario(layer: ChannelLayer) -> list[str]:
-        worker = Worker(no_application, channels, layer)
+        # Without heartbeats, which cost one command every five seconds, for all channels, and one for new totals.
+        worker = Worker(no_application, channels, layer, timing=Timing(heartbeat=1e9))
         serving = asyncio.ensure_future(worker.serve())
         while not await asyncio.to_thread(server.blocked):
             pass
