@@ -110,6 +110,22 @@ def test_a_host_that_is_lost_gets_its_part_when_the_heartbeat_is_repeated(
     assert run(main()) == [{"handled": 2}] * len(channels)
 
 
+def test_a_worker_was_seen_when_the_last_host_heard_of_it(server: Server, start_server: StartServer) -> None:
+    servers = [server, start_server()]
+
+    async def main() -> list[float]:
+        layer = RedisChannelLayer([one.url for one in servers])
+        found = []
+        for number, one in enumerate(servers, start=1):
+            await layer.heartbeat(WORKER, {}, number)
+            one.client.zincrby("asgi$workers$seen", -10, WORKER.id)
+            found += [worker.seen for worker in await layer.workers()]
+        await layer.close()
+        return found
+
+    assert [seen < 5 for seen in run(main())] == [True, True]
+
+
 def test_without_any_host_the_workers_are_not_told(start_server: StartServer) -> None:
     servers = [start_server(), start_server()]
 
@@ -238,19 +254,30 @@ class TestLettersOfOthers:
         assert counted == {b"failed": 250, b"invalid": 5, b"unreadable": 1}
 
     def test_letters_that_are_counted_are_not_read_to_count_them(self, server: Server) -> None:
+        """A hundred letters are read with one command."""
+
+        def reads() -> int:
+            calls = server.calls().get("xrange", 0)
+            server.client.config_resetstat()
+            return calls
+
         async def main() -> None:
-            layer = RedisChannelLayer([server.url], dead_letters=40)
-            await bury(layer, *["failed"] * 50)
-            server.client.config_resetstat()
-            assert await dead(layer) == {"failed": 40}
-            assert "xrange" not in server.calls()
+            layer = RedisChannelLayer([server.url], capacity=1_000, dead_letters=240)
+            await bury(layer, *["failed"] * 240)
             first, second, *_ = await layer.dead_letters()
-            server.client.config_resetstat()
+            reads()
+            # Those beyond the limit are read, and those that are too old.
+            await bury(layer, *["invalid"] * 20)
+            assert reads() == 2
+            first, second, *_ = await layer.dead_letters()
+            reads()
             await layer.drop(first.id)
-            # Only the letter itself is read, for its code.
-            assert server.calls()["xrange"] == 1
+            assert reads() == 1
+            # A replay reads the letter before.
             await layer.replay(second.id)
-            assert await dead(layer) == {"failed": 38}
+            assert reads() == 2
+            assert await dead(layer) == {"failed": 218, "invalid": 20}
+            assert reads() == 0
             await layer.close()
 
         run(main())
@@ -299,7 +326,11 @@ class TestForeignReaders:
             with reader(server, "asgijobs"), reader(server, "asgijobs", database=3):
                 found.append(await layer.foreign_readers())
             wait_for(lambda: server.blocked() == 1, "the readers to leave")
+            # One that has waited in vain does not wait now.
+            client = redis.Redis(port=server.port)
+            client.bzpopmin("asgijobs", 0.01)
             found.append(await layer.foreign_readers())
+            client.close()
             await layer.close()
             await asyncio.gather(*takes, return_exceptions=True)
             return found

@@ -16,7 +16,7 @@ from channelmap.errors import LayerUnavailable
 from channelmap.layer import ChannelLayer, Delivery
 from channelmap.layers import open_layer
 from channelmap.layers.packing import pack, pack_rows
-from channelmap.layers.sqlite import SQLiteChannelLayer, leases, notify
+from channelmap.layers.sqlite import SQLiteChannelLayer, leases, notify, queue
 from channelmap.limits import Limits
 
 from .conformance import Everything, KeptHeartbeats, Suite, event, letter, numbers, until_blocked
@@ -358,6 +358,26 @@ class TestLook(OnAFile):
             return numbers(shown)
 
         assert self.run(scenario) == list(range(300))
+
+
+class TestCounts(OnAFile):
+    def test_the_counts_of_all_channels_are_of_one_moment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        count = queue.count
+
+        def take_meanwhile(db: Any, channel: str) -> int:
+            other = sqlite3.connect(self.file)
+            other.execute("DELETE FROM waiting")
+            other.commit()
+            other.close()
+            return count(db, channel)
+
+        async def scenario(layer: ChannelLayer) -> list[int]:
+            for channel in ("a", "b"):
+                await layer.send(channel, event(1))
+            monkeypatch.setattr(leases, "count", take_meanwhile)
+            return [counts.waiting for counts in (await layer.counts(["a", "b"])).values()]
+
+        assert self.run(scenario) == [1, 1]
 
 
 class TestBusyFile(OnAFile):

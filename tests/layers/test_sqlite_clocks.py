@@ -18,6 +18,7 @@ from channelmap.layers.sqlite.clock import Database
 
 from .conformance import event, letter, numbers
 from .conformance.clocks import HOUR, STEPS, wall_clock
+from .conformance.heartbeats import WORKER
 
 #: A process whose wall clock is set before it opens the file.
 ELSEWHERE = """
@@ -224,6 +225,31 @@ def test_where_the_system_names_no_start_it_shows_by_times_that_lie_ahead(
     with wall_clock() as turn:
         turn(secs)
         assert asyncio.run(take_all(url)) == left
+
+
+@pytest.mark.parametrize(("secs", "listed"), [(5, 1), (50, 0)])
+def test_where_the_system_names_no_start_heartbeats_show_it_too(
+    url: str, machine: Machine, secs: float, listed: int
+) -> None:
+    async def beat() -> None:
+        layer = open_layer(url)
+        await layer.heartbeat(WORKER, {}, 1)
+        await layer.close()
+
+    async def count() -> int:
+        layer = open_layer(url)
+        await layer.send("jobs", event(1))
+        found = await layer.workers()
+        await layer.close()
+        return len(found)
+
+    machine.forget_its_starts()
+    asyncio.run(beat())
+    machine.start(10)
+    machine.forget_its_starts()
+    with wall_clock() as turn:
+        turn(secs)
+        assert asyncio.run(count()) == listed
 
 
 def test_commands_that_read_do_not_write_the_time(url: str, file: Path, machine: Machine) -> None:

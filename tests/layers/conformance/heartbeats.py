@@ -13,7 +13,7 @@ from .clocks import STEPS, wall_clock
 from .suite import Suite, event, letter, numbers, until_blocked
 
 WORKER = WorkerInfo(
-    id="a" * 32,
+    id="b" * 32,
     host="host.example",
     pid=4_711,
     started=1_795_000_000.25,
@@ -22,7 +22,7 @@ WORKER = WorkerInfo(
     channels=("jobs", "mail"),
     in_flight={"jobs": 2},
 )
-OTHER = replace(WORKER, id="b" * 32, pid=4_712, started=WORKER.started + 1, in_flight={})
+OTHER = replace(WORKER, id="a" * 32, pid=4_712, started=WORKER.started + 1, in_flight={})
 
 
 async def totals(layer: ChannelLayer, channel: str = "jobs") -> dict[str, int]:
