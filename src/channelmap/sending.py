@@ -5,7 +5,7 @@ This is the only module below the command line that uses both the contract and t
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -18,7 +18,7 @@ from channelmap.layers import open_backend, open_layer
 from channelmap.limits import Limits
 from channelmap.loader import load
 from channelmap.loader.files import absolute
-from channelmap.observer import Observer, Rejected, Sent, Step, guarded
+from channelmap.observer import Observer, Rejected, Sent, combined, guarded
 from channelmap.validation import plain
 
 log = logging.getLogger("channelmap.gate")
@@ -88,7 +88,7 @@ class ContractLayer:
 
     """
 
-    _observe: Callable[[Step], None] | None = None
+    _observe: Observer | None = None
 
     def __init__(
         self, contract: Contract, layer: ChannelLayer | None = None, *, observe: Observer | None = None
@@ -99,8 +99,8 @@ class ContractLayer:
             self.observe(observe)
 
     def observe(self, observer: Observer) -> None:
-        """Call an observer from now on; `get_channel_layer().observe(…)` counts what a process sends."""
-        self._observe = guarded(observer)
+        """Call an observer too, from now on; `get_channel_layer().observe(…)` sees what a process sends."""
+        self._observe = combined(self._observe, guarded(observer))
 
     async def send(
         self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None
