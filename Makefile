@@ -51,7 +51,7 @@ run: $(READY) ## show channelmap at work: draw pictures, send events, make thumb
 test: $(READY) ## run all tests; some of them: make test ARGS='-k sqlite'
 	@$(RUN) -m pytest $(IN_PARALLEL) $(ARGS)
 
-test-full: $(READY) ## run the tests that need Chromium and Firefox, installed by hand
+test-full: $(READY) ## run the tests that need Chromium, Firefox and promtool, installed by hand
 	@$(RUN) -m pytest -m full $(ARGS)
 
 test-newest: $(READY) ## run all tests with the newest versions that pyproject.toml allows
@@ -98,9 +98,9 @@ mutants: $(READY) ## change the code in 3,000 ways, and list the changes that no
 contract: $(READY) ## check the example's contract, consumers and senders
 	@$(RUN) -m channelmap check --senders examples --fail-on warning
 
-renew: $(READY) ## write docs/checks.md, docs/check.svg and docs/python-api.md anew
-	@RENEW=1 $(RUN) -m pytest -q tests/docs/test_pages.py tests/docs/test_python_api.py \
-		tests/check/report/test_picture.py
+renew: $(READY) ## write the generated documents and pictures anew
+	@RENEW=1 $(RUN) -m pytest -q tests/docs/test_pages.py tests/docs/test_python_api.py tests/docs/test_metrics.py \
+		tests/check/report/test_picture.py tests/cli/test_status_screen.py
 
 check: lint types imports contract test ## everything that CI does
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.check.report.picture import CELL, LINE, MARGIN, PICTURE, SIZE, characters, drawn, printed
+from tests.check.report.picture import PICTURE, printed
+from tests.terminal_picture import CELL, LINE, MARGIN, SIZE, characters, drawn
 
 pytestmark = pytest.mark.full
 
@@ -108,4 +109,4 @@ def test_a_browser_draws_every_character_where_the_terminal_shows_it(
 def test_a_browser_collapses_no_spaces(tmp_path_factory: pytest.TempPathFactory, browser: str) -> None:
     text = "     |   ^^^\n\na  \x1b[1;31m  b\x1b[0m   c\n  <&>  \"'  é│é"
 
-    assert positions(browser, drawn(text), tmp_path_factory.mktemp("profile")) == characters(text)
+    assert positions(browser, drawn(text, "a < b"), tmp_path_factory.mktemp("profile")) == characters(text)

@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import click
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +28,8 @@ from channelmap.monitor.status import status
 
 #: Seconds between two readings of `--watch`.
 _INTERVAL_SECS = 1.0
+#: Characters in a line of a file or a pipe, which nothing exceeds.
+_PIPE_WIDTH = 10_000
 _CONDITION = re.compile(r"\s*([a-z_]+)\s*(<=|>=|==|<|>)\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _OPERATORS = {
@@ -131,8 +134,14 @@ def command(  # noqa: PLR0913  (its options)
     if in_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        Console(highlight=False).print(screen(found))
+        _console().print(screen(found))
     return _report_conditions(found, conditions)
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    # Without a terminal, rich would cut lines off after 80 characters.
+    return console if console.is_terminal else Console(highlight=False, width=_PIPE_WIDTH)
 
 
 async def _read(layer: ChannelLayer, names: Sequence[str]) -> dict[str, Any]:
@@ -143,7 +152,7 @@ async def _read(layer: ChannelLayer, names: Sequence[str]) -> dict[str, Any]:
 
 
 async def _watch(layer: ChannelLayer, names: Sequence[str]) -> None:
-    console = Console(highlight=False)
+    console = _console()
     live = Live(console=console, auto_refresh=False, screen=True) if console.is_terminal else None
     try:
         with live or nullcontext():
@@ -192,63 +201,87 @@ def _quantities(name: str, channel: Mapping[str, Any], workers: Sequence[Mapping
 # The screen.
 
 
+class _FirstThatFits:
+    """Shows the first of several renderables that is not wider than the screen; the last one if none fits."""
+
+    def __init__(self, *renderables: RenderableType) -> None:
+        self._renderables = renderables
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        *wide, narrowest = self._renderables
+        unlimited = options.update(width=_PIPE_WIDTH)
+        fitting = (one for one in wide if Measurement.get(console, unlimited, one).maximum <= options.max_width)
+        yield next(fitting, narrowest)
+
+
 def screen(found: Mapping[str, Any]) -> RenderableType:
     """Return the tables of channels and workers."""
-    parts: list[RenderableType] = [_channel_table(found), Text(), _worker_table(found)]
-    if found["foreign_readers"]:
-        parts.append(
-            Text(f"{found['foreign_readers']} other programs take events from this Redis server", style="yellow")
-        )
+    parts: list[RenderableType] = [_channel_tables(found), Text(), _worker_tables(found)]
+    if readers := found["foreign_readers"]:
+        what = "reader of channels_redis takes" if readers == 1 else "readers of channels_redis take"
+        parts += [Text(), Text(f"{readers} {what} events from this Redis server", style="yellow")]
     return Group(*parts)
 
 
-def _channel_table(found: Mapping[str, Any]) -> Table:
-    table = _table(
-        "CHANNEL", "WAITING", "OLDEST", "SCHEDULED", "IN FLIGHT", "DEAD", "HANDLED", "FAILED", "REJECTED", "WORKERS"
+def _channel_tables(found: Mapping[str, Any]) -> RenderableType:
+    totals = ("HANDLED", "FAILED", "REJECTED")
+    counts = ("CHANNEL", "WAITING", "OLDEST", "SCHEDULED", "IN FLIGHT", "DEAD")
+    rows = [_channel_row(name, channel, found["workers"]) for name, channel in found["channels"].items()]
+    return _FirstThatFits(
+        _table(rows, (*counts, *totals, "WORKERS", "")),
+        Group(_table(rows, (*counts, "WORKERS", "")), Text(), _table(rows, ("CHANNEL", *totals))),
     )
-    table.add_column("")
-    for name, channel in found["channels"].items():
-        quantities, totals = _quantities(name, channel, found["workers"]), channel["totals"]
-        dead, workers = int(quantities["dead"]), int(quantities["workers"])
-        table.add_row(
-            printable(name),
-            f"{channel['waiting']:,}",
-            _age(channel["oldest_seconds"]),
-            f"{channel['scheduled']:,}",
-            f"{channel['in_flight']:,}",
-            Text(f"{dead:,}", style="red" if dead else ""),
-            f"{totals['handled']:,}",
-            f"{totals['failed']:,}",
-            f"{sum(totals['rejected'].values()):,}",
-            Text(f"{workers:,}", style="" if workers else "yellow"),
-            Text("paused", style="yellow") if channel["paused"] else "",
-        )
-    return table
 
 
-def _worker_table(found: Mapping[str, Any]) -> RenderableType:
+def _channel_row(name: str, channel: Mapping[str, Any], workers: Sequence[Mapping[str, Any]]) -> dict[str, Text]:
+    quantities, totals = _quantities(name, channel, workers), channel["totals"]
+    dead, serving = int(quantities["dead"]), int(quantities["workers"])
+    return {
+        "CHANNEL": Text(printable(name)),
+        "WAITING": Text(f"{channel['waiting']:,}"),
+        "OLDEST": Text(_age(channel["oldest_seconds"])),
+        "SCHEDULED": Text(f"{channel['scheduled']:,}"),
+        "IN FLIGHT": Text(f"{channel['in_flight']:,}"),
+        "DEAD": Text(f"{dead:,}", style="red" if dead else ""),
+        "HANDLED": Text(f"{totals['handled']:,}"),
+        "FAILED": Text(f"{totals['failed']:,}"),
+        "REJECTED": Text(f"{sum(totals['rejected'].values()):,}"),
+        "WORKERS": Text(f"{serving:,}", style="" if serving else "yellow"),
+        "": Text("paused", style="yellow") if channel["paused"] else Text(),
+    }
+
+
+def _worker_tables(found: Mapping[str, Any]) -> RenderableType:
     if not found["workers"]:
         return Text("no worker runs", style="yellow")
-    table = _table("WORKER", "CHANNELS", "IN FLIGHT", "UP FOR", "SEEN", "VERSION", "CONTRACT")
     now = datetime.fromisoformat(found["time"])
-    for worker in found["workers"]:
-        table.add_row(
-            printable(f"{worker['host']}:{worker['pid']}"),
-            f"{len(worker['channels']):,}",
-            f"{worker['in_flight']:,}",
-            _age((now - datetime.fromisoformat(worker["started"])).total_seconds()),
-            f"{_age(worker['seen_seconds'])} ago",
-            printable(worker["version"]),
-            printable(worker["contract"]),
-        )
-    return table
+    rows = [_worker_row(worker, now) for worker in found["workers"]]
+    return _FirstThatFits(
+        _table(rows, ("WORKER", "CHANNELS", "IN FLIGHT", "UP FOR", "SEEN", "VERSION", "CONTRACT")),
+        _table(rows, ("WORKER", "IN FLIGHT", "SEEN", "CONTRACT")),
+    )
 
 
-def _table(first: str, *headings: str) -> Table:
+def _worker_row(worker: Mapping[str, Any], now: datetime) -> dict[str, Text]:
+    return {
+        "WORKER": Text(printable(f"{worker['host']}:{worker['pid']}")),
+        "CHANNELS": Text(f"{len(worker['channels']):,}"),
+        "IN FLIGHT": Text(f"{worker['in_flight']:,}"),
+        "UP FOR": Text(_age((now - datetime.fromisoformat(worker["started"])).total_seconds())),
+        "SEEN": Text(f"{_age(worker['seen_seconds'])} ago"),
+        "VERSION": Text(printable(worker["version"])),
+        "CONTRACT": Text(printable(worker["contract"])),
+    }
+
+
+def _table(rows: Sequence[Mapping[str, Text]], headings: Sequence[str]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", show_edge=False)
+    first, *others = headings
     table.add_column(first, overflow="fold")
-    for heading in headings:
+    for heading in others:
         table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(*[row[heading] for heading in headings])
     return table
 
 
