@@ -8,6 +8,7 @@ A document's blocks are run from top to bottom in one empty directory:
 - `yaml`: a whole contract, or a part of one: then version, or a channel, is added. It must load.
 - `json`: must be JSON.
 - `python`: a program; it must run without an error.
+- `promql`: an expression of Prometheus; its metrics and labels must exist.
 - `text`: pictures and examples of output; not tested.
 
 `<!-- file: NAME -->` above a block writes it to that file instead; `<!-- not run: REASON -->` suppresses one.
@@ -27,6 +28,7 @@ import pytest
 
 import channelmap
 from channelmap import load
+from tests.docs.promql import check as check_promql
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -120,6 +122,8 @@ def do(block: Block, directory: Path) -> None:
             json.loads(block.text)
         case "python":
             subprocess.run([sys.executable, "-c", block.text], check=True)
+        case "promql":
+            check_promql(block.text)
         case "text":
             pass
         case other:
