@@ -112,6 +112,27 @@ def _is_untouched_for(file: Path, seconds: float) -> bool:
     return time.time() - file.stat().st_mtime > seconds
 
 
+def test_a_heartbeat_file_in_no_directory_is_a_wrong_argument(site: Path, run: Start) -> None:
+    worker = run("runworker", "--heartbeat-file", "run/alive")
+    assert worker.popen.returncode == 2
+    assert "--heartbeat-file run/alive: there is no directory run" in worker.errors
+
+
+def test_a_heartbeat_file_that_cannot_be_touched_is_logged_once_and_touched_again_later(
+    site: Path, start: Start, wait_until: Wait
+) -> None:
+    (site / "run").mkdir()
+    worker = start("runworker", "--heartbeat-file", "run/alive")
+    wait_until((site / "run" / "alive").exists, "the first touch")
+    (site / "run").rename(site / "away")
+    wait_until(lambda: "cannot touch run/alive, trying again: No such file" in worker.errors, "the error")
+    (site / "run").mkdir()
+    _touched_after(site / "run" / "alive", 0, wait_until)
+    (site / "run").rename(site / "away again")
+    wait_until(lambda: worker.errors.count("cannot touch") == 2, "the next error")
+    assert worker.errors.count("cannot touch") == 2
+
+
 OBSERVER = """
 import os
 from channelmap.observer import Failed, Finished, Sent

@@ -67,13 +67,16 @@ class Monitoring:
         options: the parameters of the command.
 
     Raises:
-        click.UsageError: `--monitor` cannot listen.
+        click.UsageError: `--monitor` cannot listen, or the directory of `--heartbeat-file` does not exist.
 
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = options
         self._systemd = Systemd.from_environment()
+        file = options["heartbeat_file"]
+        if file is not None and not file.parent.is_dir():
+            raise click.UsageError(f"--heartbeat-file {file}: there is no directory {file.parent}")
         self._listener = None
         if options["monitor"] is not None:
             try:

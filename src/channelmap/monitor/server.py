@@ -85,6 +85,8 @@ class Monitor:
         self._channels = channels
         self._layer_values = LayerValues(layer, channels)
         self._systemd = systemd
+        #: The last touch of the heartbeat file failed, and was logged.
+        self._is_untouchable = False
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._thread = Thread(target=self._run, name="channelmap-monitor", daemon=True)
@@ -143,11 +145,17 @@ class Monitor:
             await asyncio.sleep(_CHECK_SECS)
 
     def _touch(self) -> None:
-        if self._settings.heartbeat_file is not None:
-            try:
-                self._settings.heartbeat_file.touch()
-            except OSError as error:
-                log.error("cannot touch %s: %s", self._settings.heartbeat_file, error.strerror)  # noqa: TRY400
+        file = self._settings.heartbeat_file
+        if file is None:
+            return
+        try:
+            file.touch()
+        except OSError as error:
+            if not self._is_untouchable:
+                log.error("cannot touch %s, trying again: %s", file, error.strerror)  # noqa: TRY400
+            self._is_untouchable = True
+        else:
+            self._is_untouchable = False
 
     def _summary(self) -> str:
         state = "ready" if self._reports.is_ready else "not ready"
