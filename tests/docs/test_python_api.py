@@ -10,6 +10,7 @@ from pathlib import Path
 
 import channelmap
 from channelmap import observer
+from channelmap.monitor import sending as monitor_sending
 
 API = Path(__file__).parents[2] / "docs" / "python-api.md"
 #: The line that ends the hand-written part.
@@ -24,10 +25,13 @@ GROUPS = {
     ),
     "Contracts": ("load", "Contract", "Channel", "EventType", "Diagnostic", "Location", "Severity"),
     "Routing and serving": ("load_router", "ChannelNameRouter", "ProtocolTypeRouter", "Worker", "ChannelLayer"),
-    "Observing": tuple(f"observer.{name}" for name in (
-        *("Step", "EventStep", "Sent", "Rejected", "Taken", "Started", "Finished", "Failed", "Retried", "Dead"),
-        *("Renewed", "Lost", "LayerAway", "LayerBack"),
-    )),
+    "Observing": (
+        *(f"observer.{name}" for name in (
+            *("Step", "EventStep", "Sent", "Rejected", "Taken", "Started", "Finished", "Failed", "Retried", "Dead"),
+            *("Renewed", "Lost", "LayerAway", "LayerBack"),
+        )),
+        "monitor.sending.export_metrics",
+    ),
     "Errors": (
         *("ChannelMapError", "ContractError", "EventRejected", "Violation", "UnknownChannel"),
         *("LayerError", "ChannelFull", "LayerUnavailable"),
@@ -43,7 +47,8 @@ _ENTRY = re.compile(r"^    (\*{0,2}[\w., ]+): (.*)$")
 def test_every_public_name_is_listed_once() -> None:
     names = [name for group in GROUPS.values() for name in group]
     observed = [f"observer.{name}" for name in observer.__all__]
-    assert sorted(names) == sorted([*channelmap.__all__, *observed])
+    exported = [f"monitor.sending.{name}" for name in monitor_sending.__all__]
+    assert sorted(names) == sorted([*channelmap.__all__, *observed, *exported])
 
 
 def test_the_reference_consists_of_the_docstrings() -> None:
@@ -67,10 +72,11 @@ def entry(name: str) -> str:
 
 def definition(name: str) -> Definition:
     """Return the source of a public name, so that signatures are shown as written in any version of Python."""
-    module = observer if name.startswith("observer.") else inspect.getmodule(getattr(channelmap, name))
+    below, _, own = name.rpartition(".")
+    module = sys.modules[f"channelmap.{below}"] if below else inspect.getmodule(getattr(channelmap, name))
     assert module is not None
     for code in ast.parse(inspect.getsource(sys.modules[module.__name__])).body:
-        if isinstance(code, Definition) and code.name == name.rpartition(".")[2]:
+        if isinstance(code, Definition) and code.name == own:
             return code
     raise AssertionError(f"{module.__name__} does not define {name}")
 

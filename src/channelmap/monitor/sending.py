@@ -14,6 +14,8 @@ from channelmap.monitor.catalog import REJECTED, SENT, Metric
 from channelmap.monitor.measuring import OTHER
 from channelmap.observer import Rejected, Sent, Step
 
+__all__ = ["export_metrics"]
+
 if TYPE_CHECKING:
     from channelmap.sending import ContractLayer
 
