@@ -104,6 +104,21 @@ def test_every_link_of_a_document_has_a_target() -> None:
             assert (document.parent / target).exists(), f"{document.name} links to {target}, which is not there"
 
 
+def anchors_of(document: Path) -> set[str]:
+    """Return the anchors of a document's headings, as GitHub makes them."""
+    text = _BLOCK.sub("", document.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_to_a_heading_has_a_target() -> None:
+    for document in DOCUMENTS:
+        text = _BLOCK.sub("", document.read_text(encoding="utf-8"))
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text):
+            linked = document.parent / target if target else document
+            assert anchor in anchors_of(linked), f"{document.name} links to {target}#{anchor}, which is not there"
+
+
 def do(block: Block, directory: Path) -> None:
     if block.order == "not run":
         return
