@@ -17,8 +17,8 @@ from channelmap.errors import ChannelMapError, did_you_mean, one_line, quoted, t
 #: Libraries that channelmap and its dependencies import, possibly after the project became importable.
 LIBRARIES = frozenset({
     "anyio", "asgiref", "attr", "attrs", "click", "cryptography", "h11", "hiredis", "idna", "jsonschema",
-    "jsonschema_rs", "jsonschema_specifications", "msgpack", "redis", "referencing", "rich", "rpds", "starlette",
-    "uvicorn", "uvloop", "yaml",
+    "jsonschema_rs", "jsonschema_specifications", "msgpack", "prometheus_client", "redis", "referencing", "rich",
+    "rpds", "starlette", "uvicorn", "uvloop", "yaml",
 })  # fmt: skip
 
 #: How `manage.py` names the settings: `os.environ.setdefault("DJANGO_SETTINGS_MODULE", "…")`, or by assignment.

@@ -1,6 +1,7 @@
 """docs/operations.md: its files are parsed, its commands exist, and what it says of KEDA is tried on real servers."""
 
 import configparser
+import errno
 import json
 import os
 import re
@@ -233,6 +234,13 @@ def codes_of(client: Client) -> tuple[int, int]:
     return client.code("/livez"), client.code("/readyz")
 
 
+def connected(client: Client, wait_until: Wait) -> socket.socket:
+    """Return a connection to the monitor, which listens before it answers."""
+    connection = socket.socket()
+    wait_until(lambda: connection.connect_ex(("127.0.0.1", client._port)) in {0, errno.EISCONN}, "the port")
+    return connection
+
+
 def is_ready(worker: Any) -> bool:
     return "; ready" in worker.errors
 
@@ -275,7 +283,7 @@ def test_a_worker_that_imports_does_not_answer_and_its_supervisor_is_not_ready(
     single, client = monitored(start)
     _, supervised = monitored(start, "--processes", "2")
     wait_until(lambda: codes_of(supervised) == (200, 503), "the supervisor")
-    with socket.create_connection(("127.0.0.1", client._port)) as connection:
+    with connected(client, wait_until) as connection:
         connection.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
         assert not is_ready(single)
         (states / "release").touch()
