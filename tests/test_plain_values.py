@@ -22,7 +22,7 @@ from django.utils.translation import gettext_lazy
 from channelmap.asgi import Event, Scope, Send, offer
 from channelmap.contract import Channel, EventType
 from channelmap.errors import EventRejected, Violation
-from channelmap.routing import Gate
+from channelmap.gate import Gate
 from channelmap.validation import Validator
 
 SCHEMA = {"properties": {"id": {"type": "integer"}}}

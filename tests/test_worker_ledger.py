@@ -15,10 +15,10 @@ from channelmap import AsyncConsumer, SyncConsumer, Worker
 from channelmap.asgi import Event
 from channelmap.contract import Channel, EventType
 from channelmap.errors import LayerUnavailable
+from channelmap.gate import Gate
 from channelmap.layer import DeadLetter, Delivery
 from channelmap.layers.memory import MemoryChannelLayer
 from channelmap.limits import RetryPolicy, Service
-from channelmap.routing import Gate
 from channelmap.worker import Timing
 
 Until = Callable[..., Awaitable[None]]

@@ -10,10 +10,10 @@ from channelmap import AsyncConsumer, SyncConsumer, Worker
 from channelmap.asgi import Event, Receive, Scope, Send
 from channelmap.contract import Channel, EventType
 from channelmap.errors import LayerError
+from channelmap.gate import Gate
 from channelmap.layer import DeadLetter, Delivery
 from channelmap.layers.memory import MemoryChannelLayer
 from channelmap.limits import RetryPolicy, Service
-from channelmap.routing import Gate
 from channelmap.worker import Timing
 
 Until = Callable[..., Awaitable[None]]

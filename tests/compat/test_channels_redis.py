@@ -25,10 +25,10 @@ from channelmap import AsyncConsumer, Worker
 from channelmap.asgi import Event
 from channelmap.contract import Channel, EventType
 from channelmap.errors import ChannelFull
+from channelmap.gate import Gate
 from channelmap.layer import DeadLetter, current_layer
 from channelmap.layers.redis import RedisChannelLayer
 from channelmap.limits import RetryPolicy, Service
-from channelmap.routing import Gate
 
 from ..layers.redis_servers import BINARIES, VOLATILE, Server, running  # noqa: TID252  (tests are no package to import by its name)
 

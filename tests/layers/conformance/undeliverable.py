@@ -9,9 +9,9 @@ import pytest
 from channelmap import AsyncConsumer, Worker
 from channelmap.asgi import Event
 from channelmap.contract import Channel, EventType
+from channelmap.gate import Gate
 from channelmap.layer import ChannelLayer, DeadLetter
 from channelmap.limits import RetryPolicy, Service
-from channelmap.routing import Gate
 
 from .suite import Suite, event
 
