@@ -14,9 +14,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.traces import Spans
 
 _numbers = itertools.count(1)
 
@@ -73,6 +76,14 @@ def contract_file(project: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def spans() -> "Spans":
+    """The OpenTelemetry spans that have ended since the test began."""
+    from tests.traces import Spans
+
+    return Spans()
 
 
 @pytest.fixture

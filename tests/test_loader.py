@@ -70,6 +70,7 @@ def test_every_key_reaches_the_model() -> None:
     assert (images.name, images.consumer, images.description, images.owner, images.validate) == (
         "images", "consumers.Several", "What happens to images.", "team-media", "warn",
     )  # fmt: skip
+    assert loaded.tracing is True
     assert images.limits == Limits(capacity=500, expiry=3600.0, dead_letters=0, durable=True)
     retry = RetryPolicy(attempts=3, delay=10.0, backoff=1.5, max_delay=60.0, jitter=0.5)
     assert images.service == Service(concurrency=4, timeout=30.0, retry=retry, warn_after=10.0)

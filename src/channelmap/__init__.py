@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     __version__: str
     from channelmap.codes import Severity
-    from channelmap.consumers import AsyncConsumer, StopConsumer, SyncConsumer
+    from channelmap.consumers import AsyncConsumer, SyncConsumer
     from channelmap.contract import Channel, Contract, EventType
     from channelmap.diagnostics import Diagnostic, Location
     from channelmap.errors import (
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         UnknownChannel,
         Violation,
     )
-    from channelmap.handling import CurrentDelivery, Reject, Retry, current_delivery
+    from channelmap.handling import CurrentDelivery, Reject, Retry, StopConsumer, current_delivery
     from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, Purged, WorkerInfo
     from channelmap.loader import load
     from channelmap.routing import ChannelNameRouter, ProtocolTypeRouter, load_router
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 _PACKAGES = {
     "codes": ("Severity",),
-    "consumers": ("AsyncConsumer", "StopConsumer", "SyncConsumer"),
+    "consumers": ("AsyncConsumer", "SyncConsumer"),
     "contract": ("Channel", "Contract", "EventType"),
     "diagnostics": ("Diagnostic", "Location"),
     "errors": (
         "ChannelFull", "ChannelMapError", "ContractError", "EventRejected",
         "LayerError", "LayerUnavailable", "UnknownChannel", "Violation",
     ),
-    "handling": ("CurrentDelivery", "Reject", "Retry", "current_delivery"),
+    "handling": ("CurrentDelivery", "Reject", "Retry", "StopConsumer", "current_delivery"),
     "layer": ("ChannelLayer", "Counts", "DeadLetter", "Delivery", "Purged", "WorkerInfo"),
     "loader": ("load",),
     "routing": ("ChannelNameRouter", "ProtocolTypeRouter", "load_router"),

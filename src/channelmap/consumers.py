@@ -17,15 +17,18 @@ from asgiref.sync import async_to_sync, sync_to_async
 
 from channelmap.asgi import Application, AtHand, Event, Receive, Scope, Send, at_hand_of
 from channelmap.errors import LayerUnavailable
-from channelmap.handling import CurrentDelivery, current_delivery, current_holder
+from channelmap.handling import (
+    CurrentDelivery,
+    StopConsumer,
+    around_handler,
+    current_delivery,
+    current_holder,
+    handler_manager,
+)
 from channelmap.layer import current_layer
 
 #: Seconds between two attempts to receive from a private channel while the layer is unavailable.
 _RETRY_SECS = 1.0
-
-
-class StopConsumer(Exception):
-    """Raised by a handler to end its consumer instance; the event counts as handled."""
 
 
 def handler_name(event_type: str) -> str:
@@ -111,6 +114,7 @@ class _Consumer:
         #: The same for private events, which are not deliveries.
         self._private_context = self._context.copy()
         self._private_context.run(current_holder.set, None)
+        self._private_context.run(around_handler.set, None)
         self.channel_layer = current_layer.get()
         if self.channel_layer is not None:
             self._private_channel = await self.channel_layer.new_channel()
@@ -210,8 +214,9 @@ class AsyncConsumer(_Consumer):
 
     async def _consume(self, receive: Receive) -> None:
         dispatch, context, copy = self.dispatch, self._context, contextvars.copy_context
-        while copy() == context and not self._uses_private_channel:
-            await dispatch(await receive())
+        if around_handler.get() is None:
+            while copy() == context and not self._uses_private_channel:
+                await dispatch(await receive())
         while not self._uses_private_channel:
             await self._dispatch_isolated(self._context, await receive())
         await self._consume_with_private(receive, self._dispatch_isolated)
@@ -222,7 +227,8 @@ class AsyncConsumer(_Consumer):
 
     async def _dispatch_in_task(self, event: Event) -> None:
         try:
-            await self.dispatch(event)
+            with handler_manager():
+                await self.dispatch(event)
         except (SystemExit, KeyboardInterrupt) as error:
             # A task raises these in the event loop, which would end.
             raise RuntimeError(f"{type(self).__name__} raised {type(error).__name__}") from error
@@ -251,6 +257,8 @@ class SyncConsumer(_Consumer):
 
     async def _consume(self, receive: Receive) -> None:
         at_hand, self._dispatch = at_hand_of(receive), self.dispatch
+        if around_handler.get() is not None:
+            self._dispatch = functools.partial(self._dispatch_isolated, self._context)
         executor = ThreadPoolExecutor(1, thread_name_prefix=type(self).__name__)
         handle_all = sync_to_async(self._handle_all, thread_sensitive=False, executor=executor)
         dispatch_isolated = sync_to_async(self._dispatch_isolated, thread_sensitive=False, executor=executor)
@@ -275,7 +283,11 @@ class SyncConsumer(_Consumer):
 
     def _dispatch_isolated(self, context: contextvars.Context, event: Event) -> None:
         """Call the handler in a copy of a context; what it sets in context variables does not reach the next event."""
-        context.copy().run(self.dispatch, event)
+        context.copy().run(self._dispatch_in_copy, event)
+
+    def _dispatch_in_copy(self, event: Event) -> None:
+        with handler_manager():
+            self.dispatch(event)
 
     def dispatch(self, event: Event) -> None:
         """Call the handler that the event's type names; ValueError when there is none."""

@@ -214,6 +214,7 @@ class Contract:
         files: resolved paths of the schemas and files of examples that were read.
         suppressions: findings that the contract declares as intended.
         warn: codes of findings whose errors become warnings.
+        tracing: whether senders and workers record spans, and events carry their trace context.
 
     """
 
@@ -225,6 +226,7 @@ class Contract:
     files: frozenset[Path] = field(default=frozenset(), repr=False, compare=False)
     suppressions: tuple[Suppression, ...] = field(default=(), repr=False, compare=False)
     warn: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
+    tracing: bool = False
 
     def channel(self, name: str) -> Channel:
         """Return the channel with this name.

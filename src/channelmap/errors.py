@@ -9,6 +9,7 @@
     ├── BaselineUnreadable    nothing to compare with  .spec .reason .hint
     ├── LockUnusable          the lock is wrong        .path .reason .hint
     ├── SendersMissing        no such Python files     .path
+    ├── TracingUnavailable    no OpenTelemetry         .reason
     └── LayerError            the transport failed     .url (without its password)
         ├── ChannelFull       over capacity            .channel .capacity .sent
         └── LayerUnavailable  unreachable or lost
@@ -246,6 +247,17 @@ class LayerUnavailable(LayerError):
 
 class ChannelUnsupported(LayerError):
     """The layer does not support a channel of this name, so no event can ever be received from it."""
+
+
+class TracingUnavailable(ChannelMapError):
+    """A contract says `tracing: true`, and OpenTelemetry cannot be imported; `reason` is what the import said."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+    def __str__(self) -> str:
+        return f"'tracing: true' needs the extra 'otel': pip install 'channelmap[otel]' ({self.reason})"
 
 
 def one_line(text: str) -> str:

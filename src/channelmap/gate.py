@@ -9,6 +9,7 @@ from typing import Any
 from channelmap.asgi import Application, AtHand, Event, Receive, Scope, Send, forward
 from channelmap.contract import Channel
 from channelmap.errors import EventRejected
+from channelmap.trace_key import TRACE_KEY, without_trace
 
 log = logging.getLogger("channelmap.gate")
 
@@ -17,27 +18,43 @@ class Gate:
     """An ASGI application that passes on to another one only the events that the channel declares.
 
     It wraps `receive`. It sends rejected events back to a server that announces ``channel.reject`` in
-    ``scope["extensions"]``. Otherwise it logs code, channel, type and paths, never the payload.
+    ``scope["extensions"]``. Otherwise it logs code, channel, type and paths, never the payload. It removes the trace
+    context of each event before validation, because a sender may trace events even if this process does not.
 
     Args:
         channel: the channel; its `validate` decides whether invalid events are rejected, logged or not checked.
         application: the inner application; its scope lacks the extension.
+        tracing: record a span for each event, as a child of the span of its send.
+
+    Raises:
+        TracingUnavailable: `tracing` is true, and OpenTelemetry cannot be imported.
 
     """
 
-    def __init__(self, channel: Channel, application: Application) -> None:
+    def __init__(self, channel: Channel, application: Application, *, tracing: bool = False) -> None:
         self.channel = channel
         self.application = application
+        self._handler_spans = None
+        if tracing:
+            from channelmap.tracing import HandlerSpans
+
+            self._handler_spans = HandlerSpans
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
         """Run the application behind the gate."""
-        reports_rejections = "channel.reject" in scope.get("extensions", {})
+        reject = send if "channel.reject" in scope.get("extensions", {}) else _log_rejection
         scope = {key: value for key, value in scope.items() if key != "extensions"}
+        if self._handler_spans is None:
+            return await self.application(scope, self._judging(receive, reject), send)
+        with self._handler_spans(self.channel.name) as spans:
+            return await self.application(scope, self._judging(spans.receive(receive), spans.reject(reject)), send)
+
+    def _judging(self, receive: Receive, reject: Send) -> Receive:
+        if self.channel.validate == "enforce":
+            return _enforcing_receive(self.channel, receive, reject)
         if self.channel.validate == "warn":
-            receive = _warning_receive(self.channel, receive)
-        elif self.channel.validate == "enforce":
-            receive = _enforcing_receive(self.channel, receive, send if reports_rejections else _log_rejection)
-        return await self.application(scope, receive, send)
+            return _warning_receive(self.channel, receive)
+        return _unchecked_receive(receive)
 
 
 def _enforcing_receive(channel: Channel, receive: Receive, reject: Send) -> Receive:
@@ -49,7 +66,8 @@ def _enforcing_receive(channel: Channel, receive: Receive, reject: Send) -> Rece
         while True:
             while rejections:
                 await reject(_rejection(*rejections.pop()))
-            event, rejected = admit(await receive())
+            event = await receive()
+            event, rejected = admit(without_trace(event) if TRACE_KEY in event else event)
             if rejected is None:
                 return event
             rejections.append((event, rejected))
@@ -59,7 +77,7 @@ def _enforcing_receive(channel: Channel, receive: Receive, reject: Send) -> Rece
             event = at_hand()
             if event is None:
                 return None
-            event, rejected = admit(event)
+            event, rejected = admit(without_trace(event) if TRACE_KEY in event else event)
             if rejected is None:
                 return event
             rejections.append((event, rejected))
@@ -72,7 +90,7 @@ def _enforcing_receive(channel: Channel, receive: Receive, reject: Send) -> Rece
 
 def _warning_receive(channel: Channel, receive: Receive) -> Receive:
     def check(event: Event) -> Event:
-        event, rejected = channel.admit(event)
+        event, rejected = channel.admit(without_trace(event))
         if rejected is not None:
             log.warning("%s; delivered all the same (validate: warn)", rejected)
         return event
@@ -84,6 +102,16 @@ def _warning_receive(channel: Channel, receive: Receive) -> Receive:
         return lambda: None if (event := at_hand()) is None else check(event)
 
     return forward(receive, receive_and_warn, warning_at_hand)
+
+
+def _unchecked_receive(receive: Receive) -> Receive:
+    async def unchecked() -> Event:
+        return without_trace(await receive())
+
+    def unchecked_at_hand(at_hand: AtHand) -> AtHand:
+        return lambda: None if (event := at_hand()) is None else without_trace(event)
+
+    return forward(receive, unchecked, unchecked_at_hand)
 
 
 def _rejection(event: Event, rejected: EventRejected) -> Event:

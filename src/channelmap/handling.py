@@ -1,9 +1,11 @@
-"""The interface of handlers to their delivery: `current_delivery`, `Retry` and `Reject`.
+"""The interface of handlers to their delivery: `current_delivery`, `Retry`, `Reject` and `StopConsumer`.
 
 A worker sets `current_holder` for each instance of an application. Any ASGI application may end with `Retry` or
 `Reject`: the worker retries the event or gives it up.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,13 +21,36 @@ MAX_RETRY_DELAY_SECS = 365 * 86_400
 
 
 class Holder(Protocol):
-    """An object with the current delivery of one instance of an application, or None."""
+    """An object with the current delivery of one instance of an application, or None.
+
+    Attributes:
+        current: the delivery.
+        timed_out: whether its handler was cancelled because it took longer than the channel's timeout.
+
+    """
 
     current: "Delivery | None"
+    timed_out: bool
 
 
 #: Set by a worker in the context of each instance, and inherited by the code that it calls.
 current_holder: ContextVar[Holder | None] = ContextVar("current_holder", default=None)
+
+AroundHandler = Callable[[], AbstractContextManager[None]]
+
+#: Set by a gate that traces: returns the context manager in which a consumer runs the handler of the event that it has
+#: received last.
+around_handler: ContextVar[AroundHandler | None] = ContextVar("around_handler", default=None)
+
+
+def handler_manager() -> AbstractContextManager[None]:
+    """Return the context manager in which to run a handler; call it in the handler's own context."""
+    around = around_handler.get()
+    if around is None:
+        return nullcontext()
+    # An application that the handler runs itself has other events.
+    around_handler.set(None)
+    return around()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +83,10 @@ def current_delivery() -> CurrentDelivery | None:
     if delivery is None:
         return None
     return CurrentDelivery(delivery.id, delivery.channel, delivery.attempt, delivery.sent)
+
+
+class StopConsumer(Exception):
+    """Raised by a handler to end its consumer instance; the event counts as handled."""
 
 
 class Retry(Exception):

@@ -74,13 +74,16 @@ def load_router(
         ContractError: the file is wrong.
         UnknownChannel: one of `channels` is not declared.
         ImportProblem: a consumer cannot be imported.
+        TracingUnavailable: the contract says `tracing: true`, and OpenTelemetry cannot be imported.
         TypeError: both `contract` and `config` are given.
 
     """
     source = contract_argument("load_router", contract, config)
     loaded = source if isinstance(source, Contract) else load("channels.yaml" if source is None else source)
     chosen = loaded.chosen(channels)
-    return ChannelNameRouter({channel.name: Gate(channel, application_of(channel.consumer)) for channel in chosen})
+    return ChannelNameRouter(
+        {channel.name: Gate(channel, application_of(channel.consumer), tracing=loaded.tracing) for channel in chosen}
+    )
 
 
 def application_of(consumer: str) -> Application:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from channelmap.asgi import Event
 from channelmap.contract import Contract, contract_argument
+from channelmap.environment import shown
 from channelmap.errors import ContractError
 from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, Purged, WorkerInfo, current_layer
 from channelmap.layers import open_backend, open_layer
@@ -20,6 +21,9 @@ from channelmap.loader import load
 from channelmap.loader.files import absolute
 from channelmap.observer import Observer, Rejected, Sent, combined, guarded
 from channelmap.validation import plain
+
+if TYPE_CHECKING:
+    from channelmap.tracing import SendSpan
 
 log = logging.getLogger("channelmap.gate")
 
@@ -40,6 +44,7 @@ def get_channel_layer(contract: str | Path | None = None, *, config: str | Path 
     Raises:
         ContractError: the file exists and is wrong, or its path is relative and the working directory was deleted.
         LayerUnavailable: the layer's URL is invalid, or its driver is not installed.
+        TracingUnavailable: the file says `tracing: true`, and OpenTelemetry cannot be imported.
         TypeError: both `contract` and `config` are given.
 
     """
@@ -86,13 +91,19 @@ class ContractLayer:
         layer: the layer that sends; `None` for that of the contract.
         observe: called with a `Sent` or `Rejected` step for each event for a declared channel; its errors are logged.
 
+    Raises:
+        TracingUnavailable: the contract says `tracing: true`, and OpenTelemetry cannot be imported.
+
     """
 
     _observe: Observer | None = None
+    #: Records the spans of sends; `None` without tracing.
+    _send_span: "type[SendSpan] | None"
 
     def __init__(
         self, contract: Contract, layer: ChannelLayer | None = None, *, observe: Observer | None = None
     ) -> None:
+        self._send_span = _send_span_of(contract)
         self.contract = contract
         self.layer = layer or open_contract_layer(contract)
         if observe is not None:
@@ -122,8 +133,14 @@ class ContractLayer:
             LayerError: the layer cannot delay events.
 
         """
-        admitted = self._admitted(channel, event)
-        event_id = await self.layer.send(channel, admitted, delay=delay, at=at)
+        if self._send_span is None or channel not in self.contract.channels:
+            admitted = self._admitted(channel, event)
+            event_id = await self.layer.send(channel, admitted, delay=delay, at=at)
+        else:
+            with self._send_span(self._shown(channel)) as span:
+                admitted = span.carry(self._admitted(channel, event))
+                event_id = await self.layer.send(channel, admitted, delay=delay, at=at)
+                span.sent(event_id)
         if self._observe is not None:
             self._tell_sent(channel, [admitted], [event_id])
         return event_id
@@ -132,8 +149,14 @@ class ContractLayer:
         self, channel: str, event: Event, *, delay: float | None = None, at: datetime | None = None
     ) -> str | None:
         """Send as `send` does, from code that runs in no event loop: faster than `async_to_sync(send)`."""
-        admitted = self._admitted(channel, event)
-        event_id = self.layer.send_sync(channel, admitted, delay=delay, at=at)
+        if self._send_span is None or channel not in self.contract.channels:
+            admitted = self._admitted(channel, event)
+            event_id = self.layer.send_sync(channel, admitted, delay=delay, at=at)
+        else:
+            with self._send_span(self._shown(channel)) as span:
+                admitted = span.carry(self._admitted(channel, event))
+                event_id = self.layer.send_sync(channel, admitted, delay=delay, at=at)
+                span.sent(event_id)
         if self._observe is not None:
             self._tell_sent(channel, [admitted], [event_id])
         return event_id
@@ -142,8 +165,14 @@ class ContractLayer:
         self, channel: str, events: Sequence[Event], *, delay: float | None = None, at: datetime | None = None
     ) -> list[str] | None:
         """Validate all events, then send all in one step, and return their ids; on an error none was sent."""
-        admitted = [self._admitted(channel, event) for event in events]
-        ids = await self.layer.send_many(channel, admitted, delay=delay, at=at)
+        if self._send_span is None or channel not in self.contract.channels:
+            admitted = [self._admitted(channel, event) for event in events]
+            ids = await self.layer.send_many(channel, admitted, delay=delay, at=at)
+        else:
+            events = list(events)
+            with self._send_span(self._shown(channel), batch=len(events)) as span:
+                admitted = [span.carry(self._admitted(channel, event)) for event in events]
+                ids = await self.layer.send_many(channel, admitted, delay=delay, at=at)
         if self._observe is not None:
             self._tell_sent(channel, admitted, ids or [None] * len(admitted))
         return ids
@@ -171,6 +200,10 @@ class ContractLayer:
                 raise rejected
             log.warning("%s; sent all the same (validate: warn)", rejected)
         return admitted
+
+    def _shown(self, channel: str) -> str:
+        """Return the name of a declared channel as spans show it."""
+        return shown(self.contract.channels[channel].name)
 
     def _tell_sent(self, channel: str, events: Sequence[Event], ids: Sequence[str | None]) -> None:
         if self._observe is not None and channel in self.contract.channels:
@@ -375,6 +408,15 @@ class ContractLayer:
         )
 
 
+def _send_span_of(contract: Contract) -> "type[SendSpan] | None":
+    """Return the class of the spans of sends if the contract wants them; only then is OpenTelemetry imported."""
+    if not contract.tracing:
+        return None
+    from channelmap.tracing import SendSpan
+
+    return SendSpan
+
+
 class FileLayer(ContractLayer):
     """The layer of a contract file, which is read by `open` or at first use.
 
@@ -386,7 +428,7 @@ class FileLayer(ContractLayer):
     def __init__(self, path: Path) -> None:
         self.is_open = False
         self._path = path
-        self._loaded: dict[str, tuple[Contract, ChannelLayer]] = {}
+        self._loaded: dict[str, tuple[Contract, ChannelLayer, type[SendSpan] | None]] = {}
 
     def open(self) -> None:
         """Read the file and create its layer, unless done before.
@@ -394,13 +436,15 @@ class FileLayer(ContractLayer):
         Raises:
             ContractError: the file is missing or wrong.
             LayerUnavailable: the layer's URL is invalid, or its driver is not installed.
+            TracingUnavailable: the file says `tracing: true`, and OpenTelemetry cannot be imported.
 
         """
         if not self._loaded:
             # No lock, as in `get_channel_layer`: simultaneous threads all read the file, and the first result is kept.
             contract = load(self._path)
-            self._loaded.setdefault("first", (contract, open_contract_layer(contract)))
-        self.contract, self.layer = self._loaded["first"]
+            send_span = _send_span_of(contract)
+            self._loaded.setdefault("first", (contract, open_contract_layer(contract), send_span))
+        self.contract, self.layer, self._send_span = self._loaded["first"]
         self.is_open = True
 
     async def close(self) -> None:
@@ -412,6 +456,6 @@ class FileLayer(ContractLayer):
 
         def __getattr__(self, name: str) -> Any:
             # Called only for unset attributes, so never again once the file was read.
-            if name in {"contract", "layer"}:
+            if name in {"contract", "layer", "_send_span"}:
                 self.open()
             return object.__getattribute__(self, name)

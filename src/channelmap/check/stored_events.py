@@ -15,6 +15,7 @@ from channelmap.contract import Channel, Contract
 from channelmap.diagnostics import Diagnostic, in_order
 from channelmap.errors import EventRejected, printable, quoted
 from channelmap.layer import ChannelLayer
+from channelmap.trace_key import without_trace
 
 #: Maximum number of different reasons that are reported for a channel.
 _MAX_REASONS = 20
@@ -88,7 +89,7 @@ class _Rejections:
 
     def judge(self, event: Event | None, sent: float, problem: str = "") -> None:
         """Count an event if it is rejected; without an event, `problem` is the reason."""
-        rejected = None if event is None else self.channel.judge(event)
+        rejected = None if event is None else self.channel.judge(without_trace(event))
         if event is not None and rejected is None:
             return
         reason = _Reason("", problem) if rejected is None else _reason_of(rejected)

@@ -17,6 +17,7 @@ from channelmap.contract import Contract
 from channelmap.errors import UnknownChannel, one_line, printable, shortened
 from channelmap.layer import ChannelLayer, DeadLetter
 from channelmap.loader import load
+from channelmap.trace_key import trace_id_of, without_trace
 
 T = TypeVar("T")
 
@@ -126,13 +127,18 @@ def show(id_: str, config: str, layer: str | None) -> None:
     """Print one dead letter as JSON.
 
     ID is one that `channelmap dead list` shows. Bytes are written as base64, other values that JSON lacks as Python's
-    repr.
+    repr. The event is shown without its trace context; a traced one has its `trace_id`.
     """
     contract = load(config)
     (letter,) = _with_layer(contract, layer, lambda opened: _letters(contract, opened, (id_,), None))
     shown = {field.name: getattr(letter, field.name) for field in dataclasses.fields(letter)}
     times = {"sent": utc(letter.sent), "died": utc(letter.died)}
-    click.echo(as_json(shown | times | {"event_id": letter.event_id or None}))
+    shown |= times | {"event_id": letter.event_id or None}
+    if letter.event is not None:
+        shown["event"] = without_trace(letter.event)
+    if trace_id := trace_id_of(letter.event):
+        shown["trace_id"] = trace_id
+    click.echo(as_json(shown))
 
 
 @command.command(
@@ -233,7 +239,7 @@ def _rejection(contract: Contract, letter: DeadLetter) -> str:
         channel = contract.channel(letter.channel)
     except UnknownChannel as error:
         return str(error)
-    rejected = channel.judge(letter.event) if channel.validate == "enforce" else None
+    rejected = channel.judge(without_trace(letter.event)) if channel.validate == "enforce" else None
     return str(rejected) if rejected else ""
 
 

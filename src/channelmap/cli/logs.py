@@ -18,8 +18,14 @@ ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType | None] 
 _TIMEOUT_SECS = 1.0
 #: Fields of a log line about an event, and the attributes of the record with their values.
 _EVENT_FIELDS = {
-    "channel": "channel", "type": "event_type", "event_id": "event_id", "attempt": "attempt", "code": "code",
-}  # fmt: skip
+    "channel": "channel",
+    "type": "event_type",
+    "event_id": "event_id",
+    "attempt": "attempt",
+    "code": "code",
+    # Another name: the log record factory of an application may set `trace_id`, and `extra` must not overwrite it.
+    "trace_id": "event_trace_id",
+}
 
 
 class TextFormatter(logging.Formatter):
@@ -40,8 +46,8 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """One JSON object a line: `time` (UTC), `level`, `logger`, `message`, and `traceback` where there is one.
 
-    A line about one event also has its `channel`, `type`, `event_id` and `attempt`, and the `code` of its rejection or
-    dead letter.
+    A line about one event also has its `channel`, `type`, `event_id` and `attempt`, the `code` of its rejection or dead
+    letter, and its `trace_id` if it is traced.
     """
 
     def format(self, record: logging.LogRecord) -> str:

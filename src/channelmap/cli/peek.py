@@ -13,6 +13,7 @@ from channelmap.cli.stored_values import as_json, utc
 from channelmap.errors import printable, shortened
 from channelmap.layer import ChannelLayer, Delivery
 from channelmap.loader import load
+from channelmap.trace_key import without_trace
 
 
 @click.command(
@@ -77,7 +78,7 @@ def _as_json(delivery: Delivery) -> str:
             "sent": utc(delivery.sent),
             "attempt": delivery.attempt,
             "due": None if delivery.due is None else utc(delivery.due),
-            "event": delivery.event,
+            "event": None if delivery.event is None else without_trace(delivery.event),
             "problem": delivery.problem or None,
         }
     )

@@ -187,6 +187,8 @@ def _forbid_loop_stop(loop: asyncio.AbstractEventLoop) -> None:
 def _supervise(ctx: click.Context, processes: int, monitoring: Monitoring, *, reload: bool) -> int:
     """Run this command in several processes, each with one worker."""
     contract = load(ctx.params["config"])
+    if contract.tracing:
+        import channelmap.tracing  # noqa: F401  (if it cannot be imported, this fails once, and not in each worker)
     arguments = ["runworker", *ctx.params["channels"]]
     for option in ctx.command.params:
         if option.name not in ctx.params.keys() - {"channels", "processes", "reload", *MONITOR_OPTIONS}:

@@ -50,6 +50,7 @@ def build(document: Document, schemas: Schemas, examples: Examples, files: Files
             for index, entry in enumerate(check.get("ignore", ()))
         ),
         warn=frozenset(check.get("warn", ())),
+        tracing=data.get("tracing", False),
     )
 
 

@@ -15,13 +15,14 @@ from channelmap.validation.engine import (
     schema_mismatches,
     with_type,
 )
-from channelmap.validation.guard import RESERVED, is_plain, plain, plain_copy, unsupported
+from channelmap.validation.guard import RESERVED, RESERVED_KEYS, is_plain, plain, plain_copy, unsupported
 from channelmap.validation.wording import Mismatch
 
 __all__ = [
     "BASE_URI",
     "DIALECTS",
     "RESERVED",
+    "RESERVED_KEYS",
     "Mismatch",
     "Schema",
     "SchemaSet",

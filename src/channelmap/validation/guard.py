@@ -14,11 +14,14 @@ from math import isfinite
 from typing import Any
 
 from channelmap.errors import Violation
+from channelmap.trace_key import TRACE_KEY
 from channelmap.validation.wording import path_text
 
 MAX_DEPTH = 100
 #: The key under which a layer stores the address of an event; every Channels layer refuses to send an event with it.
 RESERVED = "__asgi_channel__"
+#: The keys that no event may have, with what each is reserved for.
+RESERVED_KEYS = {RESERVED: "layers", TRACE_KEY: "tracing"}
 
 
 def is_plain(event: dict[str, Any]) -> bool:
@@ -38,7 +41,7 @@ def is_plain(event: dict[str, Any]) -> bool:
                 return False
         elif value is not None and kind is not bool:
             return False
-    return RESERVED not in event
+    return RESERVED not in event and TRACE_KEY not in event
 
 
 def unsupported(event: dict[str, Any], *, binary: bool = False) -> Violation | None:
@@ -59,9 +62,10 @@ def unsupported(event: dict[str, Any], *, binary: bool = False) -> Violation | N
 
 
 def _reserved_key(event: dict[str, Any]) -> Violation | None:
-    if RESERVED not in event:
+    if RESERVED not in event and TRACE_KEY not in event:
         return None
-    return Violation("$", "json", f"has the key '{RESERVED}', which is reserved for layers")
+    key = next(key for key in RESERVED_KEYS if key in event)
+    return Violation("$", "json", f"has the key '{key}', which is reserved for {RESERVED_KEYS[key]}")
 
 
 def plain(event: dict[str, Any]) -> dict[str, Any]:

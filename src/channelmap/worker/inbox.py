@@ -17,6 +17,7 @@ from channelmap.errors import ChannelUnsupported, quoted, shortened
 from channelmap.layer import DeadLetter, Delivery, letter_for
 from channelmap.limits import Service
 from channelmap.observer import Dead, Taken
+from channelmap.trace_key import trace_id_of
 from channelmap.worker.backoff import MAX_DELAY, LayerCalls, wait_until_done
 from channelmap.worker.decryption import Decryption
 from channelmap.worker.ledger import Holder, Ledger
@@ -466,12 +467,18 @@ def log_fields(delivery: Delivery, code: str | None = None) -> dict[str, Any]:
 
     """
     event_type = delivery.event.get("type") if delivery.event else None
-    return {
+    fields: dict[str, Any] = {
         "channel": shown(delivery.channel),
         "event_type": shortened(shown(event_type), _MAX_TYPE_LENGTH) if isinstance(event_type, str) else None,
         "event_id": delivery.id or None,
         "attempt": delivery.attempt,
-    } | ({} if code is None else {"code": code})
+    }
+    if code is not None:
+        fields["code"] = code
+    # The gate removes the trace context from a copy, so the delivery's event still has it.
+    if trace_id := trace_id_of(delivery.event):
+        fields["event_trace_id"] = trace_id
+    return fields
 
 
 def _letter_for_undeliverable(delivery: Delivery) -> DeadLetter:

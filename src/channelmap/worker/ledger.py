@@ -16,10 +16,12 @@ from channelmap.layer import DeadLetter, Delivery
 class Holder:
     """Holds the current delivery of one instance of the application."""
 
-    __slots__ = ("current",)
+    __slots__ = ("current", "timed_out")
 
     def __init__(self) -> None:
         self.current: Delivery | None = None
+        #: The handler of the current delivery was cancelled because it took too long.
+        self.timed_out = False
 
 
 class Ledger:

@@ -72,7 +72,6 @@ class Slot:
         self._measurement = inbox.steps.measurement(inbox.channel)
         self._timer: Timer | None = None
         self._clock = inbox.clock
-        self._timed_out = False
 
     async def run(self) -> None:
         """Keep an instance running until cancelled; restart with backoff one that ends before it took an event."""
@@ -145,7 +144,7 @@ class Slot:
         async def receive_on_time() -> Event:
             # Without `at_hand`: the timeout can cancel only a handler that the event loop has started.
             self._cancel_timer()
-            if self._timed_out:
+            if self._holder.timed_out:
                 # The handler has suppressed the cancellation.
                 await self._fail_timed_out()
             event = at_hand() or await self._next()
@@ -251,7 +250,7 @@ class Slot:
     async def _instance_ended(self, instance: "asyncio.Task[Any]") -> None:
         """Settle the current event if the instance returned; fail it if the instance raised."""
         self._cancel_timer()
-        if self._timed_out:
+        if self._holder.timed_out:
             await self._fail_timed_out()
         elif instance.cancelled():
             await self._handle_error(asyncio.CancelledError("the application was cancelled"))
@@ -261,7 +260,7 @@ class Slot:
             self._settle()
 
     async def _fail_timed_out(self) -> None:
-        self._timed_out = False
+        self._holder.timed_out = False
         self.cut_off = True
         await self._fail("timeout", f"the handler took longer than {self.inbox.service.timeout} s")
 
@@ -342,5 +341,5 @@ class Slot:
 
     def _time_out(self) -> None:
         if self._instance is not None:
-            self._timed_out = True
+            self._holder.timed_out = True
             self._instance.cancel()
