@@ -87,6 +87,7 @@ class Code(StrEnum):
     SCHEMA_DEAD_PART = "schema-dead-part", Group.SCHEMA, Severity.WARNING, "A part of the schema accepts no value."
     SCHEMA_EXAMPLE_REFUSED = "schema-example-refused", Group.SCHEMA, Severity.WARNING, "A `default` or an example inside the schema breaks the schema itself."
     REQUIRED_UNDECLARED = "required-undeclared", Group.SCHEMA, Severity.WARNING, "`required` names a property that the schema does not declare."
+    PROPERTY_RESERVED = "property-reserved", Group.SCHEMA, Severity.ERROR, "A schema declares a key that no event may have."
     KEYWORD_UNKNOWN = "keyword-unknown", Group.SCHEMA, Severity.WARNING, "JSON Schema does not know a keyword."
     KEYWORD_OF_OTHER_DIALECT = "keyword-of-other-dialect", Group.SCHEMA, Severity.ERROR, "A keyword belongs to another dialect and has no effect in this one."
     KEYWORD_WITHOUT_EFFECT = "keyword-without-effect", Group.SCHEMA, Severity.WARNING, "A keyword can have no effect where it stands."

@@ -14,6 +14,7 @@ from channelmap.check.rules.keywords import keyword_of_other_dialect, keyword_un
 from channelmap.check.rules.layers import layer_unusable
 from channelmap.check.rules.names import names_alike
 from channelmap.check.rules.patterns import pattern_ambiguous
+from channelmap.check.rules.reserved import property_reserved
 from channelmap.check.rules.retries import handler_retry_at_most_once
 from channelmap.check.rules.schemas import format_unknown, required_undeclared, schema_example_refused
 from channelmap.check.rules.unreached import handler_unreached
@@ -25,7 +26,7 @@ _EventTypeRule = Callable[[Channel, EventType], Iterator[Diagnostic]]
 _DocumentRule = Callable[[SchemaDocument], Iterator[Diagnostic]]
 _PartRule = Callable[[Part], Iterator[Diagnostic]]
 
-_EVENT_TYPES: tuple[_EventTypeRule, ...] = (engines_disagree, schema_accepts_nothing)
+_EVENT_TYPES: tuple[_EventTypeRule, ...] = (engines_disagree, schema_accepts_nothing, property_reserved)
 _DOCUMENTS: tuple[_DocumentRule, ...] = (schema_dead_part, keyword_unknown)
 _PARTS: tuple[_PartRule, ...] = (
     keyword_of_other_dialect,

@@ -26,14 +26,14 @@ def schema_accepts_nothing(channel: Channel, event_type: EventType) -> Iterator[
     shown = [example.event for example in event_type.accepts if channel.judge(example.event) is None]
     if any(event["type"] == event_type.name for event in shown):
         return
-    bundled = _bundled(event_type)
+    bundled = bundled_schema(event_type)
     if rejects_all(bundled, event_type.name):
         pointer, reason, hint = find_event_contradiction(event_type.schema, bundled, event_type.name)
         message = f"the schema refuses every event of type {quoted(event_type.name)}: {reason}"
         yield Diagnostic(event_type.written.locate(pointer), Code.SCHEMA_ACCEPTS_NOTHING, message, hint)
 
 
-def _bundled(event_type: EventType) -> Schema:
+def bundled_schema(event_type: EventType) -> Schema:
     """Return the schema of an event type with its references pulled in, or `True` if that is not possible."""
     assert event_type.validator is not None
     try:
@@ -47,13 +47,13 @@ def schema_dead_part(document: SchemaDocument) -> Iterator[Diagnostic]:
     # The engine cannot analyse a reference to another file.
     refers_to_file = any(not part.schema.get("$ref", "#").startswith("#") for part in document.parts)
     found = unsatisfiable_parts(
-        _bundled(document.event_type) if refers_to_file and document.is_event else document.schema
+        bundled_schema(document.event_type) if refers_to_file and document.is_event else document.schema
     )
     if not found:
         return
     written = {text_of(part.pointer): (part.pointer, part.schema) for part in document.parts}
     dead = {text: written[text] for text in found if text in written and _is_at_fault(written[text][1])}
-    if dead and document.is_event and rejects_all(_bundled(document.event_type), document.event_type.name):
+    if dead and document.is_event and rejects_all(bundled_schema(document.event_type), document.event_type.name):
         # `schema_accepts_nothing` reports it.
         return
     for text, (pointer, schema) in dead.items():

@@ -26,7 +26,7 @@ def required_undeclared(part: Part) -> Iterator[Diagnostic]:
     """
     if part.in_place:
         return
-    judges = list(_schemas_of_same_value(part.schema))
+    judges = list(schemas_of_same_value(part.schema))
     if any(_declares_elsewhere(schema) for _, schema in judges):
         return
     declared = {name for _, schema in judges for name in schema.get("properties", {})}
@@ -47,7 +47,7 @@ def required_undeclared(part: Part) -> Iterator[Diagnostic]:
                 yield Diagnostic(location, Code.REQUIRED_UNDECLARED, message, hint)
 
 
-def _schemas_of_same_value(schema: Schema) -> Iterator[tuple[Pointer, dict[str, Any]]]:
+def schemas_of_same_value(schema: Schema) -> Iterator[tuple[Pointer, dict[str, Any]]]:
     """Yield the schemas that judge the same object as this one; `not` may name undeclared properties."""
     waiting: list[tuple[Pointer, Any]] = [((), schema)]
     while waiting:
