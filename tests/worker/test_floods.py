@@ -30,6 +30,26 @@ def test_ten_rejections_are_ten_lines(caplog: pytest.LogCaptureFixture) -> None:
     assert lines(caplog) == ["too large; kept as a dead letter"] * 20
 
 
+def test_a_flood_that_goes_on_is_counted_in_each_second(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(on: Stage) -> None:
+        on.layer.fill("a", jobs(25, rejected="large"))
+        await on.start({"a": Service()})
+        await on.turn(1.5)
+        on.layer.fill("a", jobs(30, rejected="large"))
+        await on.turn(5)
+        on.layer.fill("a", jobs(3, rejected="large"))
+        await on.turn(5)
+        on.layer.fill("a", jobs(11, rejected="large"))
+        await on.turn(5)
+
+    play(scene)
+    more = "channel 'a' rejected {} more events [schema-mismatch]; kept as dead letters"
+    line = "large; kept as a dead letter"
+    assert lines(caplog) == [
+        *[line] * 10, more.format(15), *[line] * 10, more.format(20), *[line] * 3, *[line] * 10, more.format(1),
+    ]  # fmt: skip
+
+
 def test_each_channel_and_code_has_its_own_lines(caplog: pytest.LogCaptureFixture) -> None:
     async def scene(on: Stage) -> None:
         on.layer.fill("a", [*jobs(12, rejected="large"), *jobs(1, rejected="unknown", code="unknown-type")])
@@ -89,7 +109,7 @@ def test_a_handler_that_runs_for_long_is_named_once(caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize("service", [Service(warn_after=None), Service(warn_after=200.0)])
 def test_a_handler_that_may_run_for_long_is_not_named(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     async def scene(on: Stage) -> None:
-        on.layer.fill("a", [job(0, takes=100), job(1, takes=150)])
+        on.layer.fill("a", [job(0, takes=90), job(1, takes=150)])
         await on.start({"a": service})
         await on.turn(300)
 

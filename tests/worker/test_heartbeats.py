@@ -1,5 +1,6 @@
 """A worker tells the layer every five seconds that it is alive, and what has happened on its channels."""
 
+from channelmap.handling import Reject
 from channelmap.limits import Service
 from tests.worker.scripted import LEASED, Stage, away, job, jobs, play
 
@@ -81,6 +82,22 @@ def test_a_handler_that_is_cut_off_at_the_end_has_failed() -> None:
     play(scene)
 
 
+def test_events_that_were_given_up_or_lost_have_totals_of_their_own() -> None:
+    async def scene(on: Stage) -> None:
+        beating(on)
+        on.layer.fill("a", [job(0, fails=Reject("gone")), job(1)])
+        on.layer.fill("b", [*jobs(7), job(7, takes=1), *jobs(7, first=8)])
+        on.layer.hang("settle", "give_back")
+        await on.start(SERVICES)
+        await on.end()
+        assert totals(on) == {
+            "a": {"given-up": 1, "dead:rejected-by-handler": 1, "handled": 1},
+            "b": {"handled": 8, "lost": 7},
+        }
+
+    play(scene)
+
+
 def test_a_heartbeat_whose_outcome_is_unknown_is_repeated_as_it_was() -> None:
     async def scene(on: Stage) -> None:
         beating(on)
@@ -107,9 +124,9 @@ def test_the_last_heartbeat_follows_one_whose_outcome_is_unknown() -> None:
         await on.start(SERVICES)
         on.layer.fill("b", jobs(3))
         on.layer.fail("heartbeat", away(), times=1)
-        await on.turn(6)
+        await on.turn(5.5)
         on.layer.fill("b", jobs(4))
-        await on.turn(1)
+        await on.turn(0.1)
         await on.end()
         assert [(increments, number, last) for _, increments, number, last in on.layer.heartbeats] == [
             ({}, 1, False), ({"b": {"handled": 3}}, 2, False), ({"b": {"handled": 4}}, 3, True),

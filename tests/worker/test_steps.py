@@ -7,6 +7,7 @@ import pytest
 
 from channelmap.handling import Reject, Retry
 from channelmap.limits import Service
+from channelmap.monitor.measuring import WorkerMetrics
 from channelmap.observer import (
     Dead,
     Failed,
@@ -54,6 +55,48 @@ def test_a_handled_event_was_taken_then_started_then_finished(service: Service) 
         Started("a", "job", event_id, 1, started.waited),
         Finished("a", "job", event_id, 1, 2.0),
     ]
+
+
+def test_an_event_that_a_clock_ahead_has_sent_has_not_waited() -> None:
+    seen = Seen()
+
+    async def scene(on: Stage) -> None:
+        on.layer.put("a", job(0))
+        on.layer.queues["a"][0].sent = 1e12
+        await on.start(observe=seen)
+
+    play(scene)
+    assert [started.waited for started in seen.of(Started)] == [0.0]
+
+
+def test_metrics_measure_the_wait_of_each_event_and_the_time_of_each_handler() -> None:
+    metrics = WorkerMetrics({"a": {"job"}})
+
+    async def scene(on: Stage) -> None:
+        on.layer.fill("a", [job(0, takes=2), job(1, takes=20, fails="no"), job(2, rejected="wrong"), job(3)])
+        await on.start({"a": Service()}, metrics=metrics)
+        await on.turn(30)
+
+    play(scene)
+    values = metrics.values()
+    durations, waits = values["channelmap_handler_seconds", "a", "job"], values["channelmap_wait_seconds", "a"]
+    assert isinstance(durations, list)
+    assert isinstance(waits, list)
+    assert (durations[0], sum(durations[1:])) == (22.0, 3)
+    assert sum(waits[1:]) == 4
+    assert values["channelmap_events_handled_total", "a", "job", "ok"] == 2
+    assert values["channelmap_events_rejected_total", "a", "job", "schema-mismatch", "gate"] == 1
+
+
+def test_a_suspect_counts_as_redelivered_although_it_is_the_same_attempt() -> None:
+    seen = Seen()
+
+    async def scene(on: Stage) -> None:
+        on.layer.put("a", job(0), suspect=True)
+        await on.start(observe=seen)
+
+    play(scene)
+    assert seen.of(Taken) == [Taken("a", 1, 1)]
 
 
 def test_every_event_of_a_batch_has_its_own_duration() -> None:
