@@ -117,7 +117,13 @@ class Process:
 
     def __init__(self, command: list[str], directory: Path, environment: dict[str, str]) -> None:
         self.popen = subprocess.Popen(
-            command, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            cwd=directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         self.lines: list[str] = []
         self.error_lines: list[str] = []

@@ -207,3 +207,16 @@ def test_purge_deletes_what_waits_and_asks_first(site: Path, layer: str, run: St
     done = run("purge", "async", "--yes")
     assert (done.popen.returncode, "deleted 3 waiting and 0 scheduled events" in done.errors) == (0, True)
     assert status(run)["channels"]["async"]["waiting"] == 0
+
+
+def test_purge_without_an_answer_deletes_nothing_and_says_how_to(site: Path, run: Start) -> None:
+    send(site, "async", count=3)
+    asking = run("purge", "async")
+    assert asking.popen.returncode == 1
+    assert "no answer; --yes deletes without asking" in asking.errors
+    assert "Traceback" not in asking.errors
+
+
+def test_purge_of_an_empty_channel_asks_nothing(site: Path, run: Start) -> None:
+    done = run("purge", "async")
+    assert (done.popen.returncode, "Delete them?" in done.errors) == (0, False)

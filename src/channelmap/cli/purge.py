@@ -1,6 +1,7 @@
 """`channelmap purge`: delete the waiting events of a channel."""
 
 import asyncio
+import sys
 
 import click
 
@@ -45,7 +46,9 @@ def command(channel: str, config: str, layer: str | None, *, yes: bool) -> int:
         f"events would be deleted; {counts.leased} leased events and {sum(counts.dead.values())} dead letters stay",
         err=True,
     )
-    if not yes and not click.confirm("Delete them?", err=True):
+    if not (counts.waiting or counts.scheduled):
+        return Exit.FINE
+    if not yes and not _is_confirmed():
         click.echo("nothing was deleted", err=True)
         return Exit.FINDINGS
     purged = asyncio.run(_purge(opened, name))
@@ -53,6 +56,17 @@ def command(channel: str, config: str, layer: str | None, *, yes: bool) -> int:
         f"channel {quoted(name)}: deleted {purged.waiting} waiting and {purged.scheduled} scheduled events", err=True
     )
     return Exit.FINE
+
+
+def _is_confirmed() -> bool:
+    try:
+        return click.confirm("Delete them?", err=True)
+    except click.Abort:
+        if sys.stdin.isatty():
+            raise
+        # Standard input has ended without an answer.
+        click.echo("\nno answer; --yes deletes without asking", err=True)
+        return False
 
 
 async def _count(layer: ChannelLayer, channel: str) -> Counts:

@@ -269,7 +269,9 @@ class RedisChannelLayer(ChannelLayer):
         `ZCARD` counts the waiting and the scheduled events, and the leases; a lease has one event or several.
         """
         kinds = (("waiting", lambda key: key), ("leased", lambda key: record_of(key)[0]), ("scheduled", scheduled_of))
-        return [(kind, name(key)) for kind, name in kinds for _, key in self._queues.shards(channel)]
+        # Several hosts have keys of the same name.
+        keys = dict.fromkeys(key for _, key in self._queues.shards(channel))
+        return [(kind, name(key)) for kind, name in kinds for key in keys]
 
     async def is_paused(self, channel: str) -> bool:
         found = [
