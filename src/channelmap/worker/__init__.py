@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 
 from channelmap.asgi import Application
@@ -40,6 +40,12 @@ DRAIN_TIMEOUT = 25.0
 MAX_BURST_WAIT = 10.0
 #: In burst mode the worker stops after this many consecutive instances failed before they took an event.
 _MAX_FAILED_STARTS = 3
+
+
+@cache
+def _version() -> str:
+    """Return the version of channelmap, which is read from a file once."""
+    return version("channelmap")
 
 
 class Worker:
@@ -101,7 +107,7 @@ class Worker:
         self._steps = Steps(observe, metrics)
         self._identity = WorkerInfo(
             id=uuid.uuid4().hex, host=socket.gethostname(), pid=os.getpid(), started=time.time(),
-            version=version("channelmap"), contract=contract, channels=(*services,), in_flight={},
+            version=_version(), contract=contract, channels=(*services,), in_flight={},
         )  # fmt: skip
         self._flood_log = FloodLog(self._clock)
         self._layer_state = LayerState(self._steps, self._clock, self._flood_log)
