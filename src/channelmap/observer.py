@@ -169,7 +169,10 @@ class Meter(Protocol):
     """Measures the events of one slot; only one thread uses it at a time."""
 
     def handled(self, event_type: str, waited: float, seconds: float) -> None:
-        """Record a handler that returned after `seconds`; its event had waited for `waited` seconds."""
+        """Record a handler that returned after `seconds`; its event had waited for `waited` seconds.
+
+        If the clocks of two machines differ, `waited` may be negative.
+        """
 
     def waited(self, seconds: float) -> None:
         """Record the wait of an event that was not handled."""

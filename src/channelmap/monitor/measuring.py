@@ -1,9 +1,10 @@
 """Count and measure events in the process in which they are handled or sent."""
 
+import math
 import os
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from threading import Lock
 from typing import Final
 
@@ -24,7 +25,7 @@ Values = dict[Key, float | Histogram]
 
 def new_histogram() -> Histogram:
     """Return an empty histogram."""
-    return [0.0] * (len(BOUNDS) + 2)
+    return [0.0, *[0] * (len(BOUNDS) + 1)]
 
 
 def add(histogram: Histogram, seconds: float) -> None:
@@ -55,24 +56,41 @@ class SlotMeter:
         self.durations: dict[str, Histogram] = {}
         self.waits = new_histogram()
         self._types = types
+        self.handled = self._make_handled()
 
-    def handled(self, event_type: str, waited: float, seconds: float) -> None:
-        """Record a handled event."""
-        durations = self.durations.get(event_type) or self._durations_of(event_type)
-        # `add`, twice, without its calls: this runs for each event.
-        durations[0] += seconds
-        durations[1 if seconds <= 0.001 else bisect_left(BOUNDS, seconds) + 1] += 1
-        waits = self.waits
-        waits[0] += waited
-        waits[1 if waited <= 0.001 else bisect_left(BOUNDS, waited) + 1] += 1
+    def _make_handled(self) -> Callable[[str, float, float], None]:
+        """Return the function that runs for each event: hence a closure over locals, without calls of `add`."""
+        known: dict[str, Histogram] = {}
+        waits, bounds, first, find = self.waits, BOUNDS, BOUNDS[0], bisect_left
+        # The bucket of the last wait: events that are handled one after another have waited for about as long.
+        low, high, bucket = 0.0, first, 1
+
+        def handled(event_type: str, waited: float, seconds: float) -> None:
+            nonlocal low, high, bucket
+            try:
+                durations = known[event_type]
+            except KeyError:
+                label = event_type if event_type in self._types else OTHER
+                durations = self.durations.setdefault(label, new_histogram())
+                if label != OTHER:
+                    known[event_type] = durations
+            durations[0] += seconds
+            if seconds <= first:
+                durations[1] += 1
+            else:
+                durations[find(bounds, seconds) + 1] += 1
+            if not low < waited <= high:
+                waited = max(0.0, waited)
+                bucket = find(bounds, waited) + 1
+                low, high = (0.0, *bounds)[bucket - 1], (*bounds, math.inf)[bucket - 1]
+            waits[0] += waited
+            waits[bucket] += 1
+
+        return handled
 
     def waited(self, seconds: float) -> None:
         """Record the wait of an event that was not handled."""
-        add(self.waits, seconds)
-
-    def _durations_of(self, event_type: str) -> Histogram:
-        label = event_type if event_type in self._types else OTHER
-        return self.durations.setdefault(label, new_histogram())
+        add(self.waits, max(0.0, seconds))
 
 
 class WorkerMetrics:

@@ -70,32 +70,36 @@ class Measurement:
 
     """
 
-    def __init__(self, observe: Observer | None, meter: Meter | None) -> None:
-        self._observe = observe
-        self._meter = meter
-        self._waited = 0.0
-        self._started = 0.0
+    __slots__ = ("meter", "observe", "started", "wall_offset")
 
-    def start(self, delivery: Delivery, now: float, wall_time: float) -> None:
+    def __init__(self, observe: Observer | None, meter: Meter | None) -> None:
+        self.observe = observe
+        self.meter = meter
+        #: When the current event was handed to the application, by the worker's clock.
+        self.started = 0.0
+        #: Wall time minus the time of the worker's clock, at the last event that the slot waited for.
+        self.wall_offset = 0.0
+
+    def start(self, delivery: Delivery, now: float) -> None:
         """Note that an event was handed to the application."""
-        self._started = now
-        self._waited = max(0.0, wall_time - delivery.sent)
-        if self._observe is not None:
-            self._observe(Started(*step_fields(delivery), self._waited))
+        self.started = now
+        if self.observe is not None:
+            self.observe(Started(*step_fields(delivery), max(0.0, now + self.wall_offset - delivery.sent)))
 
     def finish(self, delivery: Delivery, now: float) -> None:
         """Note that the handler has returned."""
-        seconds = now - self._started
-        if self._meter is not None:
-            self._meter.handled(delivery.event["type"], self._waited, seconds)  # type: ignore[index]  # a handled event
-        if self._observe is not None:
-            self._observe(Finished(*step_fields(delivery), seconds))
+        seconds = now - self.started
+        if self.meter is not None:
+            waited = self.started + self.wall_offset - delivery.sent
+            self.meter.handled(delivery.event["type"], waited, seconds)  # type: ignore[index]  # a handled event
+        if self.observe is not None:
+            self.observe(Finished(*step_fields(delivery), seconds))
 
-    def end(self, now: float) -> float:
+    def end(self, delivery: Delivery, now: float) -> float:
         """Note that the event was not handled; return the seconds since it was handed to the application."""
-        if self._meter is not None:
-            self._meter.waited(self._waited)
-        return now - self._started
+        if self.meter is not None:
+            self.meter.waited(self.started + self.wall_offset - delivery.sent)
+        return now - self.started
 
 
 def step_fields(delivery: Delivery) -> tuple[str, str, str, int]:
