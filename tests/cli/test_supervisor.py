@@ -311,6 +311,33 @@ def test_with_reload_a_contract_may_become_wrong_and_right_again(
     stop(reloading)
 
 
+def test_with_reload_a_worker_that_finds_no_channel_starts_when_the_file_is_fixed(
+    served: Path, start: Start, wait_until: Wait
+) -> None:
+    (served / "channels.yaml").write_text(CHANNELS.replace("jobs:", "later:"))
+    supervisor = start("runworker", "jobs", "--reload", PYTHONDONTWRITEBYTECODE="1")
+    wait_until(lambda: "a new one starts when a file changes" in supervisor.errors, "the mistake to be told")
+    assert "no channel 'jobs'" in supervisor.errors
+    (served / "channels.yaml").write_text(CHANNELS)
+    wait_until(lambda: ready(supervisor) == 1, "the worker of the fixed file")
+
+    stop(supervisor)
+
+
+def test_a_supervisor_without_a_monitor_imports_no_layer_of_the_project(
+    served: Path, start: Start, wait_until: Wait
+) -> None:
+    (served / "layers.py").write_text(
+        "import os\nfrom channels.layers import InMemoryChannelLayer as Layer\n"
+        "with open('imported', 'a') as file: file.write(f'{os.getpid()} ')\n"
+    )
+    (served / "channels.yaml").write_text(CHANNELS.replace("sqlite:///channels.db", "{backend: layers.Layer}"))
+    supervisor = start("runworker", "--processes", "2")
+    wait_until(lambda: ready(supervisor) == 2, "both workers")
+    assert sorted(map(int, (served / "imported").read_text().split())) == sorted(pids(supervisor))
+    stop(supervisor)
+
+
 def test_with_reload_a_stop_while_a_file_is_broken_starts_no_worker(
     served: Path, reloading: Any, wait_until: Wait
 ) -> None:

@@ -148,6 +148,10 @@ class Counting:
         observe(step)
 
 broken = 3
+
+class Failing:
+    def __init__(self):
+        raise OSError("no network")
 """
 
 
@@ -168,6 +172,7 @@ def test_an_observer_of_the_project_sees_the_steps(site: Path, start: Start, wai
         ("watching.missing", "--observer watching.missing: "),
         ("nowhere.observe", "--observer nowhere.observe: "),
         ("watching.broken", "--observer watching.broken: expected a function or a class, got int"),
+        ("watching.Failing", "--observer watching.Failing: its constructor raised OSError: no network"),
     ],
 )
 def test_a_wrong_observer_is_a_wrong_argument(site: Path, run: Start, path: str, problem: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from channelmap.contract import Contract
+from channelmap.errors import text_of
 from channelmap.imports import ImportProblem, import_dotted
 from channelmap.layer import ChannelLayer
 from channelmap.monitor.measuring import WorkerMetrics
@@ -147,7 +148,7 @@ def load_observer(path: str | None) -> Observer | None:
     """Import an observer by its dotted path.
 
     Raises:
-        click.UsageError: it cannot be imported, or is not callable.
+        click.UsageError: it cannot be imported or created, or is not callable.
 
     """
     if path is None:
@@ -156,7 +157,11 @@ def load_observer(path: str | None) -> Observer | None:
         found = import_dotted(path)
     except ImportProblem as error:
         raise click.UsageError(f"--observer {path}: {error}") from error
-    observer = found() if isinstance(found, type) else found
+    try:
+        observer = found() if isinstance(found, type) else found
+    except Exception as error:
+        # A constructor of the user may raise anything.
+        raise click.UsageError(f"--observer {path}: its constructor raised {text_of(error)}") from error
     if not callable(observer):
         raise click.UsageError(f"--observer {path}: expected a function or a class, got {type(found).__name__}")
     return cast("Observer", observer)

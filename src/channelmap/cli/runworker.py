@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from threading import get_ident
@@ -209,17 +209,23 @@ def _supervise(ctx: click.Context, processes: int, monitoring: Monitoring, *, re
         watched=sorted({Path.cwd(), contract.root}) if reload else None,
     )
     watch = ReaderWatch()
-    layer = open_layer(contract, ctx.params["layer"])
-    channels = [channel.name for channel in contract.chosen(ctx.params["channels"])]
+    # Only for a monitor: a class named by `backend` may be code of the project, which a supervisor need not import.
+    layer = open_layer(contract, ctx.params["layer"]) if monitoring.is_wanted else None
+    monitor = (
+        nullcontext()
+        if layer is None
+        else monitoring.running(contract, layer, [channel.name for channel in contract.chosen(ctx.params["channels"])])
+    )
 
     async def main() -> int:
         watch.start(supervisor.finish)
         try:
-            with monitoring.running(contract, layer, channels):
+            with monitor:
                 return await supervisor.run()
         finally:
             watch.close()
-            await layer.close()
+            if layer is not None:
+                await layer.close()
 
     code = asyncio.run(main())
     exit_on_signals()

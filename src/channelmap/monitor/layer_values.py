@@ -51,6 +51,9 @@ class LayerValues:
         except LayerError as error:
             log.debug("cannot count events: %s", error)
             return
+        except Exception:  # a layer's client may raise anything, and the metrics of workers need no layer
+            log.exception("cannot count events")
+            return
         values: Values = {}
         for channel, found in counts.items():
             values[WAITING.name, channel] = found.waiting

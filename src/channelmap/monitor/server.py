@@ -114,7 +114,7 @@ class Monitor:
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait([*running, stopping], return_when=asyncio.FIRST_COMPLETED)
         if not self._stopping.is_set():
-            error = next((task.exception() for task in running if task.done()), None)
+            error = next((task.exception() for task in running if task.done() and not task.cancelled()), None)
             log.critical("the monitor has stopped; the workers go on", exc_info=error)
         for task in (*running, stopping):
             task.cancel()

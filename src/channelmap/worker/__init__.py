@@ -139,8 +139,8 @@ class Worker:
             self._watch("a slot", task, endless=True)
         renewing = self._start_renewal()
         heartbeat, beating = self._start_heartbeat()
-        looking = asyncio.ensure_future(SlowHandlers(self._inboxes, self._clock).run())
-        self._watch("the look for slow handlers", looking)
+        checking = asyncio.ensure_future(SlowHandlers(self._inboxes, self._clock).run())
+        self._watch("the check for slow handlers", checking)
         try:
             if self._burst:
                 await self._wait_until_burst_ends()
@@ -151,7 +151,7 @@ class Worker:
             await self._wait_until_finished(running)
         finally:
             self.quiet()
-            await self._shut_down([*running, *renewing, *beating, looking], heartbeat)
+            await self._shut_down([*running, *renewing, *beating, checking], heartbeat)
         if self._failure is not None:
             raise self._failure
 

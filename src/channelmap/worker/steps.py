@@ -30,7 +30,7 @@ class Steps:
     """
 
     def __init__(self, observe: Observer | None = None, metrics: Metrics | None = None) -> None:
-        #: What has happened since the worker was created, by channel.
+        #: Totals since the worker was created, by channel.
         self.totals: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.metrics = metrics
         self.observe = None if observe is None else guarded(observe)
