@@ -17,20 +17,23 @@ from typing import Any
 from embedded import row, spread
 
 from channelmap import AsyncConsumer, SyncConsumer, Worker
-from channelmap.asgi import Application, Event
+from channelmap.asgi import Application, Event, Receive, Scope, Send
 from channelmap.layer import ChannelLayer
 from channelmap.layers import open_layer
 from channelmap.limits import Limits, Service
 from channelmap.loader import load
-from channelmap.monitor.exposition import exposition
-from channelmap.monitor.measuring import BOUNDS, WorkerMetrics
+from channelmap.monitor.measuring import WorkerMetrics
+from channelmap.monitor.reporting import Reporter
+from channelmap.monitor.reports import Reports
+from channelmap.monitor.server import Monitor, Settings, listen
+from channelmap.monitor.systemd import Systemd
 from channelmap.observer import Step
 from channelmap.routing import Gate
 from channelmap.worker import Timing
 
 EVENTS, ROUNDS = 100_000, 7
 IDLE_SECS = 60.0
-CHANNELS, TYPES = 1_000, 5
+CHANNELS, TYPES, SCRAPES = 1_000, 5, 20
 #: No heartbeat within the measurement.
 NEVER = 1e9
 CONTRACT = """\
@@ -49,6 +52,12 @@ class Async(AsyncConsumer):
 
 class Sync(SyncConsumer):
     def job(self, event: Event) -> None: ...
+
+
+async def accept(_scope: Scope, receive: Receive, _send: Send) -> None:
+    """Handle events of any type."""
+    while True:
+        await receive()
 
 
 def ignore(step: Step) -> None:
@@ -122,17 +131,70 @@ def idle(directory: Path) -> None:
     row("  more with heartbeats", f"{1000 * (beating - without):+.0f} ms", "< 60 ms")
 
 
+#: Scrapes a monitor and prints the milliseconds of each scrape.
+SCRAPER = """
+import sys, time, urllib.request
+for _ in range(int(sys.argv[2])):
+    begun = time.perf_counter()
+    with urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}/metrics") as answer:
+        answer.read()
+    print(1000 * (time.perf_counter() - begun))
+"""
+
+
 def scrape() -> None:
-    """Print how long a scrape takes, and what it does to a handler's loop in the same process."""
-    histogram = [1.0] * (len(BOUNDS) + 2)
-    values: dict[tuple[str, ...], float | list[float]] = {}
-    for number in range(CHANNELS):
-        values["channelmap_wait_seconds", f"c{number}"] = histogram
-        for kind in range(TYPES):
-            values["channelmap_handler_seconds", f"c{number}", f"t{kind}"] = histogram
-            values["channelmap_events_handled_total", f"c{number}", f"t{kind}", "ok"] = 5.0
+    """Print how long a scrape takes, and how long the event loop of the worker in the same process waits meanwhile."""
+    types = [f"t{kind}" for kind in range(TYPES)]
+    channels = [f"c{number}" for number in range(CHANNELS)]
+    layer = open_layer("memory://")
+    metrics = WorkerMetrics(dict.fromkeys(channels, types))
+    worker = Worker(accept, channels, layer, metrics=metrics)
+    reports = Reports()
+    listener = listen("0")
+    settings = Settings(listener=listener, heartbeat_file=None, stall=30, version="", contract="")
+    monitor = Monitor(settings, reports, open_layer("memory://"), channels, Systemd("", watchdog=False))
+
+    async def events() -> None:
+        for channel in channels:
+            await layer.send_many(channel, [{"type": kind} for kind in types])
 
     async def main() -> None:
+        reporter = Reporter(worker, metrics, lambda report: reports.add(0, report))
+        serving, reporting = asyncio.ensure_future(worker.serve()), asyncio.ensure_future(reporter.run())
+        waits: dict[str, list[float]] = {"alone": [], "during scrapes": []}
+
+        async def tick(found: list[float], until: Callable[[], bool]) -> None:
+            while not until():
+                begun = time.perf_counter()
+                await asyncio.sleep(0.001)
+                found.append(time.perf_counter() - begun - 0.001)
+
+        await events()
+        end = time.perf_counter() + 5
+        await tick(waits["alone"], lambda: time.perf_counter() > end)
+        monitor.start()
+        command = [sys.executable, "-c", SCRAPER, str(listener.getsockname()[1]), str(SCRAPES)]
+        scraper = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        scraping = asyncio.ensure_future(scraper.communicate())
+        await tick(waits["during scrapes"], scraping.done)
+        printed, _ = await scraping
+        row(
+            f"scrape of {CHANNELS} channels, {TYPES} types each",
+            spread([float(one) for one in printed.split()], " ms"),
+            "< 200 ms",
+        )
+        for name, found in waits.items():
+            p99 = statistics.quantiles(found, n=100)[98]
+            row(f"  wait of the event loop, p99, {name}", f"{1000 * p99:.1f} ms", "")
+        reporting.cancel()
+        worker.stop()
+        await serving
+
+    asyncio.run(main())
+    monitor.stop()
+
+
+def main() -> None:
         waits: dict[str, list[float]] = {"alone": [], "during scrapes": []}
         seconds: list[float] = []
 

@@ -166,20 +166,28 @@ Observer = Callable[[Step], object]
 
 
 class Meter(Protocol):
-    """Measures the events of one slot; only one thread uses it at a time."""
+    """Measures the events of one slot, whose handlers run one after another.
 
-    def handled(self, event_type: str, waited: float, seconds: float) -> None:
-        """Record a handler that returned after `seconds`; its event had waited for `waited` seconds.
+    A handler has returned when the next event is noted, or when `finish` is called.
+    """
 
-        If the clocks of two machines differ, `waited` may be negative.
-        """
+    #: Notes that an event is handed to its handler: its type, the wall time at which it was sent, the clock's time now.
+    note: Callable[[tuple[object, float, float]], None]
+    #: Wall time minus the clock's time; changed only while no noted event is being handled.
+    wall_offset: float
 
-    def waited(self, seconds: float) -> None:
-        """Record the wait of an event that was not handled."""
+    def finish(self, now: float) -> None:
+        """Note that the handler of the last noted event has returned."""
+
+    def end(self) -> float:
+        """Note that the last noted event was not handled; return the clock's time of its note."""
+
+    def sum_up(self) -> None:
+        """Reduce the notes to sums; the slot calls this now and then, so that the notes stay few."""
 
 
 class Metrics(Protocol):
-    """An observer that gets a `Meter` call for each handled event, and neither `Started` nor `Finished`."""
+    """An observer with a `Meter` for each slot; it gets neither `Started` nor `Finished`."""
 
     def __call__(self, step: Step) -> object:
         """Record a step."""

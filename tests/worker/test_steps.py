@@ -78,7 +78,7 @@ def test_metrics_measure_the_wait_of_each_event_and_the_time_of_each_handler() -
         await on.turn(30)
 
     play(scene)
-    values = metrics.values()
+    values = metrics.changes()
     durations, waits = values["channelmap_handler_seconds", "a", "job"], values["channelmap_wait_seconds", "a"]
     assert isinstance(durations, list)
     assert isinstance(waits, list)

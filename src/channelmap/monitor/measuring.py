@@ -2,11 +2,11 @@
 
 import math
 import os
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Mapping
+from operator import sub
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 from channelmap.monitor.catalog import HANDLED, HANDLER_SECONDS, REDELIVERED, REJECTED, SENT, WAIT_SECONDS
 from channelmap.observer import Failed, Rejected, Sent, Step, Taken
@@ -28,10 +28,19 @@ def new_histogram() -> Histogram:
     return [0.0, *[0] * (len(BOUNDS) + 1)]
 
 
-def add(histogram: Histogram, seconds: float) -> None:
-    """Add a value to a histogram."""
-    histogram[0] += seconds
-    histogram[1 if seconds <= BOUNDS[0] else bisect_left(BOUNDS, seconds) + 1] += 1
+def add(histogram: Histogram, values: list[float]) -> None:
+    """Add values to a histogram; this sorts them."""
+    values.sort()
+    histogram[0] += sum(values)
+    if values[-1] <= BOUNDS[0]:
+        # Most handlers take less than a millisecond.
+        histogram[1] += len(values)
+        return
+    position = 0
+    for bucket, bound in enumerate((*BOUNDS, math.inf), 1):
+        above = bisect_right(values, bound, position)
+        histogram[bucket] += above - position
+        position = above
 
 
 def merge(into: Values, values: Mapping[Key, float | Histogram]) -> None:
@@ -45,7 +54,9 @@ def merge(into: Values, values: Mapping[Key, float | Histogram]) -> None:
 
 
 class SlotMeter:
-    """Measures the handled events of one slot. Only one thread uses it at a time, so it needs no lock.
+    """Measures the events of one slot; see `Meter`.
+
+    The slot notes each event in a list, which takes one call of a C function; the sums are made for many events at once.
 
     Args:
         types: the declared event types of the channel.
@@ -55,42 +66,78 @@ class SlotMeter:
     def __init__(self, types: Collection[str]) -> None:
         self.durations: dict[str, Histogram] = {}
         self.waits = new_histogram()
+        self.wall_offset = 0.0
         self._types = types
-        self.handled = self._make_handled()
+        #: Three items for each event that is not in the sums. The slot appends while another thread sums up.
+        self._noted: list[Any] = []
+        self.note: Callable[[tuple[object, float, float]], None] = self._noted.extend
+        self._is_changed = False
+        self._lock = Lock()
 
-    def _make_handled(self) -> Callable[[str, float, float], None]:
-        """Return the function that runs for each event: hence a closure over locals, without calls of `add`."""
-        known: dict[str, Histogram] = {}
-        waits, bounds, first, find = self.waits, BOUNDS, BOUNDS[0], bisect_left
-        # The bucket of the last wait: events that are handled one after another have waited for about as long.
-        low, high, bucket = 0.0, first, 1
+    def finish(self, now: float) -> None:
+        """Note that the handler of the last noted event has returned."""
+        with self._lock:
+            self._sum_up(now)
 
-        def handled(event_type: str, waited: float, seconds: float) -> None:
-            nonlocal low, high, bucket
-            try:
-                durations = known[event_type]
-            except KeyError:
-                label = event_type if event_type in self._types else OTHER
-                durations = self.durations.setdefault(label, new_histogram())
-                if label != OTHER:
-                    known[event_type] = durations
-            durations[0] += seconds
-            if seconds <= first:
-                durations[1] += 1
-            else:
-                durations[find(bounds, seconds) + 1] += 1
-            if not low < waited <= high:
-                waited = max(0.0, waited)
-                bucket = find(bounds, waited) + 1
-                low, high = (0.0, *bounds)[bucket - 1], (*bounds, math.inf)[bucket - 1]
-            waits[0] += waited
-            waits[bucket] += 1
+    def end(self) -> float:
+        """Note that the last noted event was not handled, so that only its wait counts; return the time of its note."""
+        with self._lock:
+            self._sum_up()
+            _, sent, started = self._noted
+            self._noted.clear()
+            add(self.waits, [max(0.0, started + self.wall_offset - sent)])
+            self._is_changed = True
+            return float(started)
 
-        return handled
+    def sum_up(self) -> None:
+        """Add all noted events but the last to the sums."""
+        with self._lock:
+            self._sum_up()
 
-    def waited(self, seconds: float) -> None:
-        """Record the wait of an event that was not handled."""
-        add(self.waits, max(0.0, seconds))
+    def take_changes(self) -> bool:
+        """Sum up; return whether a sum has changed since the last call."""
+        with self._lock:
+            self._sum_up()
+            changed, self._is_changed = self._is_changed, False
+            return changed
+
+    def values(self, channel: str) -> Values:
+        """Return the sums, as values of a channel."""
+        values: Values = {}
+        with self._lock:
+            if any(self.waits):
+                values[WAIT_SECONDS.name, channel] = [*self.waits]
+            for event_type, durations in self.durations.items():
+                values[HANDLER_SECONDS.name, channel, event_type] = [*durations]
+                values[HANDLED.name, channel, event_type, "ok"] = float(sum(durations[1:]))
+        return values
+
+    def _sum_up(self, end: float | None = None) -> None:
+        """Add noted events to the sums; the last one only if its handler has returned at `end`."""
+        noted = self._noted
+        last = len(noted) - 3
+        size = last if end is None else last + 3
+        if size <= 0:
+            return
+        types, starts = noted[0:size:3], noted[2 : last + 3 : 3]
+        waits = [max(0.0, wait + self.wall_offset) for wait in map(sub, starts, noted[1:size:3])]
+        del noted[:size]
+        if end is not None:
+            starts.append(end)
+        add(self.waits, waits)
+        seconds = [*map(sub, starts[1:], starts)]
+        by_label: dict[str, list[float]] = {}
+        if types.count(types[0]) == len(types):
+            by_label[self._label(types[0])] = seconds
+        else:
+            for event_type, duration in zip(types, seconds, strict=True):
+                by_label.setdefault(self._label(event_type), []).append(duration)
+        for label, durations in by_label.items():
+            add(self.durations.setdefault(label, new_histogram()), durations)
+        self._is_changed = True
+
+    def _label(self, event_type: object) -> str:
+        return event_type if isinstance(event_type, str) and event_type in self._types else OTHER
 
 
 class WorkerMetrics:
@@ -103,9 +150,10 @@ class WorkerMetrics:
 
     def __init__(self, types: Mapping[str, Collection[str]]) -> None:
         self._types = types
-        self._counts: Counter[Key] = Counter()
-        self._failed: dict[Key, Histogram] = {}
-        self._meters: list[tuple[str, SlotMeter]] = []
+        #: Values that steps add to, by channel.
+        self._counts: dict[str, Values] = {}
+        self._changed: set[str] = set()
+        self._meters: dict[str, list[SlotMeter]] = {}
         self._renew_lock()
         # A forked child could inherit the lock while another thread of its parent holds it.
         os.register_at_fork(after_in_child=self._renew_lock)
@@ -113,44 +161,45 @@ class WorkerMetrics:
     def meter(self, channel: str) -> SlotMeter:
         """Return a new meter for a slot of the channel."""
         meter = SlotMeter(self._types.get(channel, ()))
-        self._meters.append((channel, meter))
+        self._meters.setdefault(channel, []).append(meter)
         return meter
 
     def __call__(self, step: Step) -> None:
         """Count a step; any thread may call this."""
         match step:
             case Sent():
-                self._count(SENT.name, step.channel, self._label(step))
+                self._count(step.channel, {(SENT.name, step.channel, self._label(step)): 1.0})
             case Rejected():
-                self._count(REJECTED.name, step.channel, self._label(step), step.code, step.side)
+                self._count(
+                    step.channel, {(REJECTED.name, step.channel, self._label(step), step.code, step.side): 1.0}
+                )
             case Failed():
-                self._count(HANDLED.name, step.channel, self._label(step), step.outcome)
-                with self._lock:
-                    key = HANDLER_SECONDS.name, step.channel, self._label(step)
-                    add(self._failed.setdefault(key, new_histogram()), step.seconds)
+                label, durations = self._label(step), new_histogram()
+                add(durations, [step.seconds])
+                self._count(step.channel, {
+                    (HANDLED.name, step.channel, label, step.outcome): 1.0,
+                    (HANDLER_SECONDS.name, step.channel, label): durations,
+                })  # fmt: skip
             case Taken() if step.redelivered:
-                self._count(REDELIVERED.name, step.channel, number=step.redelivered)
+                self._count(step.channel, {(REDELIVERED.name, step.channel): float(step.redelivered)})
 
-    def values(self) -> Values:
-        """Return all values."""
+    def changes(self) -> Values:
+        """Return the values of the channels on which something has happened since the last call."""
+        measured = {channel for channel, meters in self._meters.items() if sum(m.take_changes() for m in meters)}
+        values: Values = {}
         with self._lock:
-            values: Values = {**self._counts}
-            merge(values, self._failed)
-        for key, value in self._measured():
-            merge(values, {key: value})
+            changed, self._changed = self._changed | measured, set()
+            for channel in changed:
+                merge(values, self._counts.get(channel, {}))
+        for channel in changed:
+            for meter in self._meters.get(channel, ()):
+                merge(values, meter.values(channel))
         return values
 
-    def _measured(self) -> Iterator[tuple[Key, float | Histogram]]:
-        for channel, meter in self._meters:
-            if any(meter.waits):
-                yield (WAIT_SECONDS.name, channel), meter.waits
-            for event_type, durations in [*meter.durations.items()]:
-                yield (HANDLER_SECONDS.name, channel, event_type), durations
-                yield (HANDLED.name, channel, event_type, "ok"), sum(durations[1:])
-
-    def _count(self, *key: str, number: int = 1) -> None:
+    def _count(self, channel: str, values: Values) -> None:
         with self._lock:
-            self._counts[key] += number
+            merge(self._counts.setdefault(channel, {}), values)
+            self._changed.add(channel)
 
     def _label(self, step: Sent | Rejected | Failed) -> str:
         return step.type if step.type in self._types.get(step.channel, ()) else OTHER

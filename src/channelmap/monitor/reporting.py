@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from channelmap.monitor.measuring import Histogram, Values, WorkerMetrics
+from channelmap.monitor.measuring import WorkerMetrics
 from channelmap.monitor.reports import REPORT_SECS, Report
 
 
@@ -37,7 +37,6 @@ class Reporter:
         self._worker = worker
         self._metrics = metrics
         self._send = send
-        self._reported: Values = {}
 
     async def run(self) -> None:
         """Report until cancelled."""
@@ -47,14 +46,10 @@ class Reporter:
 
     def report(self) -> None:
         """Send one report, with the values that have changed since the last one."""
-        values = self._metrics.values()
-        changed = {key: value for key, value in values.items() if value != self._reported.get(key)}
-        self._reported = {key: _copy(value) for key, value in values.items()}
         worker = self._worker
         self._send(
-            Report(ready=worker.is_ready, layer_up=worker.is_layer_up, in_flight=worker.in_flight(), values=changed)
-        )
-
-
-def _copy(value: float | Histogram) -> float | Histogram:
-    return [*value] if isinstance(value, list) else value
+            Report(
+                ready=worker.is_ready, layer_up=worker.is_layer_up, in_flight=worker.in_flight(),
+                values=self._metrics.changes(),
+            )
+        )  # fmt: skip

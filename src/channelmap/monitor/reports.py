@@ -81,11 +81,13 @@ class Reports:
 
     def values(self) -> Values:
         """Return the values of all workers, also of those that have ended."""
+        # A worker that reports must not wait until the values are added up.
         with self._lock:
-            values: Values = {}
-            for part in (self._ended, *(worker.values for worker in self._workers.values())):
-                merge(values, part)
-            return values
+            parts = [{**values} for values in (self._ended, *(worker.values for worker in self._workers.values()))]
+        total = parts.pop()
+        for part in parts:
+            merge(total, part)
+        return total
 
     def in_flight(self) -> dict[str, int]:
         """Return the number of events that are being handled, by channel."""

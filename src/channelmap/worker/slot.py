@@ -28,6 +28,8 @@ log = logging.getLogger("channelmap.worker")
 
 #: Seconds that a cancelled instance may take to end when the worker stops.
 _CANCEL_GRACE_SECS = 1.0
+#: Events between two reductions of a meter's notes to sums.
+_NOTES = 256
 #: The dead letter code for each code of a rejection, if it is not `invalid`.
 CAUSE_OF_CODE: dict[str, Cause] = {"unknown-type": "unroutable", "missing-type": "unreadable"}
 _AT_MOST_ONCE = "the channel is at-most-once: no event is delivered again; set 'delivery: at-least-once'"
@@ -171,44 +173,46 @@ class Slot:
 
         if measurement is None:
             return at_hand
-        if measurement.observe is None and measurement.meter is not None:
-            return self._make_metered_at_hand(measurement, measurement.meter)
-        clock = self._clock.time
+        if measurement.meter is not None:
+            at_hand = self._make_metered_at_hand(measurement.meter)
+        return at_hand if measurement.observe is None else self._make_observed_at_hand(measurement, at_hand)
 
-        def measured_at_hand() -> Event | None:
-            now, previous = clock(), holder.current
-            event = at_hand()
-            if event is not None:
-                if previous is not None:
-                    measurement.finish(previous, now)
-                measurement.start(holder.current, now)  # type: ignore[arg-type]  # set by `at_hand`
-            return event
-
-        return measured_at_hand
-
-    def _make_metered_at_hand(self, measurement: Measurement, meter: Meter) -> AtHand:
-        """Return an `at_hand` with a meter and no observer: one call for each event, not four."""
+    def _make_metered_at_hand(self, meter: Meter) -> AtHand:
+        """Return an `at_hand` with a meter. It repeats `at_hand`: a second call for each event would cost more."""
         take, holder, settle = self.inbox.ledger.prefetched.popleft, self._holder, self.inbox.settle
-        leased, clock, handled = self.inbox.service.retry is not None, self._clock.time, meter.handled
+        leased, clock, note = self.inbox.service.retry is not None, self._clock.time, meter.note
 
         def metered_at_hand() -> Event | None:
             try:
                 delivery = take()
             except IndexError:
                 return None
-            now, previous = clock(), holder.current
-            if previous is not None:
-                started = measurement.started
-                waited = started + measurement.wall_offset - previous.sent
-                handled(previous.event["type"], waited, now - started)  # type: ignore[index]  # a handled event
-            measurement.started = now
+            event = delivery.event
+            note((event["type"], delivery.sent, clock()))  # type: ignore[index]  # the inbox has only readable events
             if leased:
                 settle(holder)
             holder.current = delivery
-            self._events += 1
-            return delivery.event
+            self._events = events = self._events + 1
+            if not events % _NOTES:
+                meter.sum_up()
+            return event
 
         return metered_at_hand
+
+    def _make_observed_at_hand(self, measurement: Measurement, at_hand: AtHand) -> AtHand:
+        """Return an `at_hand` with an observer."""
+        clock, holder = self._clock.time, self._holder
+
+        def observed_at_hand() -> Event | None:
+            now, previous = clock(), holder.current
+            event = at_hand()
+            if event is not None:
+                if previous is not None:
+                    measurement.tell_finished(previous, now)
+                measurement.tell_started(holder.current, now)  # type: ignore[arg-type]  # set by `at_hand`
+            return event
+
+        return observed_at_hand
 
     async def _next(self) -> Event:
         """Settle the previous event, record the handling time of the previous ones, and wait for the next."""
@@ -225,8 +229,7 @@ class Slot:
         self._busy_since = self._clock.time()
         self._events = 1
         if self._measurement is not None:
-            self._measurement.wall_offset = time.time() - self._busy_since
-            self._measurement.start(delivery, self._busy_since)
+            self._measurement.begin(delivery, self._busy_since, time.time())
         return delivery.event  # type: ignore[return-value]  # the inbox hands out only readable events
 
     def _settle(self) -> None:
@@ -358,7 +361,7 @@ class Slot:
         delivery = self._holder.current
         if self._measurement is None or delivery is None:
             return 0.0
-        return self._measurement.end(delivery, self._clock.time())
+        return self._measurement.end(self._clock.time())
 
     def _log(
         self, level: int, delivery: Delivery, what: str, error: BaseException | None = None, code: str | None = None

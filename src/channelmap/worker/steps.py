@@ -70,36 +70,43 @@ class Measurement:
 
     """
 
-    __slots__ = ("meter", "observe", "started", "wall_offset")
+    __slots__ = ("_started", "_wall_offset", "meter", "observe")
 
     def __init__(self, observe: Observer | None, meter: Meter | None) -> None:
         self.observe = observe
         self.meter = meter
         #: When the current event was handed to the application, by the worker's clock.
-        self.started = 0.0
-        #: Wall time minus the time of the worker's clock, at the last event that the slot waited for.
-        self.wall_offset = 0.0
+        self._started = 0.0
+        self._wall_offset = 0.0
 
-    def start(self, delivery: Delivery, now: float) -> None:
-        """Note that an event was handed to the application."""
-        self.started = now
+    def begin(self, delivery: Delivery, now: float, wall_time: float) -> None:
+        """Note that an event for which the slot has waited was handed to the application."""
+        self._wall_offset = wall_time - now
+        if self.meter is not None:
+            self.meter.wall_offset = self._wall_offset
+            self.meter.note((delivery.event["type"], delivery.sent, now))  # type: ignore[index]  # a readable event
+        self.tell_started(delivery, now)
+
+    def tell_started(self, delivery: Delivery, now: float) -> None:
+        """Tell the observer that an event was handed to the application."""
+        self._started = now
         if self.observe is not None:
-            self.observe(Started(*step_fields(delivery), max(0.0, now + self.wall_offset - delivery.sent)))
+            self.observe(Started(*step_fields(delivery), max(0.0, now + self._wall_offset - delivery.sent)))
+
+    def tell_finished(self, delivery: Delivery, now: float) -> None:
+        """Tell the observer that the handler has returned."""
+        if self.observe is not None:
+            self.observe(Finished(*step_fields(delivery), now - self._started))
 
     def finish(self, delivery: Delivery, now: float) -> None:
-        """Note that the handler has returned."""
-        seconds = now - self.started
+        """Note that the handler has returned, and no other event follows at once."""
         if self.meter is not None:
-            waited = self.started + self.wall_offset - delivery.sent
-            self.meter.handled(delivery.event["type"], waited, seconds)  # type: ignore[index]  # a handled event
-        if self.observe is not None:
-            self.observe(Finished(*step_fields(delivery), seconds))
+            self.meter.finish(now)
+        self.tell_finished(delivery, now)
 
-    def end(self, delivery: Delivery, now: float) -> float:
+    def end(self, now: float) -> float:
         """Note that the event was not handled; return the seconds since it was handed to the application."""
-        if self.meter is not None:
-            self.meter.waited(self.started + self.wall_offset - delivery.sent)
-        return now - self.started
+        return now - (self._started if self.meter is None else self.meter.end())
 
 
 def step_fields(delivery: Delivery) -> tuple[str, str, str, int]:
