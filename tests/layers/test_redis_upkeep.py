@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -178,5 +178,63 @@ def test_channels_of_a_cluster_are_looked_after_by_their_slots(cluster: Cluster)
             await layer.send(name, event(number), delay=0.05)
         assert [numbers(await task) for task in tasks] == [[number] for number in range(20)]
         await layer.close()
+
+    run(main())
+
+
+@contextlib.asynccontextmanager
+async def after_a_rollout(server: Server) -> AsyncIterator[tuple[RedisChannelLayer, RedisChannelLayer]]:
+    """A layer whose worker takes with leases, and one that has begun to take without, before there were any."""
+    leasing, popping = RedisChannelLayer([server.url]), RedisChannelLayer([server.url])
+    assert not await popping.take("jobs", 1, wait=False)
+    await leasing.send("jobs", event(1))
+    yield leasing, popping
+    await leasing.close()
+    await popping.close()
+
+
+def test_a_pop_leaves_the_retry_of_another_worker_which_is_taken_as_its_next_attempt(server: Server) -> None:
+    async def main() -> None:
+        async with after_a_rollout(server) as (leasing, popping):
+            (delivery,) = await leasing.take("jobs", 1, lease=30)
+            taking = asyncio.ensure_future(popping.take("jobs", 1))
+            await leasing.retry(delivery, 0.05)
+            assert [(one.event, one.attempt) for one in await taking] == [(event(1), 2)]
+
+    run(main())
+
+
+def test_a_waiting_pop_gets_the_events_of_a_worker_that_has_crashed(server: Server) -> None:
+    async def main() -> None:
+        async with after_a_rollout(server) as (leasing, popping):
+            await leasing.take("jobs", 1, lease=0.05)
+            assert numbers(await popping.take("jobs", 1)) == [1]
+
+    run(main())
+
+
+def test_a_retry_that_was_scheduled_before_a_pop_began_is_taken_as_its_next_attempt(server: Server) -> None:
+    async def main() -> None:
+        async with after_a_rollout(server) as (leasing, popping):
+            (delivery,) = await leasing.take("jobs", 1, lease=30)
+            await leasing.retry(delivery, 0)
+            assert [one.attempt for one in await popping.take("jobs", 1)] == [2]
+
+    run(main())
+
+
+def test_delayed_events_and_pauses_hold_although_another_worker_has_leases(server: Server, until: Until) -> None:
+    async def main() -> None:
+        async with after_a_rollout(server) as (leasing, popping):
+            (delivery,) = await leasing.take("jobs", 1, lease=30)
+            taking = asyncio.ensure_future(popping.take("jobs", 1))
+            await until(lambda: "jobs" in popping._leasing)
+            await leasing.pause("jobs")
+            await leasing.send("jobs", event(2), delay=0.01)
+            await leasing.retry(delivery, 0)
+            assert not await popping.take("jobs", 1, wait=False)
+            assert not taking.done()
+            await leasing.resume("jobs")
+            assert numbers(await taking) in ([1], [2])
 
     run(main())

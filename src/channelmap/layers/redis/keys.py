@@ -6,6 +6,11 @@ def keys_of(key: str) -> list[str]:
     return [key, *record_of(key), scheduled_of(key), paused_of(key), f"{key}$leases", f"{key}$leased"]
 
 
+def popped_keys(key: str) -> list[str]:
+    """Return the keys that `MOVE_DUE` needs."""
+    return [key, scheduled_of(key), paused_of(key), record_of(key)[0]]
+
+
 def watched_keys(key: str) -> list[str]:
     """Return the keys of which at least one changes when the next event can be taken, or can be taken earlier."""
     return [key, f"{key}$until", scheduled_of(key), paused_of(key), f"{key}$leases"]

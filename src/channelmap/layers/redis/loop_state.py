@@ -23,7 +23,7 @@ from channelmap.layers.redis.polling import Poller
 from channelmap.layers.redis.queues import Shards
 from channelmap.layers.redis.rows import Rows, put_back
 from channelmap.layers.redis.sender import Sender, limit_arguments
-from channelmap.layers.redis.upkeep import Paused, Upkeep
+from channelmap.layers.redis.upkeep import Interrupted, Upkeep
 from channelmap.limits import Limits
 
 T = TypeVar("T")
@@ -276,7 +276,7 @@ class LoopState:
             pump.result()
 
     def _interrupt(self, topology: Topology, key: str) -> None:
-        self._pop_of(topology, key).fail(Paused(), key)
+        self._pop_of(topology, key).fail(Interrupted(), key)
 
     def _watcher(self, topology: Topology) -> Watcher:
         return self._watchers.setdefault(topology, Watcher(self.pool, topology))

@@ -81,31 +81,36 @@ end
 return 1
 """)
 
-#: Moves due events to K, retries too: no worker takes from these channels with a lease. Keys: K, K$scheduled and
-#: K$paused of each channel. Arguments: the seconds to live of K, or '', for each. Returns for each the seconds until
-#: the next event is due, or '', and whether the channel is paused.
+#: Moves due events to K, for takes without a lease. Retries stay: K would lose their attempts, so only `TAKE` takes them.
+#: Keys: K, K$scheduled, K$paused and K$until of each channel. Arguments: the seconds to live of K, or '', for each.
+#: Returns for each the seconds until the next event is due, or '', whether the channel is paused, and whether it has
+#: leases or due retries.
 MOVE_DUE = Script(f"""#!lua flags=allow-oom
 {NOW}
 local found = {{}}
-for i = 1, #KEYS, 3 do
-    local ttl = ARGV[(i + 2) / 3]
+for i = 1, #KEYS, 4 do
+    local ttl = ARGV[(i + 3) / 4]
     local due = redis.pcall('ZRANGE', KEYS[i + 1], '-inf', string.format('%.17g', now), 'BYSCORE', 'LIMIT', 0, 1000)
     if due.err then due = {{}} end
-    local moved = 0
+    local moved, leased = 0, redis.call('EXISTS', KEYS[i + 3])
     for _, entry in ipairs(due) do
-        local member = string.match(entry, '^%d+ %S+ (.*)$')
-        local put = redis.pcall('ZADD', KEYS[i], redis.call('ZSCORE', KEYS[i + 1], entry), member)
-        -- A key of another type must not stop the other channels; a take reports it.
-        if type(put) == 'table' then break end
-        redis.call('ZREM', KEYS[i + 1], entry)
-        moved = moved + 1
+        local attempt, member = string.match(entry, '^(%d+) %S+ (.*)$')
+        if attempt ~= '1' then
+            leased = 1
+        else
+            local put = redis.pcall('ZADD', KEYS[i], redis.call('ZSCORE', KEYS[i + 1], entry), member)
+            -- A key of another type must not stop the other channels; a take reports it.
+            if type(put) == 'table' then break end
+            redis.call('ZREM', KEYS[i + 1], entry)
+            moved = moved + 1
+        end
     end
     if moved > 0 then
         if ttl ~= '' then redis.call('EXPIRE', KEYS[i], ttl) else redis.call('PERSIST', KEYS[i]) end
     end
     local next = redis.pcall('ZRANGE', KEYS[i + 1], 0, 0, 'WITHSCORES')
     local wait = next[2] and string.format('%.6f', math.max(0, next[2] - now)) or ''
-    found[#found + 1] = {{moved < #due and '1' or wait, redis.call('EXISTS', KEYS[i + 2])}}
+    found[#found + 1] = {{moved < #due and '1' or wait, redis.call('EXISTS', KEYS[i + 2]), leased}}
 end
 return found
 """)

@@ -1,7 +1,8 @@
-"""Move due events to the queue and notice pauses, for channels from which events are taken without a lease.
+"""Move due events to the queue and notice pauses, for channels from which events are popped.
 
-A take with a lease does both inside its script, but a blocking pop cannot. So a task waits until an event is due, and a
-`Watcher` notices when an event is scheduled or a channel is paused.
+`TAKE` does both inside its script, but a blocking pop cannot. So a task waits until an event is due, and a `Watcher`
+notices when an event is scheduled or a channel is paused. A pop cannot take retries and events whose leases have ended
+either: once another worker takes with leases, `TAKE` has to be used here, too.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from channelmap.layers.redis.client import ConnectionPool, Topology, Watcher
-from channelmap.layers.redis.keys import paused_of, scheduled_of
+from channelmap.layers.redis.keys import popped_keys
 from channelmap.layers.redis.polling import POLL_SECS
 from channelmap.layers.redis.queues import Shard, Shards
 from channelmap.layers.redis.scripts import MOVE_DUE
@@ -25,8 +26,8 @@ _BATCH = 500
 _RETRY_SECS = 1.0
 
 
-class Paused(Exception):
-    """A channel was paused while a take waited for its events."""
+class Interrupted(Exception):
+    """A channel was paused, or leases were found, while a pop waited for its events."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +40,7 @@ class _Channel:
         check_at: when to check again, by the loop's clock.
         change: done when the server has told of a change since the last check.
         resumed: done when the pause ends; `None` if the channel is not paused.
+        has_leases: another worker takes with leases; then the channel is no longer checked.
 
     """
 
@@ -47,15 +49,16 @@ class _Channel:
     check_at: float = -math.inf
     change: "asyncio.Future[None] | None" = None
     resumed: "asyncio.Future[None] | None" = None
+    has_leases: bool = False
 
 
 class Upkeep:
-    """The channels from which takes without a lease wait in one event loop.
+    """The channels for whose events pops wait in one event loop.
 
     Args:
         pool: the connections.
         watcher_of: returns the watcher of a topology.
-        interrupt: called when a channel is paused, to end the takes that wait for its events.
+        interrupt: called when a channel is paused or has leases, to end the pops that wait for its events.
 
     """
 
@@ -87,6 +90,10 @@ class Upkeep:
         for shard in shards:
             if not (checked := self._channels[shard].checked).done():
                 await asyncio.wait([checked])
+
+    def has_leases(self, shards: Shards) -> bool:
+        """Return whether a check has found leases or due retries."""
+        return any(self._channels[shard].has_leases for shard in shards)
 
     def is_paused(self, shards: Shards) -> bool:
         """Return whether the channel was paused at the last check."""
@@ -134,34 +141,39 @@ class Upkeep:
         try:
             # Watch before the check, so that no change is missed.
             await asyncio.gather(*[self._watch(shard) for shard in shards])
-            keys = [name for _, key in shards for name in (key, scheduled_of(key), paused_of(key))]
+            keys = [name for _, key in shards for name in popped_keys(key)]
             found = await self._pool.run(topology, MOVE_DUE, keys, *[channel.ttl for channel in channels])
         except Exception as error:  # noqa: BLE001  (the task goes on)
             if topology not in self._failing:
                 self._failing.add(topology)
                 log.warning("%s: cannot move delayed events to their queues or notice pauses: %s", topology.url, error)
-            found = [(str(_RETRY_SECS), None)] * len(shards)
+            found = [(str(_RETRY_SECS), None, 0)] * len(shards)
         else:
             if topology in self._failing:
                 self._failing.remove(topology)
                 log.warning("%s: moving delayed events and noticing pauses again", topology.url)
-        for (_, key), channel, (due, paused) in zip(shards, channels, found, strict=True):
+        for (_, key), channel, (due, paused, has_leases) in zip(shards, channels, found, strict=True):
             seconds = float(due) if due else math.inf
             channel.check_at = self._loop.time() + min(seconds, POLL_SECS)
             if paused is not None:
-                self._note(topology, key, channel, paused=bool(paused))
+                self._note(topology, key, channel, paused=bool(paused) and not has_leases)
+            if has_leases:
+                channel.has_leases = True
+                channel.check_at = math.inf
+                self._interrupt(topology, key)
             _finish(channel.checked)
 
     async def _watch(self, shard: Shard) -> None:
         topology, key = shard
         channel = self._channels[shard]
         if channel.change is None or channel.change.done():
-            channel.change = await self._watcher_of(topology).watch([scheduled_of(key), paused_of(key)])
+            channel.change = await self._watcher_of(topology).watch(popped_keys(key)[1:])
             channel.change.add_done_callback(lambda _: self._changed(channel))
 
     def _changed(self, channel: _Channel) -> None:
-        channel.check_at = -math.inf
-        self._woken.set()
+        if not channel.has_leases:
+            channel.check_at = -math.inf
+            self._woken.set()
 
     def _note(self, topology: Topology, key: str, channel: _Channel, *, paused: bool) -> None:
         if paused and channel.resumed is None:
