@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _numbers = itertools.count(1)
 
+#: Seconds after which a test of a mutant hangs; without a mutant, each of them takes less than a second or two.
+_HANGING_SECS = 10
 #: A schema that admits `{"type": …, "id": <integer>}` and nothing else.
 ID_SCHEMA = {
     "type": "object",
@@ -37,6 +39,18 @@ def pytest_configure() -> None:
     for signum, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(signum) is signal.SIG_IGN:
             signal.signal(signum, handler)
+
+
+@pytest.fixture(autouse=True)
+def mutant_ends() -> Iterator[None]:
+    """Under `make mutants`, end a test that hangs, because its mutant is noticed by that."""
+    if "MUTANT_UNDER_TEST" not in os.environ:
+        yield
+        return
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(1))
+    signal.alarm(_HANGING_SECS)
+    yield
+    signal.alarm(0)
 
 
 @pytest.fixture
