@@ -195,36 +195,6 @@ def scrape() -> None:
 
 
 def main() -> None:
-        waits: dict[str, list[float]] = {"alone": [], "during scrapes": []}
-        seconds: list[float] = []
-
-        async def tick(found: list[float], until: Callable[[], bool]) -> None:
-            while not until():
-                begun = time.perf_counter()
-                await asyncio.sleep(0.001)
-                found.append(time.perf_counter() - begun - 0.001)
-
-        end = time.perf_counter() + 3
-        await tick(waits["alone"], lambda: time.perf_counter() > end)
-        ticking = asyncio.ensure_future(tick(waits["during scrapes"], lambda: len(seconds) >= ROUNDS))
-        while len(seconds) < ROUNDS:
-            begun = time.perf_counter()
-            await asyncio.to_thread(exposition, values)
-            seconds.append(time.perf_counter() - begun)
-        await ticking
-        row(
-            f"scrape of {CHANNELS} channels, {TYPES} types each",
-            spread([1000 * one for one in seconds], " ms"),
-            "< 200 ms",
-        )
-        for name, found in waits.items():
-            p99 = statistics.quantiles(found, n=100)[98]
-            row(f"  wait of the event loop, p99, {name}", f"{1000 * p99:.1f} ms", "")
-
-    asyncio.run(main())
-
-
-def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         drain(Path(name))
         scrape()

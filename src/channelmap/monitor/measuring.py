@@ -2,7 +2,7 @@
 
 import math
 import os
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Mapping
 from operator import sub
 from threading import Lock
@@ -29,18 +29,27 @@ def new_histogram() -> Histogram:
 
 
 def add(histogram: Histogram, values: list[float]) -> None:
-    """Add values to a histogram; this sorts them."""
-    values.sort()
+    """Add values to a histogram; this sorts them. Negative ones, of clocks that differ, count as 0."""
+    values = sorted(max(0.0, value) for value in values)
     histogram[0] += sum(values)
-    if values[-1] <= BOUNDS[0]:
-        # Most handlers take less than a millisecond.
-        histogram[1] += len(values)
-        return
     position = 0
     for bucket, bound in enumerate((*BOUNDS, math.inf), 1):
         above = bisect_right(values, bound, position)
         histogram[bucket] += above - position
         position = above
+
+
+def add_alike(histogram: Histogram, count: int, total: float, lowest: float, highest: float) -> bool:
+    """Add values by their number, their sum and limits of them, if all must be in one bucket; return whether they are.
+
+    Events that are handled one after another mostly are, and then nothing has to be calculated for each of them.
+    """
+    bucket = bisect_left(BOUNDS, highest)
+    if lowest < 0.0 or (bucket > 0 and lowest <= BOUNDS[bucket - 1]):
+        return False
+    histogram[0] += total
+    histogram[bucket + 1] += count
+    return True
 
 
 def merge(into: Values, values: Mapping[Key, float | Histogram]) -> None:
@@ -85,7 +94,7 @@ class SlotMeter:
             self._sum_up()
             _, sent, started = self._noted
             self._noted.clear()
-            add(self.waits, [max(0.0, started + self.wall_offset - sent)])
+            add(self.waits, [started + self.wall_offset - sent])
             self._is_changed = True
             return float(started)
 
@@ -115,26 +124,29 @@ class SlotMeter:
     def _sum_up(self, end: float | None = None) -> None:
         """Add noted events to the sums; the last one only if its handler has returned at `end`."""
         noted = self._noted
-        last = len(noted) - 3
-        size = last if end is None else last + 3
+        size = len(noted) if end is not None else len(noted) - 3
         if size <= 0:
             return
-        types, starts = noted[0:size:3], noted[2 : last + 3 : 3]
-        waits = [max(0.0, wait + self.wall_offset) for wait in map(sub, starts, noted[1:size:3])]
+        types, sent, starts = noted[0:size:3], noted[1:size:3], noted[2:size:3]
+        ends = [*starts[1:], noted[size + 2] if end is None else end]
         del noted[:size]
-        if end is not None:
-            starts.append(end)
-        add(self.waits, waits)
-        seconds = [*map(sub, starts[1:], starts)]
-        by_label: dict[str, list[float]] = {}
-        if types.count(types[0]) == len(types):
-            by_label[self._label(types[0])] = seconds
-        else:
-            for event_type, duration in zip(types, seconds, strict=True):
-                by_label.setdefault(self._label(event_type), []).append(duration)
-        for label, durations in by_label.items():
-            add(self.durations.setdefault(label, new_histogram()), durations)
         self._is_changed = True
+        count, offset, seconds = len(starts), self.wall_offset, ends[-1] - starts[0]
+        waited = sum(starts) - sum(sent) + count * offset
+        if not add_alike(
+            self.waits, count, waited, starts[0] - max(sent) + offset, starts[-1] - min(sent) + offset
+        ):
+            add(self.waits, [start + offset - since for start, since in zip(starts, sent, strict=True)])
+        if types.count(types[0]) == count and add_alike(self._durations(types[0]), count, seconds, 0.0, seconds):
+            return
+        by_label: dict[str, list[float]] = {}
+        for event_type, start, finish in zip(types, starts, ends, strict=True):
+            by_label.setdefault(self._label(event_type), []).append(finish - start)
+        for label, durations in by_label.items():
+            add(self._durations(label), durations)
+
+    def _durations(self, event_type: object) -> Histogram:
+        return self.durations.setdefault(self._label(event_type), new_histogram())
 
     def _label(self, event_type: object) -> str:
         return event_type if isinstance(event_type, str) and event_type in self._types else OTHER
