@@ -10,8 +10,18 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 
-from channelmap import ChannelFull, ContractError, EventRejected, UnknownChannel, Violation, get_channel_layer
+from channelmap import (
+    ChannelFull,
+    ContractError,
+    ContractLayer,
+    EventRejected,
+    UnknownChannel,
+    Violation,
+    get_channel_layer,
+    load,
+)
 from channelmap.layer import current_layer
+from channelmap.observer import Sent, Step
 
 GOOD, BAD = {"type": "job", "id": 1}, {"type": "job", "id": "one"}
 
@@ -98,6 +108,22 @@ def test_private_channels_and_groups_are_not_the_contracts(contract_file: Callab
         assert await layer.receive(name) == {"anything": 2}
 
     asyncio.run(main())
+
+
+def test_an_observer_is_told_each_event_that_was_sent(contract_file: Callable[..., Path]) -> None:
+    seen: list[Step] = []
+    layer = get_channel_layer(contract_file(options="validate: off"))
+    layer.observe(seen.append)
+    ids = [layer.send_sync("jobs", {"type": "job", "id": 1}), layer.send_sync("jobs", {"type": ["no", "text"]})]
+    assert seen == [Sent("jobs", "job", ids[0], 0), Sent("jobs", "", ids[1], 0)]
+
+
+def test_an_event_on_a_layer_without_ids_was_sent_without_one(contract_file: Callable[..., Path]) -> None:
+    seen: list[Step] = []
+    contract = load(contract_file(layer="{backend: channels.layers.InMemoryChannelLayer}"))
+    layer = ContractLayer(contract, observe=seen.append)
+    assert asyncio.run(layer.send("jobs", {"type": "job", "id": 1})) is None
+    assert seen == [Sent("jobs", "job", "", 0)]
 
 
 def test_names_and_events_are_checked_as_channels_does(contract_file: Callable[..., Path]) -> None:

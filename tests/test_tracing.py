@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,22 @@ def test_what_a_handler_sends_continues_its_trace(how: str, url: str, tmp_path: 
     assert is_child(sends[1], processes[0])
     for send, process in zip(sends, processes, strict=True):
         assert_delivers(process, send)
+
+
+@pytest.mark.parametrize("when", [{"delay": 3600}, {"at": datetime.now(UTC) + timedelta(hours=1)}])
+def test_events_that_are_sent_together_can_be_delayed(
+    when: dict[str, Any], url: str, tmp_path: Path, spans: Spans
+) -> None:
+    site = Site(tmp_path, url)
+
+    async def main() -> None:
+        await site.layer.send_many("jobs", [{"type": "free"}], **when)
+        counts = (await site.layer.counts(["jobs"]))["jobs"]
+        assert (counts.waiting, counts.scheduled) == (0, 1)
+        await site.layer.close()
+
+    site.run(main())
+    assert spans.only("send")
 
 
 def test_a_batch_is_one_span_whose_context_is_in_each_event(url: str, tmp_path: Path, spans: Spans) -> None:

@@ -343,6 +343,15 @@ class TestLook(OnAFile):
 
         self.run(scenario)
 
+    def test_an_event_that_a_clock_ahead_has_sent_is_not_of_negative_age(self) -> None:
+        async def scenario(layer: ChannelLayer) -> None:
+            await layer.send("jobs", event(1))
+            with contextlib.closing(sqlite3.connect(self.file)) as db, db:
+                db.execute("UPDATE waiting SET sent = sent + 100")
+            assert (await layer.counts(["jobs"]))["jobs"].oldest == 0.0
+
+        self.run(scenario)
+
     def test_a_look_half_way_holds_no_lock_and_waits_for_none(self) -> None:
         async def scenario(layer: ChannelLayer) -> list[int]:
             await layer.send_many("jobs", [event(number) for number in range(300)])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from channelmap.supervisor import Link
-from channelmap.supervisor.link import ASK_FILES, VARIABLE
+from channelmap.supervisor.link import ASK_FILES, REPORTS, VARIABLE
 from tests.turned_clock import settled
 
 
@@ -108,6 +108,20 @@ def test_a_worker_stops_once_when_its_supervisor_is_done_with_it_or_gone(way: st
     ends.link.report("finished")
 
 
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_worker_sends_reports_for_the_monitor_if_the_supervisor_wants_them(
+    *, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor, worker = socket.socketpair()
+    monkeypatch.setenv(VARIABLE, f"{worker.detach()}{REPORTS if wanted else ''}")
+    link = Link.from_environment()
+    assert link.wants_reports is wanted
+    link.report_to_monitor({"ready": True})
+    with supervisor:
+        assert json.loads(supervisor.recv(1_000)) == {"monitor": {"ready": True}}
+    link.close()
+
+
 def test_a_worker_without_a_supervisor_says_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
 
@@ -115,6 +129,7 @@ def test_a_worker_without_a_supervisor_says_nothing(monkeypatch: pytest.MonkeyPa
         Link.from_environment().listen(lambda: None, list)
 
     link = Link.from_environment()
+    assert not link.wants_reports
     link.report("ready")
     asyncio.run(main())
     link.close()

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,31 @@ def test_what_a_worker_has_said_before_its_end_is_known_when_it_has_ended() -> N
         assert await said('{"state": "finished"}') == (0, False, True, False)
 
     asyncio.run(main())
+
+
+def test_a_monitor_gets_the_reports_of_a_worker_and_its_end() -> None:
+    got: list[tuple[int, Any]] = []
+
+    async def main() -> int:
+        process = await WorkerProcess.start(
+            shell('n=${S%%:*}; [ "$S" = "$n:reports" ] || exit 9; echo \'{"monitor": {"ready": true}}\' >&$n'),
+            lambda pid, report: got.append((pid, report)),
+        )
+        assert await process.wait() == 0
+        return process.pid
+
+    pid = asyncio.run(main())
+    assert got == [(pid, {"ready": True}), (pid, None)]
+
+
+def test_without_a_monitor_a_worker_is_not_asked_for_reports_and_those_it_sends_are_left() -> None:
+    async def main() -> int:
+        process = await WorkerProcess.start(
+            shell('[[ $S != *:* ]] || exit 9; echo \'{"monitor": {"ready": true}}\' >&$S')
+        )
+        return await process.wait()
+
+    assert asyncio.run(main()) == 0
 
 
 def test_a_worker_that_is_ready_is_asked_to_stop_by_the_end_of_the_socket_once(until: Until) -> None:

@@ -63,6 +63,40 @@ def test_each_channel_and_code_has_its_own_lines(caplog: pytest.LogCaptureFixtur
     }  # fmt: skip
 
 
+def test_a_flood_of_undeliverable_events_is_counted_for_each_channel_and_code(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scene(on: Stage) -> None:
+        for channel in ("a", "b"):
+            for number in range(12):
+                on.layer.put(channel, {"n": number})
+        await on.start({"a": Service(), "b": Service()})
+        await on.turn(3)
+
+    play(scene)
+    assert sorted(line for line in lines(caplog) if "more" in line) == [
+        "channel 'a': 2 more events kept as dead letters", "channel 'b': 2 more events kept as dead letters",
+    ]  # fmt: skip
+
+
+def test_a_single_further_line_is_counted_and_the_next_second_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(on: Stage) -> None:
+        on.layer.fill("a", jobs(11, rejected="large"))
+        await on.start({"a": Service()})
+        await on.turn(1.5)
+        on.layer.fill("a", jobs(10, rejected="large"))
+        await on.turn(0.1)
+        assert len(lines(caplog)) == 10 + 1 + 10
+        # The second interval began when the first one ended, and this is still in it.
+        on.layer.fill("a", jobs(1, rejected="large"))
+        await on.turn(0.1)
+        assert len(lines(caplog)) == 10 + 1 + 10
+        await on.turn(1)
+
+    play(scene)
+    assert lines(caplog)[-1] == "channel 'a' rejected 1 more events [schema-mismatch]; kept as dead letters"
+
+
 def test_a_worker_that_stops_says_what_it_has_not_said_yet(caplog: pytest.LogCaptureFixture) -> None:
     async def scene(on: Stage) -> None:
         on.layer.fill("a", jobs(15, rejected="large"))

@@ -1,6 +1,7 @@
 """An observer is told each step of an event, and cannot hurt it."""
 
 import logging
+import time
 from typing import Any
 
 import pytest
@@ -86,6 +87,54 @@ def test_metrics_measure_the_wait_of_each_event_and_the_time_of_each_handler() -
     assert sum(waits[1:]) == 4
     assert values["channelmap_events_handled_total", "a", "job", "ok"] == 2
     assert values["channelmap_events_rejected_total", "a", "job", "schema-mismatch", "gate"] == 1
+
+
+@pytest.mark.parametrize("service", [LEASED, Service()], ids=["at-least-once", "at-most-once"])
+@pytest.mark.parametrize("observed", [False, True])
+def test_metrics_of_a_batch_are_those_of_its_events_and_change_nothing_else(
+    service: Service, *, observed: bool
+) -> None:
+    metrics, seen = WorkerMetrics({"a": {"job", "other"}}), Seen()
+
+    async def scene(on: Stage) -> None:
+        # `blocks` takes time without waiting, so that the events stay one batch.
+        on.layer.fill("a", [*jobs(300), job(300, blocks=3), {"type": "other", "n": 301}, job(302, blocks=4)])
+        on.clock.turn_while_blocked(7)
+        await on.start({"a": service}, metrics=metrics, observe=seen if observed else None)
+        await on.turn(1)
+        assert on.application.done == [*range(303)]
+        settled = [number for call in on.layer.of("settle") for number in call.numbers]
+        assert settled == ([*range(303)] if service.retry is not None else [])
+        assert on.worker.in_flight() == {}
+
+    play(scene)
+    values = metrics.changes()
+    durations, others = (values["channelmap_handler_seconds", "a", kind] for kind in ("job", "other"))
+    waits = values["channelmap_wait_seconds", "a"]
+    assert isinstance(durations, list)
+    assert isinstance(others, list)
+    assert isinstance(waits, list)
+    assert (durations[0], sum(durations[1:]), durations[1]) == (7.0, 302, 300)
+    assert (others[0], sum(others[1:])) == (0.0, 1)
+    assert sum(waits[1:]) == 303
+    assert len(seen.of(Finished)) == (303 if observed else 0)
+
+
+def test_a_wait_is_counted_from_the_time_of_sending_by_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics, seen = WorkerMetrics({"a": {"job"}}), Seen()
+    monkeypatch.setattr(time, "time", lambda: 1e9)
+
+    async def scene(on: Stage) -> None:
+        on.layer.fill("a", [*jobs(3), job(3, fails="no"), job(4)])
+        for delivery in on.layer.queues["a"]:
+            delivery.sent = 1e9 - 20
+        await on.start({"a": Service()}, metrics=metrics, observe=seen)
+
+    play(scene)
+    waits = metrics.changes()["channelmap_wait_seconds", "a"]
+    assert isinstance(waits, list)
+    assert (round(waits[0], 6), sum(waits[1:])) == (100.0, 5)
+    assert [round(started.waited, 6) for started in seen.of(Started)] == [20.0] * 5
 
 
 def test_a_suspect_counts_as_redelivered_although_it_is_the_same_attempt() -> None:
