@@ -4,7 +4,6 @@ import math
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Mapping
-from operator import sub
 from threading import Lock
 from typing import Any, Final
 
@@ -65,7 +64,7 @@ def merge(into: Values, values: Mapping[Key, float | Histogram]) -> None:
 class SlotMeter:
     """Measures the events of one slot; see `Meter`.
 
-    The slot notes each event in a list, which takes one call of a C function; the sums are made for many events at once.
+    The slot notes each event in a list, which is one call of a C function; sums are made for many events at once.
 
     Args:
         types: the declared event types of the channel.
@@ -133,9 +132,7 @@ class SlotMeter:
         self._is_changed = True
         count, offset, seconds = len(starts), self.wall_offset, ends[-1] - starts[0]
         waited = sum(starts) - sum(sent) + count * offset
-        if not add_alike(
-            self.waits, count, waited, starts[0] - max(sent) + offset, starts[-1] - min(sent) + offset
-        ):
+        if not add_alike(self.waits, count, waited, starts[0] - max(sent) + offset, starts[-1] - min(sent) + offset):
             add(self.waits, [start + offset - since for start, since in zip(starts, sent, strict=True)])
         if types.count(types[0]) == count and add_alike(self._durations(types[0]), count, seconds, 0.0, seconds):
             return
@@ -182,9 +179,7 @@ class WorkerMetrics:
             case Sent():
                 self._count(step.channel, {(SENT.name, step.channel, self._label(step)): 1.0})
             case Rejected():
-                self._count(
-                    step.channel, {(REJECTED.name, step.channel, self._label(step), step.code, step.side): 1.0}
-                )
+                self._count(step.channel, {(REJECTED.name, step.channel, self._label(step), step.code, step.side): 1.0})
             case Failed():
                 label, durations = self._label(step), new_histogram()
                 add(durations, [step.seconds])

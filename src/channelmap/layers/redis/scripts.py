@@ -81,7 +81,7 @@ end
 return 1
 """)
 
-#: Moves due events to K, for takes without a lease. Retries stay: K would lose their attempts, so only `TAKE` takes them.
+#: Moves due events to K, for takes without a lease. Retries stay, since K would lose their attempts: `TAKE` takes them.
 #: Keys: K, K$scheduled, K$paused and K$until of each channel. Arguments: the seconds to live of K, or '', for each.
 #: Returns for each the seconds until the next event is due, or '', whether the channel is paused, and whether it has
 #: leases or due retries.
