@@ -74,6 +74,8 @@ def test_a_flood_of_undeliverable_events_is_counted_for_each_channel_and_code(
         await on.turn(3)
 
     play(scene)
+    undeliverable = [record for record in caplog.records if "no type" in record.getMessage()]
+    assert {getattr(record, "code", None) for record in undeliverable} == {"unreadable"}
     assert sorted(line for line in lines(caplog) if "more" in line) == [
         "channel 'a': 2 more events kept as dead letters", "channel 'b': 2 more events kept as dead letters",
     ]  # fmt: skip
@@ -91,10 +93,24 @@ def test_a_single_further_line_is_counted_and_the_next_second_begins_anew(caplog
         on.layer.fill("a", jobs(1, rejected="large"))
         await on.turn(0.1)
         assert len(lines(caplog)) == 10 + 1 + 10
-        await on.turn(1)
+        await on.turn(0.4)
+        assert lines(caplog)[-1] == "channel 'a' rejected 1 more events [schema-mismatch]; kept as dead letters"
 
     play(scene)
-    assert lines(caplog)[-1] == "channel 'a' rejected 1 more events [schema-mismatch]; kept as dead letters"
+
+
+def test_after_ten_lines_a_second_begins_with_the_next_line(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(on: Stage) -> None:
+        on.layer.fill("a", jobs(10, rejected="large"))
+        await on.start({"a": Service()})
+        await on.turn(1.5)
+        on.layer.fill("a", jobs(11, rejected="large"))
+        await on.turn(0.9)
+        assert len(lines(caplog)) == 20
+        await on.turn(0.2)
+        assert lines(caplog)[20:] == ["channel 'a' rejected 1 more events [schema-mismatch]; kept as dead letters"]
+
+    play(scene)
 
 
 def test_a_worker_that_stops_says_what_it_has_not_said_yet(caplog: pytest.LogCaptureFixture) -> None:

@@ -106,6 +106,7 @@ def test_metrics_of_a_batch_are_those_of_its_events_and_change_nothing_else(
         settled = [number for call in on.layer.of("settle") for number in call.numbers]
         assert settled == ([*range(303)] if service.retry is not None else [])
         assert on.worker.in_flight() == {}
+        assert on.worker._steps.totals["a"]["handled"] == 303
 
     play(scene)
     values = metrics.changes()
@@ -120,6 +121,21 @@ def test_metrics_of_a_batch_are_those_of_its_events_and_change_nothing_else(
     assert len(seen.of(Finished)) == (303 if observed else 0)
 
 
+def test_the_notes_of_a_meter_stay_few() -> None:
+    metrics, notes = WorkerMetrics({"a": {"job"}}), list[int]()
+
+    def note() -> None:
+        notes.append(len(metrics._meters["a"][0]._noted) // 3)
+
+    async def scene(on: Stage) -> None:
+        on.layer.fill("a", jobs(3_000, then=note))
+        await on.start({"a": Service()}, metrics=metrics)
+
+    play(scene)
+    assert len(notes) == 3_000
+    assert 100 < max(notes) <= 128
+
+
 def test_a_wait_is_counted_from_the_time_of_sending_by_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     metrics, seen = WorkerMetrics({"a": {"job"}}), Seen()
     monkeypatch.setattr(time, "time", lambda: 1e9)
@@ -128,6 +144,7 @@ def test_a_wait_is_counted_from_the_time_of_sending_by_the_wall_clock(monkeypatc
         on.layer.fill("a", [*jobs(3), job(3, fails="no"), job(4)])
         for delivery in on.layer.queues["a"]:
             delivery.sent = 1e9 - 20
+        on.clock.turn_while_blocked(7)
         await on.start({"a": Service()}, metrics=metrics, observe=seen)
 
     play(scene)
