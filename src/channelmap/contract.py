@@ -69,6 +69,7 @@ class EventType:
         accepts: events that the schema must accept.
         rejects: events that it must reject.
         written: where the schema was written; `None` if there is none.
+        task: the dotted path of the task that a `channelmap.django.TaskConsumer` runs; empty if it is the name.
 
     """
 
@@ -78,6 +79,7 @@ class EventType:
     description: str = ""
     accepts: tuple[Example, ...] = ()
     rejects: tuple[Example, ...] = ()
+    task: str = ""
     written: Written | None = field(default=None, repr=False, compare=False)
 
 
@@ -169,6 +171,7 @@ class LayerSetting:
         config: its keyword arguments, as in Django's `CHANNEL_LAYERS`.
         from_environment: whether an environment variable is part of any of these. Messages of other libraries
             about them are then not shown: they may quote its value.
+        is_default: whether the contract names no layer, so that a framework may choose one.
 
     """
 
@@ -177,6 +180,7 @@ class LayerSetting:
     backend: str = ""
     config: Mapping[str, Any] = field(default_factory=dict, repr=False)
     from_environment: bool = field(default=False, repr=False)
+    is_default: bool = False
 
 
 @dataclass(frozen=True, slots=True)

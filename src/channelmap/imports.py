@@ -93,6 +93,12 @@ def prepare_imports(contract: str) -> None:
         _set_up_django(settings)
 
 
+def uses_django() -> bool:
+    """Return whether this process has set Django up."""
+    registry = sys.modules.get("django.apps")
+    return registry is not None and registry.apps.ready
+
+
 def _set_up_django(settings: str) -> None:
     try:
         import django

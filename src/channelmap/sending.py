@@ -20,6 +20,7 @@ from channelmap.limits import Limits
 from channelmap.loader import load
 from channelmap.loader.files import absolute
 from channelmap.observer import Observer, Rejected, Sent, combined, guarded
+from channelmap.site import current_site
 from channelmap.validation import plain
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def get_channel_layer(contract: str | Path | None = None, *, config: str | Path 
 
     Args:
         contract: the contract file; `None` for, in this order, the worker's own layer in code that a worker runs,
-            the file named by ``$CHANNELMAP_CONFIG``, and ``channels.yaml`` in the working directory.
+            the file named by ``$CHANNELMAP_CONFIG``, the file of the site (`CHANNELMAP` in Django's settings), and
+            ``channels.yaml`` in the working directory.
         config: the former name of `contract`.
 
     Raises:
@@ -53,7 +55,10 @@ def get_channel_layer(contract: str | Path | None = None, *, config: str | Path 
     if chosen is None and isinstance(current, ContractLayer):
         return current
     # As in the commands, a symbolic link is not followed: the directory of the link is the root.
-    path = absolute(Path(chosen or os.environ.get("CHANNELMAP_CONFIG") or "channels.yaml"))
+    site = current_site()
+    path = absolute(
+        Path(chosen or os.environ.get("CHANNELMAP_CONFIG") or (site.contract() if site else "channels.yaml"))
+    )
     key = (os.getpid(), path.parent.resolve() / path.name)
     layer = _layers.get(key)
     if layer is None:
@@ -69,8 +74,13 @@ def get_channel_layer(contract: str | Path | None = None, *, config: str | Path 
 
 
 def open_contract_layer(contract: Contract, url: str | None = None) -> ChannelLayer:
-    """Open the layer that a contract names, or the one at `url`, with the contract's limits."""
-    setting = contract.layer
+    """Open the layer that a contract names, or the one at `url`, with the contract's limits.
+
+    In a site, `url` may also be an alias of its settings, and a contract without a layer has that of the settings.
+    """
+    setting, site = contract.layer, current_site()
+    if site is not None and ("://" not in url if url else setting.is_default):
+        return site.open_layer(contract, url)
     if url is not None:
         return open_layer(url, limits=contract.limits)
     quotes_errors = not setting.from_environment
@@ -443,9 +453,12 @@ class FileLayer(ContractLayer):
             # No lock, as in `get_channel_layer`: simultaneous threads all read the file, and the first result is kept.
             contract = load(self._path)
             send_span = _send_span_of(contract)
-            self._loaded.setdefault("first", (contract, open_contract_layer(contract), send_span))
+            self._loaded.setdefault("first", (contract, self._open_layer(contract), send_span))
         self.contract, self.layer, self._send_span = self._loaded["first"]
         self.is_open = True
+
+    def _open_layer(self, contract: Contract) -> ChannelLayer:
+        return open_contract_layer(contract)
 
     async def close(self) -> None:
         """Close the layer's connections; do nothing if the layer was never used."""

@@ -26,14 +26,25 @@ class Exit(IntEnum):
     READER_GONE = 128 + signal.SIGPIPE  # stdout or stderr has no reader: the code of a command ended by SIGPIPE
 
 
-def run(command: click.Command, name: str, argv: Sequence[str] | None) -> int:
-    """Run a command and return its exit code; diagnostics go to stdout, everything else to stderr."""
+def run(
+    command: click.Command, name: str, argv: Sequence[str] | None, *, start: Sequence[str] | None = None
+) -> int:
+    """Run a command and return its exit code; diagnostics go to stdout, everything else to stderr.
+
+    Args:
+        command: the command.
+        name: its name in messages.
+        argv: its arguments; `None` for those of the process.
+        start: the command line, without `runworker` and its arguments, that starts another process of a worker;
+            `None` for that of channelmap.
+
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Escape characters that the encoding of a terminal or pipe lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
     streams = sys.stdout, sys.stderr
     try:
-        code = _run(command, name, sys.argv[1:] if argv is None else argv)
+        code = _run(command, name, sys.argv[1:] if argv is None else argv, start)
         if sys.stdout:
             sys.stdout.flush()
     except BrokenPipeError:
@@ -50,9 +61,9 @@ def run(command: click.Command, name: str, argv: Sequence[str] | None) -> int:
     return Exit.READER_GONE
 
 
-def _run(command: click.Command, name: str, arguments: Sequence[str]) -> int:
+def _run(command: click.Command, name: str, arguments: Sequence[str], start: Sequence[str] | None) -> int:
     try:
-        return int(command.main(args=list(arguments), prog_name=name, standalone_mode=False) or 0)
+        return int(command.main(args=list(arguments), prog_name=name, standalone_mode=False, obj=start) or 0)
     except (click.Abort, KeyboardInterrupt):
         return 128 + signal.SIGINT
     except BrokenPipeError:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import click
 
+from channelmap.asgi import Application
 from channelmap.cli import logs
 from channelmap.cli.channels_consumers import lend_layer
 from channelmap.cli.completion import channel_names
@@ -33,13 +34,13 @@ from channelmap.codes import Severity
 from channelmap.contract import Contract
 from channelmap.environment import shown
 from channelmap.errors import ContractError, LayerError, LayerUnavailable, quoted
-from channelmap.imports import describe_exception
+from channelmap.imports import describe_exception, uses_django
 from channelmap.layer import ChannelLayer, current_layer
 from channelmap.limits import Service
 from channelmap.loader import load
 from channelmap.observer import Observer, combined
 from channelmap.preflight import preflight
-from channelmap.routing import ChannelNameRouter, load_router
+from channelmap.routing import load_router
 from channelmap.sending import ContractLayer, open_contract_layer
 from channelmap.startup import exit_on_signals
 from channelmap.supervisor import (
@@ -160,12 +161,17 @@ def _work(process: _Process) -> Worker:
         raise ContractError(findings)
     router = load_router(contract, options["channels"])
     observer = load_observer(options["observer"])
+    application: Application = router
+    if uses_django():
+        from channelmap.database import closing_connections
+
+        application = closing_connections(router)
     saved_logging.restore()
     runner = asyncio.Runner(loop_factory=loop_factory)
     loop = runner.get_loop()
     _forbid_loop_stop(loop)
     try:
-        return runner.run(_serve(process, contract, router, observer))
+        return runner.run(_serve(process, contract, application, observer))
     finally:
         # `close` would wait for a task that ignores its cancellation.
         if not asyncio.all_tasks(loop):
@@ -201,7 +207,7 @@ def _supervise(ctx: click.Context, processes: int, monitoring: Monitoring, *, re
     supervisor = Supervisor(
         partial(
             WorkerProcess.start,
-            command_line(arguments),
+            command_line(arguments, ctx.obj),
             monitored=monitoring.receive if monitoring.is_wanted else None,
         ),
         processes,
@@ -232,14 +238,16 @@ def _supervise(ctx: click.Context, processes: int, monitoring: Monitoring, *, re
     return Exit.READER_GONE if watch.lost else code
 
 
-async def _serve(process: _Process, contract: Contract, router: ChannelNameRouter, observer: Observer | None) -> Worker:
+async def _serve(
+    process: _Process, contract: Contract, application: Application, observer: Observer | None
+) -> Worker:
     link, watch, monitoring, options = process
     layer = open_contract_layer(contract, options["layer"])
     burst = options["burst"]
-    services = {name: contract.channel(name).service for name in router.application_mapping}
+    services = {channel.name: channel.service for channel in contract.chosen(options["channels"])}
     metrics = monitoring.metrics(contract, link)
     worker = Worker(
-        watch.around(router), services, layer,
+        watch.around(application), services, layer,
         burst=burst, drain_timeout=options["drain_timeout"], max_events=options["max_events"],
         observe=observer, metrics=metrics, contract=contract.digest,
     )  # fmt: skip

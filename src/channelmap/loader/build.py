@@ -36,7 +36,7 @@ def build(document: Document, schemas: Schemas, examples: Examples, files: Files
         for name, settings in data["channels"].items()
     }
     from_environment = any(pointer[0] == "layer" for pointer in document.variables)
-    layer = _layer(data.get("layer", DEFAULT_LAYER), files.root, from_environment=from_environment)
+    layer = _layer(data.get("layer"), files.root, from_environment=from_environment)
     check = data.get("check", {})
     return Contract(
         path=document.path,
@@ -90,6 +90,7 @@ def _event_type(pointer: Pointer, declared: Any, schemas: Schemas, examples: Exa
         description=declared.get("description", "") if isinstance(declared, dict) else "",
         accepts=examples.get((*pointer, "accepts"), ()),
         rejects=examples.get((*pointer, "rejects"), ()),
+        task=declared.get("task", "") if isinstance(declared, dict) else "",
     )
 
 
@@ -124,6 +125,9 @@ def _seconds(value: float | None) -> float | None:
 
 
 def _layer(setting: Any, root: Path, *, from_environment: bool) -> LayerSetting:
+    is_default = setting is None
+    if is_default:
+        setting = DEFAULT_LAYER
     if isinstance(setting, str):
         setting = {"url": setting}
     return LayerSetting(
@@ -132,6 +136,7 @@ def _layer(setting: Any, root: Path, *, from_environment: bool) -> LayerSetting:
         backend=setting.get("backend", ""),
         config=setting.get("config", {}),
         from_environment=from_environment,
+        is_default=is_default,
     )
 
 

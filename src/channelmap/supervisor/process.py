@@ -140,9 +140,9 @@ class WorkerProcess:
             self.files, self.listed = frozenset(map(Path, report["files"])), report["listed"]
 
 
-def command_line(arguments: Sequence[str]) -> list[str]:
+def command_line(arguments: Sequence[str], start: Sequence[str] | None = None) -> list[str]:
     """Return the command that runs `channelmap` with these arguments in this interpreter.
 
-    `-P` keeps the working directory off the import path until channelmap adds it.
+    `-P` keeps the working directory off the import path until channelmap adds it. `start` is another way to start it.
     """
-    return [sys.executable, "-P", "-m", "channelmap", *arguments]
+    return [*(start or (sys.executable, "-P", "-m", "channelmap")), *arguments]
