@@ -103,6 +103,7 @@ class Code(StrEnum):
     CONSUMER_NOT_FOUND = "consumer-not-found", Group.CONSUMER, Severity.ERROR, "The module has nothing of that name."
     NOT_A_CONSUMER = "not-a-consumer", Group.CONSUMER, Severity.ERROR, "The path names neither a consumer class nor an ASGI application."
     HANDLER_MISSING = "handler-missing", Group.CONSUMER, Severity.ERROR, "The consumer has no method for an event type."
+    HANDLER_TASK = "handler-task", Group.CONSUMER, Severity.ERROR, "An event type names a task, but its consumer runs no tasks."
     HANDLER_RESERVED = "handler-reserved", Group.CONSUMER, Severity.ERROR, "The event type would call a method that every consumer has."
     HANDLER_GENERATOR = "handler-generator", Group.CONSUMER, Severity.ERROR, "A handler contains `yield`, so calling it runs none of it."
     HANDLER_NOT_ASYNC = "handler-not-async", Group.CONSUMER, Severity.ERROR, "An AsyncConsumer has a handler that is a plain method."
@@ -115,6 +116,7 @@ class Code(StrEnum):
     SENDER_UNKNOWN_TYPE = "sender-unknown-type", Group.SENDER, Severity.ERROR, "The code sends an event of a type that its channel does not declare."
     SENDER_MISSING_TYPE = "sender-missing-type", Group.SENDER, Severity.ERROR, "The code sends an event that has no `type`."
     SENDER_EVENT_REFUSED = "sender-event-refused", Group.SENDER, Severity.ERROR, "The code sends an event that the schema refuses."
+    SENDER_IN_TRANSACTION = "sender-in-transaction", Group.SENDER, Severity.WARNING, "The code sends an event inside a database transaction of Django."
     SENDER_UNREADABLE = "sender-unreadable", Group.SENDER, Severity.WARNING, "A file of a sender cannot be read as Python."
 
     CHANNEL_REMOVED = "channel-removed", Group.COMPARISON, Severity.ERROR, "A channel of the release was removed."

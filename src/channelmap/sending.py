@@ -3,9 +3,11 @@
 This is the only module below the command line that uses both the contract and the transport.
 """
 
+import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from copy import deepcopy
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from channelmap.asgi import Event
 from channelmap.contract import Contract, contract_argument
 from channelmap.environment import shown
-from channelmap.errors import ContractError
+from channelmap.errors import ContractError, LayerError, quoted
 from channelmap.layer import ChannelLayer, Counts, DeadLetter, Delivery, Purged, WorkerInfo, current_layer
 from channelmap.layers import open_backend, open_layer
 from channelmap.limits import Limits
@@ -71,6 +73,14 @@ def get_channel_layer(contract: str | Path | None = None, *, config: str | Path 
             if not error.is_missing_file:
                 raise
     return layer
+
+
+def _is_in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def open_contract_layer(contract: Contract, url: str | None = None) -> ChannelLayer:
@@ -186,6 +196,52 @@ class ContractLayer:
         if self._observe is not None:
             self._tell_sent(channel, admitted, ids or [None] * len(admitted))
         return ids
+
+    def send_on_commit(
+        self,
+        channel: str,
+        event: Event,
+        *,
+        using: str | None = None,
+        delay: float | None = None,
+        at: datetime | None = None,
+    ) -> None:
+        """Validate an event now, and send it once Django's database transaction has been committed.
+
+        Outside of a transaction it is sent at once; after a rollback it is not sent. Later changes of the event have
+        no effect. In async code, call it like the database: `await sync_to_async(layer.send_on_commit)(…)`.
+
+        Args:
+            channel: the channel's name.
+            event: the event.
+            using: the alias of the database; `None` for the default one.
+            delay: as for `send`, counted from the commit.
+            at: as for `send`.
+
+        Raises:
+            RuntimeError: called in an event loop, where no transaction can be open.
+            UnknownChannel, EventRejected: as for `send`.
+            LayerError: as for `send`, when the event is sent; after a commit, it is logged as well.
+
+        """
+        from django.db import transaction
+
+        if _is_in_event_loop():
+            raise RuntimeError(
+                "send_on_commit() was called in an event loop, where no transaction is open; "
+                "write await sync_to_async(layer.send_on_commit)(channel, event)"
+            )
+        copied = deepcopy(self._admitted(channel, event))
+
+        def send() -> None:
+            try:
+                self.send_sync(channel, copied, delay=delay, at=at)
+            except LayerError as error:
+                event_type = quoted(copied.get("type"))
+                log.error("channel %s: an event %s was not sent after a commit: %s", quoted(channel), event_type, error)  # noqa: TRY400
+                raise
+
+        transaction.on_commit(send, using=using)
 
     async def group_send(self, group: str, event: Event) -> None:
         """Send an event, without validation, to every channel of the group; skip full channels."""

@@ -158,6 +158,17 @@ class TaskConsumer(AsyncConsumer):
             raise
         await self._finish(backend, result, TaskResultStatus.SUCCESSFUL)
 
+    @classmethod
+    def task_problem(cls, path: str) -> tuple[str, str] | None:
+        """Return why there is no task at a dotted path, and a hint; `None` if there is one."""
+        try:
+            task_at(path)
+        except ImportProblem as error:
+            return error.message, error.hint
+        except TypeError as error:
+            return str(error), "decorate the function with @task"
+        return None
+
     @staticmethod
     async def _finish(backend: Any, result: Any, status: Any) -> None:
         # A result is frozen; Django's own backends change it like this.
@@ -189,7 +200,7 @@ def task_at(path: str) -> Any:
     """
     found = import_dotted(path)
     if not isinstance(found, Task):
-        raise TypeError(f"{quoted(path)} is not a task: it is of type {quoted(type(found).__name__)}; decorate it with @task")
+        raise TypeError(f"{quoted(path)} is of type {quoted(type(found).__name__)}")
     return found
 
 

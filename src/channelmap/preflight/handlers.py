@@ -22,13 +22,18 @@ def handler_faults(consumer: type, event_type: EventType, location: Location) ->
     """Yield the faults of the handler of an event type, which the contract declares at `location`.
 
     A consumer that is not derived from a class of channelmap or Channels is not checked: how it finds its handlers is
-    unknown.
+    unknown. A consumer that runs tasks says itself why it cannot run one, by a class method `task_problem`.
     """
     name = handler_name(event_type.name)
     bases = framework_bases(consumer)
     if not bases:
         return
-    if any(hasattr(base, name) for base in bases):
+    if task_problem := getattr(consumer, "task_problem", None):
+        if problem := task_problem(event_type.task or event_type.name):
+            yield _no_task(event_type, *problem, location)
+    elif event_type.task:
+        yield _task_without_consumer(consumer, event_type, location)
+    elif any(hasattr(base, name) for base in bases):
         yield _reserved(event_type, name, location)
     elif name not in handlers_of(consumer):
         yield _missing(consumer, event_type, name, location)
@@ -50,6 +55,17 @@ def framework_bases(consumer: type) -> _BaseClasses:
 def _reserved(event_type: EventType, name: str, location: Location) -> Diagnostic:
     message = f"event type {quoted(event_type.name)} would call {quoted(name)}, which every consumer has"
     return Diagnostic(location, Code.HANDLER_RESERVED, message, "give the event type another name")
+
+
+def _no_task(event_type: EventType, problem: str, hint: str, location: Location) -> Diagnostic:
+    message = f"there is no task for event type {quoted(event_type.name)}: {problem}"
+    return Diagnostic(location, Code.HANDLER_MISSING, message, hint)
+
+
+def _task_without_consumer(consumer: type, event_type: EventType, location: Location) -> Diagnostic:
+    message = f"event type {quoted(event_type.name)} names a task, but {consumer.__name__} runs no tasks"
+    hint = "remove 'task', or write 'consumer: channelmap.django.TaskConsumer'"
+    return Diagnostic(location, Code.HANDLER_TASK, message, hint)
 
 
 def _missing(consumer: type, event_type: EventType, name: str, location: Location) -> Diagnostic:

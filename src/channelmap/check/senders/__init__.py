@@ -44,7 +44,7 @@ class Senders:
 def check_senders(contract: Contract, paths: Sequence[str | Path]) -> Senders:
     """Find sends in Python code that the contract does not allow.
 
-    A send is a call of `send`, `send_sync` or `send_many` with a channel and an event: directly, through
+    A send is a call of `send`, `send_sync`, `send_many` or `send_on_commit` with a channel and an event: directly, through
     `async_to_sync`, or through a function whose body is one such call. Constants may be imported from other modules
     below the paths. Sends to groups and to channels with a `!` are left out, as are those in a block that expects a
     rejection, such as `with pytest.raises(EventRejected)`. An undeclared channel or type is reported only if the called
@@ -105,6 +105,10 @@ class _SenderCheck:
     def _faults(self, send: SendCall) -> Iterator[Diagnostic]:
         name, channel = send.channel.value, self._channel(send)
         locate = _Locator(send)
+        if send.in_transaction and send.by_layer:
+            message = "an event is sent inside a transaction: a worker may get it before the commit, or after a rollback"
+            hint = "use send_on_commit"
+            yield Diagnostic(locate(send.call), Code.SENDER_IN_TRANSACTION, message, hint, channel=str(name or ""))
         if channel is not None and channel.validate != "off":
             for event in send.events or ():
                 yield from _EventCheck(self._contract, channel, locate).findings(event, by_layer=send.by_layer)

@@ -6,14 +6,19 @@ A helper is a function below the given paths whose body is one call that sends, 
 import ast
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from channelmap.check.senders.literals import FUNCTIONS, Function, KnownValue, Scope
 from channelmap.check.senders.modules import Defined, TreeModule
 
 #: The methods of a layer that send, and the names of their second argument; Channels calls it `message`.
-_SEND_METHODS = {"send": ("event", "message"), "send_sync": ("event",), "send_many": ("events",)}
+_SEND_METHODS = {
+    "send": ("event", "message"), "send_sync": ("event",), "send_many": ("events",), "send_on_commit": ("event",),
+}  # fmt: skip
+#: Further arguments of these, which say nothing about the event.
+_OPTIONS = {"delay", "at", "using"}
+_BRIDGES = {"async_to_sync", "sync_to_async"}
 _LAYER = re.compile(r"(?:^|_)(?:channel_?)?layers?(?:$|_)", re.IGNORECASE)
 
 #: Functions and exceptions of blocks in which tests expect a rejection.
@@ -32,6 +37,7 @@ class SendCall:
         events: the events; `None` if not even their number is known.
         by_layer: whether the called object looks like a channel layer.
         helper: the send in the called helper function, with unknown arguments; `None` if a layer is called directly.
+        in_transaction: whether the call is in a visible `atomic` block of Django, and does not wait for its end.
 
     """
 
@@ -41,6 +47,7 @@ class SendCall:
     events: tuple[KnownValue, ...] | None
     by_layer: bool
     helper: "SendCall | None" = None
+    in_transaction: bool = False
 
 
 def send_calls(module: TreeModule, *, through_helpers: bool) -> Iterator[SendCall]:
@@ -52,20 +59,25 @@ def send_calls(module: TreeModule, *, through_helpers: bool) -> Iterator[SendCal
 
     """
     # A list of pending nodes, not recursion: a long sum is a deep tree.
-    waiting: list[tuple[ast.AST, Scope]] = [(module.source.tree, module.scope)]
+    waiting: list[tuple[ast.AST, Scope, bool]] = [(module.source.tree, module.scope, False)]
     while waiting:
-        node, scope = waiting.pop()
+        node, scope, is_atomic = waiting.pop()
         if isinstance(node, ast.Call):
             send = _send_call(module, node, scope)
             if send is None and through_helpers:
                 send = _through_helper(module, node, scope)
             if send:
-                yield send
+                waits = getattr(_called((send.helper or send).call), "attr", "") == "send_on_commit"
+                yield replace(send, in_transaction=is_atomic and not waits)
         if _expects_rejection(node):
             continue
         if isinstance(node, FUNCTIONS):
             scope = Scope(node, scope)
-        waiting.extend((child, scope) for child in ast.iter_child_nodes(node))
+            # Its body runs later, perhaps by `on_commit`.
+            is_atomic = any(_is_atomic(each) for each in getattr(node, "decorator_list", ()))
+        elif isinstance(node, ast.With | ast.AsyncWith):
+            is_atomic = is_atomic or any(_is_atomic(item.context_expr) for item in node.items)
+        waiting.extend((child, scope, is_atomic) for child in ast.iter_child_nodes(node))
 
 
 def helpers(module: TreeModule) -> Iterator[str]:
@@ -100,6 +112,11 @@ def _expects_rejection(node: ast.AST) -> bool:
         _last_name(call.func) in _EXPECT_CALLS and any(_last_name(each) in _REJECTIONS for each in ast.walk(call))
         for call in calls
     )
+
+
+def _is_atomic(node: ast.expr) -> bool:
+    """Return whether an expression is Django's `atomic`, as a decorator or as a block."""
+    return _last_name(node.func if isinstance(node, ast.Call) else node) == "atomic"
 
 
 def _send_call(module: TreeModule, call: ast.Call, scope: Scope) -> SendCall | None:
@@ -152,9 +169,9 @@ def _known_arguments(call: ast.Call, function: Function, scope: Scope) -> Mappin
 
 
 def _called(call: ast.Call) -> ast.expr:
-    """Return the called expression, without `async_to_sync`."""
+    """Return the called expression, without `async_to_sync` or `sync_to_async`."""
     function = call.func
-    if isinstance(function, ast.Call) and _last_name(function.func) == "async_to_sync" and len(function.args) == 1:
+    if isinstance(function, ast.Call) and _last_name(function.func) in _BRIDGES and len(function.args) == 1:
         return function.args[0]
     return function
 
@@ -162,9 +179,10 @@ def _called(call: ast.Call) -> ast.expr:
 def _arguments(call: ast.Call, names: tuple[str, ...]) -> tuple[ast.expr, ast.expr] | None:
     """Return the arguments for the channel and for the events; None if there are others, or not both."""
     given: dict[str, ast.expr] = dict(zip(("channel", names[0]), call.args, strict=False))
-    for keyword in call.keywords:
+    keywords = [keyword for keyword in call.keywords if keyword.arg not in _OPTIONS]
+    for keyword in keywords:
         given[names[0] if keyword.arg in names else keyword.arg or "**"] = keyword.value
-    if len(call.args) + len(call.keywords) != 2 or set(given) != {"channel", names[0]}:
+    if len(call.args) + len(keywords) != 2 or set(given) != {"channel", names[0]}:
         return None
     return given["channel"], given[names[0]]
 
