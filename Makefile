@@ -8,6 +8,7 @@ READY := $(VENV)/.ready
 PINNED := requirements/dev.txt
 MUTANT_PINNED := requirements/mutants.txt
 PYTHONS := python3.11 python3.12 python3.13
+DJANGOS := 5.2 6.0 6.1
 # Each test has files, servers and processes of its own. One runner more than processors: tests wait for processes too.
 RUNNERS = $(shell $(PYTHON) -c 'import os; print(1 + (os.cpu_count() or 1))')
 IN_PARALLEL = -n $(RUNNERS) --dist worksteal
@@ -18,7 +19,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pin run test test-full test-newest test-oldest test-pythons lint format types imports mutants contract renew check bench clean
+.PHONY: help setup pin run test test-full test-newest test-oldest test-django test-pythons lint format types imports mutants contract renew check bench clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -66,6 +67,20 @@ $(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(2)
 $(VENV)/bin/uv pip install --quiet --python $(2)/bin/python --resolution $(1) --editable '.[test]'
 $(2)/bin/python -m pytest $(IN_PARALLEL) $(ARGS)
 endef
+
+# Django 6 needs Python 3.12. The newest Python that is installed runs the tests.
+test-django: $(READY) ## run the tests of Django sites with each supported version of Django
+	@for django in $(DJANGOS); do \
+		python=; \
+		for each in $(PYTHON) $(PYTHONS); do \
+			$$each -c "import sys; sys.exit('$$django' > '6' and sys.version_info < (3, 12))" 2>/dev/null && python=$$each; \
+		done; \
+		test -n "$$python" || { echo "Django $$django: no Python 3.12 is installed: left out"; continue; }; \
+		echo "Django $$django on $$($$python --version)"; \
+		$(VENV)/bin/uv venv --quiet --clear --python $$($$python -c 'import sys; print(sys.executable)') .venv-django && \
+		$(VENV)/bin/uv pip install --quiet --python .venv-django/bin/python "django==$$django.*" --editable '.[test]' && \
+		.venv-django/bin/python -m pytest $(IN_PARALLEL) tests/site tests/docs/test_documents.py -k 'site or django.md' $(ARGS) || exit; \
+	done
 
 test-pythons: ## run all tests with each supported Python that is installed
 	@for python in $(PYTHONS); do \

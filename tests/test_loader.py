@@ -89,7 +89,7 @@ def test_every_key_reaches_the_model() -> None:
 def test_a_missing_setting_has_its_default(directory: Path) -> None:
     loaded = contract(directory)
     images = loaded.channel("images")
-    assert loaded.layer == LayerSetting(url=f"sqlite:///{directory}/channels.db")
+    assert loaded.layer == LayerSetting(url=f"sqlite:///{directory}/channels.db", is_default=True)
     assert (images.description, images.owner, images.validate) == ("", "", "enforce")
     assert (images.limits, images.service) == (Limits(), Service())
 

@@ -48,12 +48,12 @@ def closing_connections(application: Application) -> Application:
             await application(scope, forward(receive, closing_receive, through), send)
         except asyncio.CancelledError:
             # A thread may still run a handler that was cut off.
-            _orphans.append(connections)
+            if connections:
+                _orphans.append(connections)
             raise
-        except BaseException:
-            await sync_to_async(connections.close)()
-            raise
-        await sync_to_async(connections.close)()
+        finally:
+            if connections and connections not in _orphans:
+                await sync_to_async(connections.close)()
 
     return in_own_thread(closing)
 

@@ -1,11 +1,12 @@
 """What a web framework decides for its processes: which contract file to use, and which layer if that names none."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from channelmap.contract import Contract
     from channelmap.layer import ChannelLayer
 

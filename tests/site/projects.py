@@ -1,6 +1,10 @@
 """A small, real Django project, whose commands run as real processes."""
 
+import functools
 import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,8 +74,19 @@ class Orders(SyncConsumer):
 }
 
 
+@functools.cache
+def _migrated_database() -> bytes:
+    """Return the database of the project after `manage.py migrate`."""
+    with tempfile.TemporaryDirectory() as name:
+        for path, text in FILES.items():
+            (Path(name) / path).parent.mkdir(parents=True, exist_ok=True)
+            (Path(name) / path).write_text(text)
+        subprocess.run([sys.executable, "manage.py", "migrate", "-v", "0"], cwd=name, check=True)
+        return (Path(name) / "db.sqlite3").read_bytes()
+
+
 class Project:
-    """A Django project in a directory.
+    """A Django project in a directory, with its database.
 
     Args:
         directory: where its files are written.
@@ -83,6 +98,7 @@ class Project:
         self.directory = directory
         self._start = start
         self.write(FILES)
+        (directory / "db.sqlite3").write_bytes(_migrated_database())
 
     def write(self, files: dict[str, str]) -> None:
         """Write files, over those that exist."""

@@ -16,7 +16,7 @@ def test_a_sound_project_has_no_issues(shop: Project) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("Orders", "Order", "channels.yaml:4:15: (channelmap.consumer-not-found)"),
+        ("Orders", "Ordres", "channels.yaml:4:15: (channelmap.consumer-not-found)"),
         ("paid:", "refunded:", "channels.yaml:6:7: (channelmap.handler-missing)"),
         ("type: integer", "type: intger", "channelmap.schema-invalid"),
         ("consumer:", "consumers:", "channelmap.unknown-key"),
@@ -33,10 +33,17 @@ def test_what_keeps_a_worker_from_starting_is_an_error_with_its_place(
 
 def test_two_layers_that_differ_are_an_error(shop: Project) -> None:
     shop.write({"channels.yaml": CHANNELS.replace("channels:", "layer: redis://somewhere:6379/0\nchannels:", 1)})
-    shop.set(LAYERS.format("{'BACKEND': 'channels_redis.core.RedisChannelLayer', 'CONFIG': {'hosts': ['redis://elsewhere']}}"))
+    shop.set(
+        LAYERS.format(
+            "{'BACKEND': 'channels_redis.core.RedisChannelLayer', 'CONFIG': {'hosts': ['redis://elsewhere']}}"
+        )
+    )
     code, _, errors = shop.manage("check")
     assert code == 1
-    assert "channels.yaml:2:8: (channelmap.layers-differ) the contract names the layer 'redis://somewhere:6379/0'" in errors
+    assert (
+        "channels.yaml:2:8: (channelmap.layers-differ) the contract names the layer 'redis://somewhere:6379/0'"
+        in errors
+    )
 
 
 @pytest.mark.parametrize(

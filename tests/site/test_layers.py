@@ -7,7 +7,6 @@ OURS = "CHANNEL_LAYERS = {'default': {'BACKEND': 'channelmap.django.ChannelLayer
 
 def test_sends_through_channels_are_judged_and_reach_the_worker(shop: Project) -> None:
     shop.set(OURS)
-    assert shop.manage("migrate", "-v", "0")[0] == 0
     said = shop.shell(
         "from asgiref.sync import async_to_sync\n"
         "from channels.layers import get_channel_layer\n"

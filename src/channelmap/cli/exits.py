@@ -26,9 +26,7 @@ class Exit(IntEnum):
     READER_GONE = 128 + signal.SIGPIPE  # stdout or stderr has no reader: the code of a command ended by SIGPIPE
 
 
-def run(
-    command: click.Command, name: str, argv: Sequence[str] | None, *, start: Sequence[str] | None = None
-) -> int:
+def run(command: click.Command, name: str, argv: Sequence[str] | None, *, start: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code; diagnostics go to stdout, everything else to stderr.
 
     Args:

@@ -238,9 +238,7 @@ def _supervise(ctx: click.Context, processes: int, monitoring: Monitoring, *, re
     return Exit.READER_GONE if watch.lost else code
 
 
-async def _serve(
-    process: _Process, contract: Contract, application: Application, observer: Observer | None
-) -> Worker:
+async def _serve(process: _Process, contract: Contract, application: Application, observer: Observer | None) -> Worker:
     link, watch, monitoring, options = process
     layer = open_contract_layer(contract, options["layer"])
     burst = options["burst"]

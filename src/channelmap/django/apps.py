@@ -1,7 +1,7 @@
 """The app `channelmap`."""
 
 from django.apps import AppConfig
-from django.core.checks import Tags, register
+from django.core.checks import register
 
 from channelmap.django.checks import check_contract, check_deployment
 from channelmap.django.layers import open_site_layer

@@ -25,7 +25,7 @@ _KINDS: dict[Severity, type[CheckMessage]] = {
 }  # fmt: skip
 
 
-def check_contract(app_configs: object = None, **_: Any) -> list[CheckMessage]:
+def check_contract(**_: Any) -> list[CheckMessage]:
     """Check what a worker needs, and that the site and its workers use the same layer."""
     try:
         contract = load(contract_path())
@@ -36,7 +36,7 @@ def check_contract(app_configs: object = None, **_: Any) -> list[CheckMessage]:
     return [*_messages(preflight(contract)), *_check_layer(contract)]
 
 
-def check_deployment(app_configs: object = None, **_: Any) -> list[CheckMessage]:
+def check_deployment(**_: Any) -> list[CheckMessage]:
     """Check everything else that `channelmap check` does."""
     from channelmap.check.rules import check
     from channelmap.check.suppressions import without_suppressed

@@ -5,7 +5,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 from django.core.exceptions import ImproperlyConfigured
@@ -29,9 +29,9 @@ class ChannelmapCommand(BaseCommand):
         def parse_args(args: Sequence[str] | None = None, namespace: Any = None) -> Namespace:
             options, rest = ArgumentParser.parse_known_args(parser, args, namespace)
             options.args = rest
-            return options
+            return cast("Namespace", options)
 
-        parser.parse_args = parse_args  # type: ignore[method-assign,assignment]
+        parser.parse_args = parse_args
         return parser
 
     def print_help(self, prog_name: str, subcommand: str) -> None:

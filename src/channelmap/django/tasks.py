@@ -1,4 +1,4 @@
-"""A backend for `django.tasks`: a queue is a channel, a task is an event type, its arguments are the event's properties.
+"""A backend for `django.tasks`: a queue is a channel, a task an event type, and its arguments are the properties.
 
 So the contract judges `enqueue()`, and a worker of channelmap runs the tasks:
 

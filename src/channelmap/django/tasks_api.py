@@ -1,23 +1,9 @@
 """Names of Django's tasks: from Django 6, or from the package `django-tasks` for older versions."""
 
-from typing import Any
-
 __all__ = [
     "BaseTaskBackend", "InvalidTask", "Task", "TaskContext", "TaskError", "TaskResult", "TaskResultStatus",
     "normalize_json", "task_enqueued", "task_finished", "task_started",
 ]  # fmt: skip
-
-BaseTaskBackend: Any
-InvalidTask: Any
-Task: Any
-TaskContext: Any
-TaskError: Any
-TaskResult: Any
-TaskResultStatus: Any
-normalize_json: Any
-task_enqueued: Any
-task_finished: Any
-task_started: Any
 
 try:
     from django.tasks.backends.base import BaseTaskBackend

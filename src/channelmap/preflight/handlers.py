@@ -30,7 +30,7 @@ def handler_faults(consumer: type, event_type: EventType, location: Location) ->
         return
     if task_problem := getattr(consumer, "task_problem", None):
         if problem := task_problem(event_type.task or event_type.name):
-            yield _no_task(event_type, *problem, location)
+            yield _no_task(event_type, problem, location)
     elif event_type.task:
         yield _task_without_consumer(consumer, event_type, location)
     elif any(hasattr(base, name) for base in bases):
@@ -57,8 +57,9 @@ def _reserved(event_type: EventType, name: str, location: Location) -> Diagnosti
     return Diagnostic(location, Code.HANDLER_RESERVED, message, "give the event type another name")
 
 
-def _no_task(event_type: EventType, problem: str, hint: str, location: Location) -> Diagnostic:
-    message = f"there is no task for event type {quoted(event_type.name)}: {problem}"
+def _no_task(event_type: EventType, problem: tuple[str, str], location: Location) -> Diagnostic:
+    why, hint = problem
+    message = f"there is no task for event type {quoted(event_type.name)}: {why}"
     return Diagnostic(location, Code.HANDLER_MISSING, message, hint)
 
 

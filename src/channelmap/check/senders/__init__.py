@@ -44,11 +44,11 @@ class Senders:
 def check_senders(contract: Contract, paths: Sequence[str | Path]) -> Senders:
     """Find sends in Python code that the contract does not allow.
 
-    A send is a call of `send`, `send_sync`, `send_many` or `send_on_commit` with a channel and an event: directly, through
-    `async_to_sync`, or through a function whose body is one such call. Constants may be imported from other modules
-    below the paths. Sends to groups and to channels with a `!` are left out, as are those in a block that expects a
-    rejection, such as `with pytest.raises(EventRejected)`. An undeclared channel or type is reported only if the called
-    object looks like a channel layer, because other objects have a `send` too.
+    A send is a call of `send`, `send_sync`, `send_many` or `send_on_commit` with a channel and an event: directly,
+    through `async_to_sync`, or through a function whose body is one such call. Constants may be imported from other
+    modules below the paths. Sends to groups and to channels with a `!` are left out, as are those in a block that
+    expects a rejection, such as `with pytest.raises(EventRejected)`. An undeclared channel or type is reported only if
+    the called object looks like a channel layer, because other objects have a `send` too.
 
     Args:
         contract: the contract.
@@ -106,8 +106,8 @@ class _SenderCheck:
         name, channel = send.channel.value, self._channel(send)
         locate = _Locator(send)
         if send.in_transaction and send.by_layer:
-            message = "an event is sent inside a transaction: a worker may get it before the commit, or after a rollback"
-            hint = "use send_on_commit"
+            risk = "a worker may get it before the commit, or after a rollback"
+            message, hint = f"an event is sent inside a transaction: {risk}", "use send_on_commit"
             yield Diagnostic(locate(send.call), Code.SENDER_IN_TRANSACTION, message, hint, channel=str(name or ""))
         if channel is not None and channel.validate != "off":
             for event in send.events or ():
