@@ -19,7 +19,7 @@ unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 export UV_SYSTEM_CERTS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup pin run test test-full test-newest test-oldest test-django test-pythons lint format types imports mutants contract renew check bench clean
+.PHONY: help setup pin run site test test-full test-newest test-oldest test-django test-pythons lint format types imports mutants contract renew check bench clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -49,11 +49,15 @@ $(VENV)/bin/uv:
 run: $(READY) ## show channelmap at work: draw pictures, send events, make thumbnails
 	@$(RUN) -m examples.thumbnails.demo
 
+site: $(READY) ## run the example Django site on port 8000; another one: make site ARGS=8001
+	@$(RUN) examples/site/run.py $(ARGS)
+
 test: $(READY) ## run all tests; some of them: make test ARGS='-k sqlite'
 	@$(RUN) -m pytest $(IN_PARALLEL) $(ARGS)
 
-test-full: $(READY) ## run the tests that need Chromium, Firefox and promtool, installed by hand
-	@$(RUN) -m pytest -m full $(ARGS)
+test-full: $(READY) ## run the tests with browsers, PostgreSQL and promtool; installs these as root on Debian
+	@$(RUN) tests/full/programs.py
+	@$(RUN) -m pytest -m full -rP tests/full $(ARGS)
 
 test-newest: $(READY) ## run all tests with the newest versions that pyproject.toml allows
 	@$(call test-resolved,highest,.venv-newest)
@@ -110,14 +114,17 @@ mutants: $(READY) ## change the code in 3,000 ways, and list the changes that no
 	@PATH="$(abspath $(VENV))/bin:$$PATH" mutmut run --max-children 12 $(ARGS)
 	@PATH="$(abspath $(VENV))/bin:$$PATH" $(RUN) tests/mutants.py
 
-contract: $(READY) ## check the example's contract, consumers and senders
-	@$(RUN) -m channelmap check --senders examples --fail-on warning
+contract: $(READY) ## check the contracts, consumers and senders of the examples
+	@$(RUN) -m channelmap check --senders examples/thumbnails --fail-on warning
+	@$(RUN) examples/site/manage.py check --fail-level WARNING >/dev/null
+	@$(RUN) examples/site/manage.py channelmap check --senders examples/site --fail-on warning
 
 renew: $(READY) ## write the generated documents and pictures anew
 	@RENEW=1 $(RUN) -m pytest -q tests/docs/test_pages.py tests/docs/test_python_api.py tests/docs/test_metrics.py \
 		tests/check/report/test_picture.py tests/cli/test_status_screen.py
+	@RENEW=1 $(RUN) -m pytest -q -m full tests/full/test_example_site.py
 
-check: lint types imports contract test ## everything that CI does
+check: lint types imports contract test ## everything that CI does, except test-full
 
 bench: $(READY) ## measure, as ratios against the bare operation
 	@$(RUN) benchmarks/embedded.py

@@ -1,0 +1,1 @@
+"""An app with uploaded pictures, whose thumbnails a worker draws."""
