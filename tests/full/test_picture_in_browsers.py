@@ -2,7 +2,6 @@
 
 import json
 import queue
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,19 +13,16 @@ from typing import Any
 import pytest
 
 from tests.check.report.picture import PICTURE, printed
+from tests.full.programs import CHROMIUM_ARGUMENTS, find
 from tests.terminal_picture import CELL, LINE, MARGIN, SIZE, characters, drawn
 
 pytestmark = pytest.mark.full
 
-#: Each browser: the names of its command, and its arguments; `PROFILE` is an empty directory.
+#: The arguments of each browser; `PROFILE` is an empty directory.
 BROWSERS = {
-    "chromium": (
-        ("chromium", "chromium-browser", "google-chrome"),
-        ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--user-data-dir=PROFILE"),
-    ),
-    "firefox": (("firefox", "firefox-esr"), ("--headless", "--no-remote", "--profile", "PROFILE")),
-}  # fmt: skip
+    "chromium": (*CHROMIUM_ARGUMENTS, "--user-data-dir=PROFILE"),
+    "firefox": ("--headless", "--no-remote", "--profile", "PROFILE"),
+}
 #: A page that shows the picture and sends back each character with the position at which it is drawn.
 PAGE = """\
 <!doctype html>
@@ -79,11 +75,10 @@ def serving(picture: str) -> Iterator[tuple[str, "queue.Queue[Any]"]]:
 
 def positions(browser: str, picture: str, profile: Path) -> dict[tuple[float, float], str]:
     """Return the characters that a browser draws, by line and column; no spaces."""
-    names, arguments = BROWSERS[browser]
-    found = next(filter(None, map(shutil.which, names)), None)
-    assert found, f"none of these commands is installed: {', '.join(names)}"
+    arguments = [argument.replace("PROFILE", str(profile)) for argument in BROWSERS[browser]]
+    found = find(browser)
     with serving(picture) as (address, answers):
-        command = [found, *(argument.replace("PROFILE", str(profile)) for argument in arguments), address]
+        command = [found, *arguments, address]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             try:
                 drawn = answers.get(timeout=60)
