@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any
+from typing import Any, Protocol, Self
 
 import redis
 from cryptography import x509
@@ -75,7 +75,7 @@ def _watchdog() -> "subprocess.Popen[bytes]":
     return process
 
 
-def _tell_watchdog(pid: int) -> None:
+def tell_watchdog(pid: int) -> None:
     stdin = _watchdog().stdin
     assert stdin is not None
     stdin.write(b"%d\n" % pid)
@@ -146,7 +146,7 @@ class Server:
         """Start the process, and wait for nothing."""
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(self._command, stdout=log, stderr=log, cwd=self.directory)
-        _tell_watchdog(self.process.pid)
+        tell_watchdog(self.process.pid)
 
     def start(self) -> "Server":
         self.launch()
@@ -158,7 +158,7 @@ class Server:
         if self.process is not None:
             self.process.kill()
             self.process.wait(20)
-            _tell_watchdog(self.process.pid)
+            tell_watchdog(self.process.pid)
             self.process = None
         self.client.connection_pool.disconnect()
 
@@ -193,6 +193,12 @@ def running(*servers: Server) -> Iterator[None]:
 _PIECE = 16_384
 
 
+class Listening(Protocol):
+    """A server on a port of 127.0.0.1."""
+
+    port: int
+
+
 class Relay:
     """Stands in front of a server, and can lose an answer on its way back, or be slow to take commands in.
 
@@ -203,7 +209,7 @@ class Relay:
 
     scheme = "redis"
 
-    def __init__(self, server: Server, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, server: Listening, context: ssl.SSLContext | None = None) -> None:
         #: Break off instead of passing the next answer on.
         self.lose_answer = False
         #: Is awaited after each piece of a command, with its length in bytes.
@@ -225,7 +231,7 @@ class Relay:
         self._silences += 1
 
     @contextmanager
-    def running(self) -> Iterator["Relay"]:
+    def running(self) -> Iterator[Self]:
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever)
         thread.start()

@@ -137,7 +137,7 @@ class TestCertificates:
 
     def refusal(self, options: Callable[[TLS], dict[str, Any]], **relay_options: Any) -> str:
         with TLS(self.directory, self.server, **relay_options).running() as relay:
-            told = refusal(relay, **options(relay))  # type: ignore[arg-type]  # it is the TLS relay that runs
+            told = refusal(relay, **options(relay))
         assert self.server.client.dbsize() == 0
         return told
 
