@@ -26,6 +26,7 @@ from channelmap.handling import (
     handler_manager,
 )
 from channelmap.layer import current_layer
+from channelmap.threads import in_shared_thread
 
 #: Seconds between two attempts to receive from a private channel while the layer is unavailable.
 _RETRY_SECS = 1.0
@@ -259,9 +260,10 @@ class SyncConsumer(_Consumer):
         at_hand, self._dispatch = at_hand_of(receive), self.dispatch
         if around_handler.get() is not None:
             self._dispatch = functools.partial(self._dispatch_isolated, self._context)
-        executor = ThreadPoolExecutor(1, thread_name_prefix=type(self).__name__)
-        handle_all = sync_to_async(self._handle_all, thread_sensitive=False, executor=executor)
-        dispatch_isolated = sync_to_async(self._dispatch_isolated, thread_sensitive=False, executor=executor)
+        is_shared = in_shared_thread.get()
+        executor = None if is_shared else ThreadPoolExecutor(1, thread_name_prefix=type(self).__name__)
+        handle_all = sync_to_async(self._handle_all, thread_sensitive=is_shared, executor=executor)
+        dispatch_isolated = sync_to_async(self._dispatch_isolated, thread_sensitive=is_shared, executor=executor)
         try:
             # Start the thread before taking an event: if it cannot start, no event has failed.
             await handle_all(None)
@@ -269,8 +271,9 @@ class SyncConsumer(_Consumer):
                 await handle_all(await receive(), at_hand)
             await self._consume_with_private(receive, dispatch_isolated)
         finally:
-            # Do not wait: a handler that was cut off would block the event loop until it ends.
-            executor.shutdown(wait=False)
+            if executor is not None:
+                # Do not wait: a handler that was cut off would block the event loop until it ends.
+                executor.shutdown(wait=False)
 
     def _handle_all(self, event: Event | None, at_hand: AtHand | None = None) -> None:
         dispatch, copy = self._dispatch, contextvars.copy_context

@@ -1,5 +1,8 @@
 """`pytest --channelmap`: one test for each event type of a contract, and one for the contract as a whole.
 
+`pytest --channelmap-fuzz`: one test for each event type of the channels that the setting `channelmap_fuzz` names, which
+gives generated events to the handler. The fixtures `channelmap_layer` and `channelmap_worker` are for other tests.
+
 pytest loads this in every run, so nothing but pytest is imported before it is needed.
 """
 
@@ -7,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +19,62 @@ import pytest
 if TYPE_CHECKING:
     from channelmap.contract import Contract
     from channelmap.diagnostics import Diagnostic
+    from channelmap.testing import InProcessWorker
+    from channelmap.testing.memory import TestLayer
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option."""
-    parser.getgroup("channelmap").addoption(
+    """Add the options."""
+    group = parser.getgroup("channelmap")
+    group.addoption(
         "--channelmap",
         nargs="?",
         const="",
         metavar="FILE",
         help="Check a contract file: channels.yaml in the root directory unless FILE is given.",
     )
+    group.addoption(
+        "--channelmap-fuzz",
+        action="store_true",
+        help="Give generated events to the handlers of the channels that the setting channelmap_fuzz names.",
+    )
+    group.addoption(
+        "--channelmap-fuzz-examples",
+        type=int,
+        default=100,
+        metavar="NUMBER",
+        help="Number of generated events for each event type (100).",
+    )
+    parser.addini("channelmap_fuzz", "Channels whose handlers --channelmap-fuzz may call.", type="args", default=[])
+
+
+@pytest.fixture(scope="session")
+def channelmap_contract() -> "str | Path | Contract":
+    """Return the contract of `channelmap_layer`: by default the file that `get_channel_layer()` reads.
+
+    To use another one, define a fixture of this name that returns its path.
+    """
+    from channelmap.loader import load
+    from channelmap.sending import contract_file
+
+    return load(contract_file())
+
+
+@pytest.fixture
+def channelmap_layer(channelmap_contract: "str | Path | Contract") -> "Iterator[TestLayer]":
+    """Use a layer in memory in the whole process until the test ends, and return it; see `channelmap.testing`."""
+    from channelmap.testing import memory_layer
+
+    with memory_layer(channelmap_contract) as layer:
+        yield layer
+
+
+@pytest.fixture
+def channelmap_worker(channelmap_layer: "TestLayer") -> "InProcessWorker":
+    """Return a worker for the events of `channelmap_layer`, with the methods `drain` and `adrain`."""
+    from channelmap.testing import InProcessWorker
+
+    return InProcessWorker(channelmap_layer)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -43,10 +92,22 @@ def pytest_configure(config: pytest.Config) -> None:
     if path is not None and not path.is_file():
         # pytest would collect nothing from a path that is not a file, and succeed.
         raise pytest.UsageError(f"--channelmap: there is no file '{path}'; expected --channelmap=FILE")
+    if config.getoption("channelmap_fuzz"):
+        _require_fuzz(config)
     # pytest before 9 leaves tests out where one argument is in another.
     asked_for = {_absolute(config, argument.partition("::")[0]) for argument in config.args}
     if path is not None and asked_for.isdisjoint([path, *path.parents]):
         config.args.append(str(path))
+
+
+def _require_fuzz(config: pytest.Config) -> None:
+    if not config.getini("channelmap_fuzz"):
+        raise pytest.UsageError(
+            "--channelmap-fuzz calls handlers with generated events, so it needs the names of the channels for which "
+            "this is safe; write 'channelmap_fuzz = CHANNEL …' in the configuration of pytest"
+        )
+    if find_spec("hypothesis") is None:
+        raise pytest.UsageError("--channelmap-fuzz needs Hypothesis: pip install 'channelmap[testing]'")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "ContractFile | None":
@@ -59,7 +120,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> "ContractF
 
 def _contract_path(config: pytest.Config) -> Path | None:
     name = config.getoption("channelmap")
-    if name is None:
+    if name is None and not config.getoption("channelmap_fuzz"):
         return None
     return _absolute(config, name) if name else config.rootpath / "channels.yaml"
 
@@ -84,24 +145,52 @@ class ContractFile(pytest.File):
             yield ContractItem.from_parent(self, name="contract", find=lambda: findings)
             return
         # Once, when the first test is run: collecting imports no consumers.
-        find = cache(partial(_findings, contract))
-        yield ContractItem.from_parent(self, name="contract", find=find)
+        find = cache(partial(_findings, contract)) if self.config.getoption("channelmap") is not None else None
+        fuzzed = self._fuzzed_channels(contract)
+        if find is not None:
+            yield ContractItem.from_parent(self, name="contract", find=find)
         for channel in contract.channels.values():
-            yield ChannelCollector.from_parent(self, name=shown(channel.name), events=list(channel.events), find=find)
+            fuzz = partial(_fuzz, contract, channel.name) if channel.name in fuzzed else None
+            yield ChannelCollector.from_parent(
+                self, name=shown(channel.name), events=list(channel.events), find=find, fuzz=fuzz
+            )
+
+    def _fuzzed_channels(self, contract: "Contract") -> frozenset[str]:
+        from channelmap.errors import UnknownChannel
+
+        if not self.config.getoption("channelmap_fuzz"):
+            return frozenset()
+        try:
+            return frozenset(channel.name for channel in contract.chosen(self.config.getini("channelmap_fuzz")))
+        except UnknownChannel as error:
+            raise self.CollectError(f"the setting channelmap_fuzz: {error}") from None
 
 
 class ChannelCollector(pytest.Collector):
     """A channel of a contract."""
 
-    def __init__(self, *, events: list[str], find: Callable[[], "Iterable[Diagnostic]"], **node: Any) -> None:
+    def __init__(
+        self,
+        *,
+        events: list[str],
+        find: Callable[[], "Iterable[Diagnostic]"] | None,
+        fuzz: Callable[[pytest.Config, str], None] | None,
+        **node: Any,
+    ) -> None:
         super().__init__(**node)
         self._events = events
         self._find = find
+        self._fuzz = fuzz
 
     def collect(self) -> Iterator[pytest.Item]:
         """Collect its event types."""
         for event_type in self._events:
-            yield ContractItem.from_parent(self, name=event_type, find=self._find, about=(self.name, event_type))
+            if self._find is not None:
+                yield ContractItem.from_parent(self, name=event_type, find=self._find, about=(self.name, event_type))
+            if self._fuzz is not None:
+                yield FuzzItem.from_parent(
+                    self, name=f"{event_type}[fuzz]", callobj=_without_arguments(self._fuzz, self.config, event_type)
+                )
 
 
 class ContractItem(pytest.Item):
@@ -143,6 +232,49 @@ class ContractItem(pytest.Item):
     def reportinfo(self) -> tuple[Path, int, str]:
         """Say where it is, for pytest's own reports."""
         return self.path, 0, self.name
+
+
+class FuzzItem(pytest.Function):
+    """A test that gives generated events to a handler. As for a test function, autouse fixtures are set up."""
+
+    def __init__(self, **node: Any) -> None:
+        super().__init__(**node)
+        if self.config.pluginmanager.hasplugin("django") and os.environ.get("DJANGO_SETTINGS_MODULE"):
+            # pytest-django then sets up its test database.
+            self.add_marker("django_db")
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Say where it is, for pytest's own reports."""
+        return self.path, 0, self.name
+
+
+def _without_arguments(
+    fuzz: Callable[[pytest.Config, str], None], config: pytest.Config, event_type: str
+) -> Callable[[], None]:
+    """Return a function that pytest calls: it takes arguments for names of fixtures."""
+
+    def fuzz_handler() -> None:
+        fuzz(config, event_type)
+
+    return fuzz_handler
+
+
+def _fuzz(contract: "Contract", channel: str, config: pytest.Config, event_type: str) -> None:
+    from channelmap.errors import ChannelMapError
+    from channelmap.imports import prepare_imports, uses_django
+    from channelmap.testing.fuzzing import fuzz
+
+    try:
+        prepare_imports(contract.path)
+        if uses_django() and not config.pluginmanager.hasplugin("django"):
+            pytest.fail(
+                "--channelmap-fuzz needs pytest-django in a Django project: without it, handlers would change the real "
+                "database",
+                pytrace=False,
+            )
+        fuzz(contract, channel, event_type, config.getoption("channelmap_fuzz_examples"))
+    except ChannelMapError as error:
+        pytest.fail("\n".join([str(error), *getattr(error, "__notes__", ())]), pytrace=False)
 
 
 def _findings(contract: "Contract") -> "tuple[Diagnostic, ...]":

@@ -6,11 +6,13 @@ This is the only module below the command line that uses both the contract and t
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
+from weakref import WeakSet
 
 from channelmap.asgi import Event
 from channelmap.contract import Contract, contract_argument
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("channelmap.gate")
 
 _layers: dict[tuple[int, Path], "FileLayer"] = {}
+#: All layers of contract files, also those that other modules have made.
+_file_layers: "WeakSet[FileLayer]" = WeakSet()
+_replacement: "Replacement | None" = None
 
 
 def get_channel_layer(contract: str | Path | None = None, *, config: str | Path | None = None) -> "ContractLayer":
@@ -56,11 +61,9 @@ def get_channel_layer(contract: str | Path | None = None, *, config: str | Path 
     current = current_layer.get()
     if chosen is None and isinstance(current, ContractLayer):
         return current
-    # As in the commands, a symbolic link is not followed: the directory of the link is the root.
-    site = current_site()
-    path = absolute(
-        Path(chosen or os.environ.get("CHANNELMAP_CONFIG") or (site.contract() if site else "channels.yaml"))
-    )
+    if chosen is None and _replacement is not None:
+        return _replacement.layer
+    path = contract_file(chosen)
     key = (os.getpid(), path.parent.resolve() / path.name)
     layer = _layers.get(key)
     if layer is None:
@@ -73,6 +76,15 @@ def get_channel_layer(contract: str | Path | None = None, *, config: str | Path 
             if not error.is_missing_file:
                 raise
     return layer
+
+
+def contract_file(chosen: str | Path | None = None) -> Path:
+    """Return the absolute path of a contract file; without one, of that which `get_channel_layer` reads."""
+    # As in the commands, a symbolic link is not followed: the directory of the link is the root.
+    site = current_site()
+    return absolute(
+        Path(chosen or os.environ.get("CHANNELMAP_CONFIG") or (site.contract() if site else "channels.yaml"))
+    )
 
 
 def _is_in_event_loop() -> bool:
@@ -483,6 +495,10 @@ def _send_span_of(contract: Contract) -> "type[SendSpan] | None":
     return SendSpan
 
 
+#: The attributes that `FileLayer.open` sets.
+_OPENED = ("contract", "layer", "_send_span")
+
+
 class FileLayer(ContractLayer):
     """The layer of a contract file, which is read by `open` or at first use.
 
@@ -495,6 +511,7 @@ class FileLayer(ContractLayer):
         self.is_open = False
         self._path = path
         self._loaded: dict[str, tuple[Contract, ChannelLayer, type[SendSpan] | None]] = {}
+        _file_layers.add(self)
 
     def open(self) -> None:
         """Read the file and create its layer, unless done before.
@@ -505,6 +522,11 @@ class FileLayer(ContractLayer):
             TracingUnavailable: the file says `tracing: true`, and OpenTelemetry cannot be imported.
 
         """
+        if _replacement is not None:
+            self.contract, self.layer = _replacement.open(self._path)
+            self._send_span = _send_span_of(self.contract)
+            self.is_open = True
+            return
         if not self._loaded:
             # No lock, as in `get_channel_layer`: simultaneous threads all read the file, and the first result is kept.
             contract = load(self._path)
@@ -512,6 +534,12 @@ class FileLayer(ContractLayer):
             self._loaded.setdefault("first", (contract, self._open_layer(contract), send_span))
         self.contract, self.layer, self._send_span = self._loaded["first"]
         self.is_open = True
+
+    def forget(self) -> None:
+        """Have the next use call `open` again."""
+        self.is_open = False
+        for name in _OPENED:
+            self.__dict__.pop(name, None)
 
     def _open_layer(self, contract: Contract) -> ChannelLayer:
         return open_contract_layer(contract)
@@ -525,6 +553,32 @@ class FileLayer(ContractLayer):
 
         def __getattr__(self, name: str) -> Any:
             # Called only for unset attributes, so never again once the file was read.
-            if name in {"contract", "layer", "_send_span"}:
+            if name in _OPENED:
                 self.open()
             return object.__getattribute__(self, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """What a test uses in place of the layers of contract files.
+
+    Attributes:
+        layer: the layer that `get_channel_layer` returns if no file is named.
+        open: returns what a `FileLayer` uses in place of the contract and the layer of its file.
+
+    """
+
+    layer: ContractLayer
+    open: Callable[[Path], tuple[Contract, ChannelLayer]]
+
+
+def replace_layers(replacement: Replacement | None) -> Replacement | None:
+    """Replace the layers of contract files in this process, also those in use; return the previous replacement.
+
+    With `None` they are used again, with the connections that they had.
+    """
+    global _replacement  # noqa: PLW0603  (a process has one test at a time)
+    previous, _replacement = _replacement, replacement
+    for layer in [*_file_layers]:
+        layer.forget()
+    return previous

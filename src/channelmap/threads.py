@@ -1,11 +1,15 @@
 """A thread per instance for applications whose sync code would otherwise share one thread."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
 from channelmap.asgi import Application, Receive, Scope, Send
+
+#: Whether sync handlers run in the thread of asgiref's thread-sensitive calls: in a test the thread that waits for them.
+in_shared_thread: ContextVar[bool] = ContextVar("in_shared_thread", default=False)
 
 
 def in_own_thread(application: Application) -> Application:
@@ -16,6 +20,8 @@ def in_own_thread(application: Application) -> Application:
     """
 
     async def with_thread(scope: Scope, receive: Receive, send: Send) -> Any:
+        if in_shared_thread.get():
+            return await application(scope, receive, send)
         async with ThreadSensitiveContext() as context:
             executor = ThreadPoolExecutor(1, thread_name_prefix=str(scope.get("channel")))
             threads = SyncToAsync.context_to_thread_executor

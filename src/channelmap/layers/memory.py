@@ -258,7 +258,7 @@ class MemoryChannelLayer(ChannelLayer):
         if lease is not None:
             ticket = next(self._numbers)
             self._leases.setdefault(channel, {})[ticket] = _Lease(time.monotonic() + lease, item)
-        return _to_delivery(channel, item, ticket)
+        return to_delivery(channel, item, ticket)
 
     async def settle(self, deliveries: Sequence[Delivery]) -> None:
         with self._lock:
@@ -401,11 +401,11 @@ class MemoryChannelLayer(ChannelLayer):
             scheduled = sorted(self._scheduled.get(channel, []))
             waiting = [*self._unexpired(channel, expiry)]
         for item in leased:
-            yield _to_delivery(channel, item)
+            yield to_delivery(channel, item)
         for one in scheduled:
-            yield replace(_to_delivery(channel, one.item), due=time.time() + one.due - time.monotonic())
+            yield replace(to_delivery(channel, one.item), due=time.time() + one.due - time.monotonic())
         for item in waiting:
-            yield _to_delivery(channel, item)
+            yield to_delivery(channel, item)
 
     async def dead_letters(self, channel: str | None = None) -> list[DeadLetter]:
         with self._lock:
@@ -437,7 +437,8 @@ def _redelivered(lease: _Lease) -> _Event:
     return replace(item, attempt=item.attempt + lease.begun, suspect=True, crashes=item.crashes + lease.begun)
 
 
-def _to_delivery(channel: str, item: _Event, ticket: int | _Event | None = None) -> Delivery:
+def to_delivery(channel: str, item: _Event, ticket: int | _Event | None = None) -> Delivery:
+    """Return a stored event as a delivery; without a ticket it cannot be settled."""
     event, problem = unpack(item.body)
     delivery = Delivery(channel, event, item.body, item.sent, item.attempt, problem, ticket, raw_id=item.id)
     if isinstance(ticket, int) and item.suspect:

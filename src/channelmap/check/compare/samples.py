@@ -10,7 +10,8 @@ from channelmap.validation.structure import children
 
 #: Values of each type, and frequent mistakes.
 COMMON_VALUES: tuple[Any, ...] = (None, True, False, 0, 1, -1, 1.5, "", "a", "0", "A-1 é", [], [None], {}, {"extra": 1})
-_FORMATS = {
+#: A text for each format.
+FORMATS = {
     "date-time": "2026-01-31T12:00:00Z",
     "date": "2026-01-31",
     "time": "12:00:00Z",
@@ -61,7 +62,7 @@ def values_near_bounds(schema: Schema) -> Iterator[Any]:
             size = part.get(limit + kind, -2)
             yield from (make(int(near)) for near in (size - 1, size, size + 1) if 0 <= near <= _MAX_LENGTH)
         if "format" in part:
-            yield from (_FORMATS[name] for name in [part["format"]] if name in _FORMATS)
+            yield from (FORMATS[name] for name in [part["format"]] if name in FORMATS)
         if "pattern" in part:
             yield from matching_texts(part["pattern"])
 
@@ -116,7 +117,7 @@ def samples(schema: Schema, definitions: dict[str, Any] | None = None, depth: in
     if constants := list(_constants(schema)):
         yield from constants
         return
-    for variant in _variants(schema, definitions, depth):
+    for variant in variants(schema, definitions, depth):
         kinds = variant.get("type", "object" if "properties" in variant else ["string", "integer", "object", "array"])
         for kind in [kinds] if isinstance(kinds, str) else kinds:
             yield from _of_kind(kind, variant, definitions, depth)
@@ -145,7 +146,7 @@ def _constants(schema: dict[str, Any]) -> Iterator[Any]:
     yield from schema.get("enum", ())
 
 
-def _variants(schema: dict[str, Any], definitions: dict[str, Any], depth: int) -> Iterator[dict[str, Any]]:
+def variants(schema: dict[str, Any], definitions: dict[str, Any], depth: int = 0) -> Iterator[dict[str, Any]]:
     """Yield, for each alternative, one schema merged from all that judge the same value."""
     own = {
         key: value for key, value in schema.items() if key not in {"allOf", "anyOf", "oneOf", "$ref", "then", "else"}
@@ -159,7 +160,7 @@ def _variants(schema: dict[str, Any], definitions: dict[str, Any], depth: int) -
     for branch in alternatives or [True]:
         merged = _merged(own, branch)
         if depth < _MAX_DEPTH and {"allOf", "anyOf", "oneOf", "$ref"} & merged.keys():
-            yield from _variants(merged, definitions, depth + 1)
+            yield from variants(merged, definitions, depth + 1)
         else:
             yield merged
 
@@ -215,8 +216,8 @@ def _lists(schema: dict[str, Any], definitions: dict[str, Any], depth: int) -> I
 
 
 def _strings(schema: dict[str, Any]) -> Iterator[str]:
-    if schema.get("format") in _FORMATS:
-        yield _FORMATS[schema["format"]]
+    if schema.get("format") in FORMATS:
+        yield FORMATS[schema["format"]]
     if "pattern" in schema:
         yield from matching_texts(schema["pattern"])
     yield "a" * min(schema.get("minLength", 1), _MAX_LENGTH)
