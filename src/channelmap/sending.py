@@ -577,7 +577,7 @@ def replace_layers(replacement: Replacement | None) -> Replacement | None:
 
     With `None` they are used again, with the connections that they had.
     """
-    global _replacement  # noqa: PLW0603  (a process has one test at a time)
+    global _replacement  # a process has one test at a time
     previous, _replacement = _replacement, replacement
     for layer in [*_file_layers]:
         layer.forget()

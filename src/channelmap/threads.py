@@ -8,7 +8,7 @@ from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 
 from channelmap.asgi import Application, Receive, Scope, Send
 
-#: Whether sync handlers run in the thread of asgiref's thread-sensitive calls: in a test the thread that waits for them.
+#: Whether sync handlers run in the thread of asgiref's thread-sensitive calls, as in tests, not in their own.
 in_shared_thread: ContextVar[bool] = ContextVar("in_shared_thread", default=False)
 
 

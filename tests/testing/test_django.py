@@ -28,7 +28,10 @@ class Orders({base}):
 {handler}
 """
 HANDLERS = {
-    "SyncConsumer": '    def paid(self, event):\n        assert Order.objects.filter(id=event["id"]).update(paid=True)\n',
+    "SyncConsumer": (
+        "    def paid(self, event):\n"
+        '        assert Order.objects.filter(id=event["id"]).update(paid=True)\n'
+    ),
     "AsyncConsumer": (
         "    async def paid(self, event):\n"
         '        assert await Order.objects.filter(id=event["id"]).aupdate(paid=True)\n'
@@ -113,7 +116,7 @@ def site(project: Path, start: Callable[..., Any], request: pytest.FixtureReques
 
 def test_the_test_cases_of_django(site: Project) -> None:
     site.write({"shop/tests.py": CASES})
-    code, output, errors = site.manage("test", "shop")
+    code, _, errors = site.manage("test", "shop")
     assert code == 0, errors
     assert "Ran 5 tests" in errors
 
@@ -126,14 +129,17 @@ def test_pytest_django(site: Project) -> None:
 
 
 def test_fuzzing_rolls_back_each_event_in_the_database_of_pytest_django(site: Project) -> None:
-    text = CONSUMERS.format(
-        base="SyncConsumer",
-        handler="    def paid(self, event):\n        assert not Order.objects.exists()\n        Order.objects.create(id=1)\n",
+    handler = (
+        "    def paid(self, event):\n"
+        "        assert not Order.objects.exists()\n"
+        "        Order.objects.create(id=1, paid=True)\n"
     )
-    site.write({"shop/consumers.py": text.replace("id=1)", "id=1, paid=True)")})
+    site.write({"shop/consumers.py": CONSUMERS.format(base="SyncConsumer", handler=handler)})
     process = site.run_python("-m", "pytest", "--channelmap-fuzz", DJANGO_SETTINGS_MODULE="shop.settings")
     assert process.wait(60) == 0, process.output
     assert "1 passed" in process.output
-    process = site.run_python("-m", "pytest", "--channelmap-fuzz", "-p", "no:django", DJANGO_SETTINGS_MODULE="shop.settings")
+    process = site.run_python(
+        "-m", "pytest", "--channelmap-fuzz", "-p", "no:django", DJANGO_SETTINGS_MODULE="shop.settings"
+    )
     assert process.wait(60) == 1
     assert "--channelmap-fuzz needs pytest-django in a Django project" in process.output

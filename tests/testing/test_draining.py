@@ -14,6 +14,8 @@ from channelmap.imports import ImportProblem
 from channelmap.testing import adrain, drain, memory_layer, sent_events
 from channelmap.testing.memory import TestLayer
 
+from .private_events import joining, require_private_events
+
 
 @pytest.fixture
 def layer(shop: ModuleType) -> Iterator[TestLayer]:
@@ -87,7 +89,7 @@ def test_it_raises_the_exception_of_the_handler_itself_and_the_rest_still_waits(
 
 def test_a_failed_event_is_where_a_worker_would_have_put_it(layer: TestLayer, shop: ModuleType) -> None:
     layer.send_sync("orders", paid(1))
-    shop.errors += [ValueError("once"), ValueError("twice")]
+    shop.errors.extend([ValueError("once"), ValueError("twice")])
     with pytest.raises(ValueError, match="once"):
         drain()
     (retried,) = sent_events()
@@ -235,53 +237,8 @@ def test_a_cancelled_handler_has_failed(layer: TestLayer, shop: ModuleType) -> N
     assert [letter.code for letter in asyncio.run(layer.dead_letters())] == ["failed"]
 
 
-PRIVATE = {
-    "ours": "from channelmap import AsyncConsumer\nfrom channelmap import SyncConsumer",
-    "channels": "from channels.consumer import AsyncConsumer, SyncConsumer",
-}
-JOINING = """
-import threading
-from asgiref.sync import async_to_sync
-{imports}
-
-seen = []
-
-class Chat({base}):
-    {keyword} said(self, event):
-        {call}(self.channel_layer.group_add)("all", self.channel_name)
-        {call}(self.channel_layer.group_send)("all", {{"type": "joined", "id": event["id"]}})
-        seen.append(("said", event["id"], threading.get_ident()))
-
-    {keyword} joined(self, event):
-        seen.append(("joined", event["id"], threading.get_ident()))
-        if event["id"] == 7:
-            raise LookupError("private")
-"""
-
-
-def joining(imports: str, base: str) -> str:
-    keyword, call = ("def", "async_to_sync") if base == "SyncConsumer" else ("async def", "await ")
-    return JOINING.format(imports=imports, base=base, keyword=keyword, call=call)
-
-
 @pytest.mark.parametrize("base", ["SyncConsumer", "AsyncConsumer"])
-@pytest.mark.parametrize("imports", PRIVATE.values(), ids=PRIVATE)
-def test_consumers_of_channels_and_ours_handle_their_private_events_too(
-    project: Path, consumer_module: Callable[[str], ModuleType], imports: str, base: str
+def test_private_events_are_handled_between_the_others(
+    project: Path, consumer_module: Callable[[str], ModuleType], base: str
 ) -> None:
-    module = consumer_module(joining(imports, base))
-    (project / "channels.yaml").write_text(
-        f"version: 1\nchannels: {{chat: {{consumer: {module.__name__}.Chat, events: {{said: true, joined: true}}}}}}\n"
-    )
-    with memory_layer() as layer:
-        layer.send_sync("chat", {"type": "said", "id": 1})
-        layer.send_sync("chat", {"type": "said", "id": 2})
-        assert [one["id"] for one in drain()] == [1, 2]
-        assert [(what, number) for what, number, _ in module.seen] == [
-            ("said", 1), ("joined", 1), ("said", 2), ("joined", 2),
-        ]  # fmt: skip
-        is_here = {thread_id == threading.get_ident() for *_, thread_id in module.seen}
-        assert is_here == {base == "SyncConsumer"}
-        layer.send_sync("chat", {"type": "said", "id": 7})
-        with pytest.raises(LookupError, match="private"):
-            drain()
+    require_private_events(project, consumer_module(joining("channelmap", base)))

@@ -85,7 +85,9 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def run(tmp_path: Path) -> Run:
     """Run Python with arguments in a project; it must succeed, and leave no database."""
     (tmp_path / "channels.yaml").write_text(CONTRACT)
-    (tmp_path / "events.yaml").write_text(CONTRACT.replace("jobs:", "tasks:").replace("job:", "task:").replace("[id]", "[]"))
+    (tmp_path / "events.yaml").write_text(
+        CONTRACT.replace("jobs:", "tasks:").replace("job:", "task:").replace("[id]", "[]")
+    )
     (tmp_path / "jobs.py").write_text(JOBS)
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider --color=no\nfilterwarnings = error\n")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("CHANNELMAP", "DJANGO"))}

@@ -97,7 +97,10 @@ def test_a_crash_is_told_with_the_simplest_event_and_what_the_handler_raised(run
         'simplest event: {"type": "paid", "id": 1, "lines": []}\n'
     ) in done.stdout
     assert 'shop.py", line 10, in paid\n' in done.stdout
-    assert "FAILED channels.yaml::orders::paid[fuzz] - Failed: channel 'orders': the handler of 'paid' raised" in done.stdout
+    assert (
+        "FAILED channels.yaml::orders::paid[fuzz] - Failed: channel 'orders': the handler of 'paid' raised"
+        in done.stdout
+    )
     assert "hypothesis" not in done.stdout.lower()
 
 
@@ -164,7 +167,10 @@ def test_a_misspelt_channel_is_an_error(run: Run, tmp_path: Path) -> None:
 def test_a_consumer_that_cannot_be_imported_fails_in_one_line(run: Run, tmp_path: Path) -> None:
     edit(tmp_path / "shop.py", "class Orders", "class Order")
     done = run("-k", "paid")
-    assert "FAILED channels.yaml::orders::paid[fuzz] - Failed: 'shop' has no 'Orders'; did you mean 'Order'?" in done.stdout
+    assert (
+        "FAILED channels.yaml::orders::paid[fuzz] - Failed: 'shop' has no 'Orders'; did you mean 'Order'?"
+        in done.stdout
+    )
 
 
 def test_without_hypothesis_the_error_names_the_extra(run: Run, tmp_path: Path) -> None:

@@ -102,7 +102,9 @@ def test_it_follows_a_test_into_another_directory(
 
 
 def test_another_contract_has_a_layer_in_memory_of_its_own(shop: ModuleType, project: Path) -> None:
-    (project / "other.yaml").write_text("version: 1\nchannels: {logs: {consumer: nowhere.Logs, events: {line: true}}}\n")
+    (project / "other.yaml").write_text(
+        "version: 1\nchannels: {logs: {consumer: nowhere.Logs, events: {line: true}}}\n"
+    )
     with memory_layer():
         other = get_channel_layer("other.yaml")
         other.send_sync("logs", {"type": "line"})

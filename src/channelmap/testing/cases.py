@@ -1,6 +1,5 @@
 """The layer in memory for test cases of unittest and Django."""
 
-import unittest
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,7 +9,7 @@ from channelmap.sending import ContractLayer, contract_file
 from channelmap.testing.memory import memory_layer
 
 if TYPE_CHECKING:
-    _Base = unittest.TestCase
+    from unittest import TestCase as _Base
 else:
     _Base = object
 

@@ -9,7 +9,8 @@ import math
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, Self
 
 from asgiref.sync import async_to_sync
 
@@ -112,15 +113,14 @@ class _Instances:
     def __init__(self, layer: TestLayer) -> None:
         self._layer = layer
         self._instances: dict[str, _Instance] = {}
-        #: The function of Channels that is replaced, and the module in which it is.
-        self._replaced: tuple[Any, Any] | None = None
+        self._lent = ExitStack()
+        self._has_lent = False
 
-    async def __aenter__(self) -> "_Instances":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        if self._replaced is not None:
-            module, module.get_channel_layer = self._replaced
+        self._lent.close()
         tasks = [instance.task for instance in self._instances.values()]
         for task in tasks:
             task.cancel()
@@ -129,7 +129,8 @@ class _Instances:
     async def handle_private_events(self) -> None:
         """Wait until instances have handled the events of their private channels; raise what their handlers raise."""
         for instance in [*self._instances.values()]:
-            while not instance.task.done() and instance.has_private_work():
+            while not instance.task.done() and instance.has_private_work():  # noqa: ASYNC110  (threads handle them, too)
+                # Without a timer, because a test may have stopped the clock.
                 await asyncio.sleep(0)
             instance.raise_error()
 
@@ -165,10 +166,11 @@ class _Instances:
     def _lend_to_channels(self) -> None:
         """Make the layer the `self.channel_layer` of consumers derived from `channels.consumer`, as a worker does."""
         module: Any = sys.modules.get("channels.consumer")
-        if module is None or self._replaced is not None:
+        if module is None or self._has_lent:
             return
         usual = module.get_channel_layer
-        self._replaced = module, usual
+        self._lent.callback(setattr, module, "get_channel_layer", usual)
+        self._has_lent = True
         module.get_channel_layer = lambda alias: self._layer if alias == module.DEFAULT_CHANNEL_LAYER else usual(alias)
 
     async def _put_away(self, channel: Channel, delivery: Delivery, raised: BaseException) -> None:
@@ -216,7 +218,8 @@ class _Instance:
         """Hand an event to the application, and wait until it was handled; return why the gate has rejected it."""
         self._outcome = asyncio.get_running_loop().create_future()
         self._events.put_nowait(delivery)
-        await asyncio.wait({self.task, self._outcome}, return_when=asyncio.FIRST_COMPLETED)
+        ends: set[asyncio.Future[Any]] = {self.task, self._outcome}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if self._outcome.done():
             return self._outcome.result()
         self.raise_error()

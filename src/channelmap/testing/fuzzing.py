@@ -18,7 +18,9 @@ from channelmap.testing.generated import try_events
 from channelmap.testing.memory import memory_layer
 
 #: Packages between the test and a handler, whose lines are left out of a traceback.
-_BETWEEN = frozenset({"asgiref", "asyncio", "channelmap", "channels", "concurrent", "contextlib", "django", "hypothesis"})
+_BETWEEN = frozenset(
+    {"asgiref", "asyncio", "channelmap", "channels", "concurrent", "contextlib", "django", "hypothesis"}
+)
 
 
 class HandlerCrashed(ChannelMapError):

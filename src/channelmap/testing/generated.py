@@ -1,12 +1,13 @@
 """Events that Hypothesis makes from a schema: valid ones, and ones that are nearly valid.
 
-This is the only module that imports Hypothesis. A strategy follows the keywords of the schema as far as it knows them; the contract itself then judges each event.
+Strategies follow the keywords of the schema as far as they know them. The channel then judges each event.
 """
 
 import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -34,6 +35,8 @@ _KEYS: dict[str, tuple[str, ...]] = {
     "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
 }
 _KEYS["integer"] = _KEYS["number"]
+#: Types whose values are judged one by one, because events with several wrong ones would hardly ever be valid.
+_JUDGED = frozenset({"integer", "number", "string"})
 _TEXT = st.text(st.characters(codec="utf-8"), max_size=_MORE)
 _JSON: Strategy = st.recursive(
     st.none() | st.booleans() | st.integers(-_LARGEST_INTEGER, _LARGEST_INTEGER)
@@ -140,16 +143,17 @@ def _known_events(event_type: EventType) -> Iterator[Event]:
     yield from (example.event for example in event_type.accepts if isinstance(example.event, dict))
     for sample in samples(_schema_of(event_type)):
         if isinstance(sample, dict):
-            yield {**sample, "type": event_type.name}
+            yield _with_type(event_type.name, sample)
 
 
 def _made_events(event_type: EventType) -> st.SearchStrategy[Event]:
     schema = _schema_of(event_type)
     made = st.dictionaries(_TEXT, _JSON, max_size=3) if schema is True else _Maker(schema).of(schema)
-    # Replaced in place, so that `type` comes first.
-    return made.filter(lambda value: isinstance(value, dict)).map(
-        lambda event: {"type": event_type.name, **event, "type": event_type.name}
-    )
+    return made.filter(lambda value: isinstance(value, dict)).map(partial(_with_type, event_type.name))
+
+
+def _with_type(name: str, event: Event) -> Event:
+    return {"type": name} | event | {"type": name}
 
 
 def _schema_of(event_type: EventType) -> Schema:
@@ -200,20 +204,13 @@ class _Maker:
         return st.one_of([self._of_kind(kind, variant) for kind in ([kinds] if isinstance(kinds, str) else kinds)])
 
     def _of_kind(self, kind: str, schema: dict[str, Any]) -> Strategy:
-        match kind:
-            case "object":
-                return self._objects(schema)
-            case "array":
-                return self._arrays(schema)
-            case "string":
-                return _texts(schema).filter(_judge_of(schema, kind))
-            case "integer":
-                return _integers(schema).filter(_judge_of(schema, kind))
-            case "number":
-                return (_integers(schema) | _floats(schema)).filter(_judge_of(schema, kind))
-            case "boolean":
-                return st.booleans()
-        return st.none()
+        makers: dict[str, Callable[[dict[str, Any]], Strategy]] = {
+            "object": self._objects, "array": self._arrays, "string": _texts, "integer": _integers,
+            "number": lambda schema: _integers(schema) | _floats(schema),
+            "boolean": lambda _: st.booleans(), "null": lambda _: st.none(),
+        }  # fmt: skip
+        made = makers[kind](schema)
+        return made.filter(_judge_of(schema, kind)) if kind in _JUDGED else made
 
     def _objects(self, schema: dict[str, Any]) -> Strategy:
         properties, extra = schema.get("properties", {}), schema.get("additionalProperties", True)
@@ -223,7 +220,9 @@ class _Maker:
         made: Strategy = st.fixed_dictionaries(required, optional=optional)
         missing = max(0, schema.get("minProperties", 0) - len(required))
         for pattern, child in patterns.items():
-            made = _with_more(made, st.dictionaries(_of_pattern(pattern), self.of(child), min_size=missing, max_size=missing + 2))
+            made = _with_more(
+                made, st.dictionaries(_of_pattern(pattern), self.of(child), min_size=missing, max_size=missing + 2)
+            )
         if not patterns and (isinstance(extra, dict) or (missing and extra)):
             names = self.of({"type": "string", **_dict(schema.get("propertyNames"))})
             made = _with_more(made, st.dictionaries(names, self.of(extra), min_size=missing, max_size=missing + 2))
@@ -290,8 +289,9 @@ def _integers(schema: dict[str, Any]) -> Strategy:
     if step != int(step):
         return st.nothing()
     step = int(step)
-    least, most = math.ceil(low / step) if math.isfinite(low) else -(_LARGEST_INTEGER // step), (
-        math.floor(high / step) if math.isfinite(high) else _LARGEST_INTEGER // step
+    least, most = (
+        math.ceil(low / step) if math.isfinite(low) else -(_LARGEST_INTEGER // step),
+        (math.floor(high / step) if math.isfinite(high) else _LARGEST_INTEGER // step),
     )
     if least > most:
         return st.nothing()
@@ -303,9 +303,15 @@ def _floats(schema: dict[str, Any]) -> Strategy:
     step = schema.get("multipleOf")
     if step is not None:
         least, most = max(low / step, -1e6), min(high / step, 1e6)
-        return st.integers(math.ceil(least), math.floor(most)).map(lambda number: number * step) if least <= most else st.nothing()
-    finite = {name: value for name, value in (("min_value", low), ("max_value", high)) if math.isfinite(value)}
-    return st.floats(**finite, allow_nan=False, allow_infinity=False) if low <= high else st.nothing()
+        return (
+            st.integers(math.ceil(least), math.floor(most)).map(lambda number: number * step)
+            if least <= most
+            else st.nothing()
+        )
+    if low > high:
+        return st.nothing()
+    least, most = (value if math.isfinite(value) else None for value in (low, high))
+    return st.floats(least, most, allow_nan=False, allow_infinity=False)
 
 
 def _bounds(schema: dict[str, Any]) -> tuple[float, float]:

@@ -65,7 +65,7 @@ class TestMemory(MemoryChannelLayer):
     __test__ = False  # for pytest, which collects classes by their names
 
     def sent(self, channels: Iterable[str]) -> list[SentEvent]:
-        """Return the events that nobody has handled: those that wait in the order of their sends, then scheduled ones."""
+        """Return the events that wait, in the order of their sends, and then the scheduled ones."""
         with self._lock:
             waiting = sorted(
                 (item.since, item.id, to_delivery(name, item))
@@ -73,7 +73,11 @@ class TestMemory(MemoryChannelLayer):
                 for item in self._unexpired(name, self.limits_of(name).expiry)
             )
             scheduled = sorted(
-                (one.due, one.number, replace(to_delivery(name, one.item), due=one.due + time.time() - time.monotonic()))
+                (
+                    one.due,
+                    one.number,
+                    replace(to_delivery(name, one.item), due=one.due + time.time() - time.monotonic()),
+                )
                 for name in channels
                 for one in self._scheduled.get(name, ())
             )
@@ -88,7 +92,9 @@ class TestMemory(MemoryChannelLayer):
                 self._expire(name)
                 if name not in self._paused:
                     heads += [(item.since, item.id, name) for item in [*self._queues.get(name, ())][:1]]
-                    heads += [(one.due, one.item.id, name) for one in self._scheduled.get(name, ())[:1] if one.due <= now]
+                    heads += [
+                        (one.due, one.item.id, name) for one in self._scheduled.get(name, ())[:1] if one.due <= now
+                    ]
         return min(heads)[2] if heads else None
 
     def release_scheduled(self, channels: Iterable[str]) -> None:
