@@ -45,8 +45,8 @@ def run_pytest(tmp_path: Path) -> RunPytest:
     (tmp_path / "channels.yaml").write_text(CONTRACT)
     (tmp_path / "consumers.py").write_text(CONSUMERS)
     (tmp_path / "pytest.ini").write_text("[pytest]\ntestpaths = tests\naddopts = -p no:cacheprovider --color=no\n")
-    # Hypothesis is imported by its plugin, which takes longer than all the rest.
-    without = ["-p", "no:hypothesispytest"]
+    # Hypothesis is imported by its plugin, which takes longer than all the rest. pytest-django sets Django up itself.
+    without = ["-p", "no:hypothesispytest", "-p", "no:django"]
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_own.py").write_text("def test_own(): pass\n")
 

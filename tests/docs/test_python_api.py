@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import channelmap
-from channelmap import observer
+from channelmap import observer, testing
 from channelmap.monitor import sending as monitor_sending
 
 API = Path(__file__).parents[2] / "docs" / "python-api.md"
@@ -32,6 +32,12 @@ GROUPS = {
         )),
         "monitor.sending.export_metrics",
     ),
+    "Testing": tuple(
+        f"testing.{name}" for name in (
+            *("memory_layer", "MemoryLayerMixin", "sent_events", "SentEvent", "drain", "adrain", "InProcessWorker"),
+            "event_for",
+        )
+    ),
     "Errors": (
         *("ChannelMapError", "ContractError", "EventRejected", "Violation", "UnknownChannel"),
         *("LayerError", "ChannelFull", "LayerUnavailable"),
@@ -48,7 +54,8 @@ def test_every_public_name_is_listed_once() -> None:
     names = [name for group in GROUPS.values() for name in group]
     observed = [f"observer.{name}" for name in observer.__all__]
     exported = [f"monitor.sending.{name}" for name in monitor_sending.__all__]
-    assert sorted(names) == sorted([*channelmap.__all__, *observed, *exported])
+    tested = [f"testing.{name}" for name in testing.__all__]
+    assert sorted(names) == sorted([*channelmap.__all__, *observed, *exported, *tested])
 
 
 def test_the_reference_consists_of_the_docstrings() -> None:
@@ -73,7 +80,7 @@ def entry(name: str) -> str:
 def definition(name: str) -> Definition:
     """Return the source of a public name, so that signatures are shown as written in any version of Python."""
     below, _, own = name.rpartition(".")
-    module = sys.modules[f"channelmap.{below}"] if below else inspect.getmodule(getattr(channelmap, name))
+    module = inspect.getmodule(getattr(sys.modules[f"channelmap.{below}".rstrip(".")], own))
     assert module is not None
     for code in ast.parse(inspect.getsource(sys.modules[module.__name__])).body:
         if isinstance(code, Definition) and code.name == own:

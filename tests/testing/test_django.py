@@ -29,8 +29,7 @@ class Orders({base}):
 """
 HANDLERS = {
     "SyncConsumer": (
-        "    def paid(self, event):\n"
-        '        assert Order.objects.filter(id=event["id"]).update(paid=True)\n'
+        '    def paid(self, event):\n        assert Order.objects.filter(id=event["id"]).update(paid=True)\n'
     ),
     "AsyncConsumer": (
         "    async def paid(self, event):\n"

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import ModuleType
@@ -153,6 +154,16 @@ def test_sent_events_are_in_the_order_of_their_sends_and_then_of_their_due_times
     due = sent[3].due
     assert due is not None
     assert timedelta(seconds=50) < due - datetime.now(UTC) <= timedelta(seconds=60)
+
+
+def test_a_sent_event_can_be_copied_and_sent_again(shop: ModuleType) -> None:
+    with memory_layer() as layer:
+        layer.send_sync("orders", PAID)
+        (sent,) = sent_events()
+        copied = deepcopy(sent)
+        assert (copied, copied.channel, copied.id) == (PAID, "orders", sent.id)
+        layer.send_sync("orders", sent)
+        assert sent_events() == [PAID, PAID]
 
 
 def test_a_misspelt_channel_has_no_events_but_an_error(shop: ModuleType) -> None:

@@ -86,9 +86,9 @@ def drain(channel: str | None = None, *, scheduled: bool = False) -> list[SentEv
         The handled events, in order.
 
     Raises:
-        Exception: what a handler has raised, also `Retry` and `Reject`. Its event is then where a worker would have put
-            it: scheduled for its next attempt on an at-least-once channel that has attempts left, else a dead letter.
-            Further events still wait.
+        Exception: what a handler has raised, also `Retry` and `Reject`. Its event is then where a worker would put it,
+            that is scheduled for its next attempt if the channel is at-least-once and attempts are left, otherwise a
+            dead letter. Further events still wait.
         EventRejected: the gate has rejected an event, which is now a dead letter.
         UnknownChannel: the contract declares no such channel.
         ImportProblem: a consumer cannot be imported.
