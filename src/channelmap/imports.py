@@ -16,9 +16,10 @@ from channelmap.errors import ChannelMapError, did_you_mean, one_line, quoted, t
 
 #: Libraries that channelmap and its dependencies import, possibly after the project became importable.
 LIBRARIES = frozenset({
-    "anyio", "asgiref", "attr", "attrs", "click", "cryptography", "h11", "hiredis", "hypothesis", "idna", "importlib_metadata",
-    "jsonschema", "jsonschema_rs", "jsonschema_specifications", "msgpack", "opentelemetry", "prometheus_client",
-    "redis", "referencing", "rich", "rpds", "sortedcontainers", "starlette", "typing_extensions", "uvicorn", "uvloop", "yaml", "zipp",
+    "anyio", "asgiref", "attr", "attrs", "click", "cryptography", "h11", "hiredis", "hypothesis", "idna",
+    "importlib_metadata", "jsonschema", "jsonschema_rs", "jsonschema_specifications", "msgpack", "opentelemetry",
+    "prometheus_client", "redis", "referencing", "rich", "rpds", "sortedcontainers", "starlette",
+    "typing_extensions", "uvicorn", "uvloop", "yaml", "zipp",
 })  # fmt: skip
 
 #: How `manage.py` names the settings: `os.environ.setdefault("DJANGO_SETTINGS_MODULE", "…")`, or by assignment.

@@ -47,6 +47,7 @@ def test_events_are_handled_in_the_order_of_their_sends_with_those_that_handlers
     assert seen(shop) == [("mail", 1), ("orders", 2), ("mail", 3), ("mail", 2)]
     assert sent_events() == []
     assert drain() == []
+    assert asyncio.run(layer.counts(["orders"]))["orders"].leased == 0
 
 
 def test_sync_handlers_run_in_the_calling_thread(layer: TestLayer, shop: ModuleType) -> None:
