@@ -102,6 +102,7 @@ def test_a_crash_is_told_with_the_simplest_event_and_what_the_handler_raised(run
         in done.stdout
     )
     assert "hypothesis" not in done.stdout.lower()
+    assert "draining.py" not in done.stdout
 
 
 def test_a_handler_that_copes_with_all_events_passes(run: Run, tmp_path: Path) -> None:
