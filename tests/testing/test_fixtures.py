@@ -45,6 +45,11 @@ def test_jobs(channelmap_layer, channelmap_worker, number):
     assert jobs.done[-1] == number
 
 
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
 @pytest.mark.anyio
 async def test_async(channelmap_layer, channelmap_worker):
     await channelmap_layer.send("jobs", {"type": "job", "id": 9})
