@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from channelmap import get_channel_layer
+
 MANAGE = """\
 import os, sys
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
@@ -126,6 +128,12 @@ class Project:
         process.wait(60)
         assert "Traceback" not in process.errors, process.errors
         return process.popen.returncode, process.output, process.errors
+
+    def send(self, channel: str, *events: dict[str, Any]) -> None:
+        """Send events from this process, which has no Django, to the layer of the contract."""
+        layer = get_channel_layer(self.directory / "channels.yaml")
+        for event in events:
+            layer.send_sync(channel, event)
 
     def shell(self, code: str) -> Any:
         """Run code in the project; return what it has assigned to `result`, by JSON."""

@@ -12,10 +12,7 @@ Wait = Callable[..., None]
 
 
 def test_the_worker_handles_what_the_site_sends_and_writes_to_its_database(shop: Project) -> None:
-    shop.shell(
-        "from channelmap import get_channel_layer\n"
-        "result = get_channel_layer().send_sync('orders', {'type': 'paid', 'id': 7})"
-    )
+    shop.send("orders", {"type": "paid", "id": 7})
     code, out, _ = shop.manage("runworker", "--burst")
     assert (code, out) == (0, "paid 7\n")
     assert shop.shell("from shop.models import Order\nresult = [*Order.objects.values_list('id', 'paid')]") == [
@@ -30,8 +27,7 @@ def test_several_processes_are_started_by_manage_py_in_any_directory(
     change = "import os, sys; os.chdir(sys.argv[1]); os.execv(sys.executable, [sys.executable, *sys.argv[2:]])"
     worker = shop.run_python("-c", change, elsewhere, manage, "runworker", "--processes", "2")
     wait_until(lambda: worker.errors.count("; ready") == 2, "two workers")
-    for number in range(2):
-        assert shop.manage("channelmap", "send", "orders", f'{{"type": "paid", "id": {number}}}')[0] == 0
+    shop.send("orders", *[{"type": "paid", "id": number} for number in range(2)])
     wait_until(lambda: len(worker.lines) == 2, "the events")
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0

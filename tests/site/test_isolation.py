@@ -44,14 +44,7 @@ class Orders({base}):
 @pytest.mark.parametrize("fails", [False, True])
 def test_each_event_starts_with_the_defaults(shop: Project, base: str, keyword: str, *, fails: bool) -> None:
     shop.write({"channels.yaml": CHANNELS, "shop/consumers.py": CONSUMERS.format(base=base, keyword=keyword)})
-    shop.shell(
-        "from channelmap import get_channel_layer\n"
-        "layer = get_channel_layer()\n"
-        "for _ in range(2):\n"
-        f"    layer.send_sync('orders', {{'type': 'changes', 'fails': {fails}}})\n"
-        "    layer.send_sync('orders', {'type': 'shows'})\n"
-        "result = None"
-    )
+    shop.send("orders", *[{"type": "changes", "fails": fails}, {"type": "shows"}] * 2)
     process = shop.start("runworker", "--burst")
     assert process.wait(60) == 0
     assert process.lines == ["de Asia/Tokyo set fr\n", "en-us America/Chicago unset en-us\n"] * 2

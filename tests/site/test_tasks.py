@@ -198,15 +198,9 @@ def test_right_and_wrong_calls(tasks: Project) -> None:
             assert expected in got, call
 
 
-ENQUEUE = """\
-from shop.tasks import *
-result = [one.enqueue(*arguments).id for one, arguments in {tasks}]
-"""
-
-
-def work(tasks: Project, enqueued: str) -> list[list[Any]]:
-    """Enqueue tasks, run a worker until nothing waits, and return what happened after they were enqueued."""
-    tasks.shell(ENQUEUE.format(tasks=enqueued))
+def work(tasks: Project, *events: dict[str, Any]) -> list[list[Any]]:
+    """Send the events of tasks, run a worker until nothing waits, and return what happened in it."""
+    tasks.send("mail", *events)
     before = len(notes(tasks))
     process = tasks.start("runworker", "--burst")
     assert process.wait(60) == 0, process.errors
@@ -214,7 +208,11 @@ def work(tasks: Project, enqueued: str) -> list[list[Any]]:
 
 
 def test_a_worker_runs_functions_and_coroutines_and_signals_say_so(tasks: Project) -> None:
-    found = work(tasks, "[(welcome, (1,)), (remind, (2,)), (only_positional, (3, 'Hi'))]")
+    tasks.shell(
+        "from shop.tasks import *\n"
+        "result = [welcome.enqueue(1).id, remind.enqueue(2).id, only_positional.enqueue(3, 'Hi').id]"
+    )
+    found = work(tasks)
     assert notes(tasks)[0] == ["enqueued", "TaskBackend", "welcome", "READY", 0, []]
     assert found == [
         ["started", "TaskBackend", "welcome", "RUNNING", 1, []],
@@ -230,11 +228,11 @@ def test_a_worker_runs_functions_and_coroutines_and_signals_say_so(tasks: Projec
 
 
 def test_a_context_has_the_attempt_and_the_events_id(tasks: Project) -> None:
-    assert work(tasks, "[(context_of, (7,))]")[1] == ["context", 1, True, 7]
+    assert work(tasks, {"type": "shop.tasks.context_of", "user": 7})[1] == ["context", 1, True, 7]
 
 
 def test_a_failure_is_retried_and_finishes_once_after_the_last_attempt(tasks: Project) -> None:
-    found = work(tasks, "[(broken, ())]")
+    found = work(tasks, {"type": "shop.tasks.broken"})
     assert [line[0] for line in found] == ["started", "started", "started", "finished"]
     assert found[-1] == ["finished", "TaskBackend", "broken", "FAILED", 3, ["builtins.ValueError"]]
     letters = tasks.manage("channelmap", "dead", "list", "--json")[1]
@@ -242,19 +240,19 @@ def test_a_failure_is_retried_and_finishes_once_after_the_last_attempt(tasks: Pr
 
 
 def test_a_task_that_recovers_finishes_successfully(tasks: Project) -> None:
-    found = work(tasks, "[(flaky, ())]")
+    found = work(tasks, {"type": "shop.tasks.flaky"})
     assert [line[1] for line in found if line[0] == "attempt"] == [1, 2, 3]
     assert found[-1] == ["finished", "TaskBackend", "flaky", "SUCCESSFUL", 3, []]
 
 
 def test_a_task_may_give_its_event_up(tasks: Project) -> None:
-    found = work(tasks, "[(given_up, ())]")
+    found = work(tasks, {"type": "shop.tasks.given_up"})
     assert [line[0] for line in found] == ["started", "finished"]
     assert found[-1][3:] == ["FAILED", 1, ["channelmap.handling.Reject"]]
 
 
 def test_a_result_that_is_not_json_fails_as_with_djangos_own_backends(tasks: Project) -> None:
-    assert work(tasks, "[(odd_result, ())]")[-1][3] == "FAILED"
+    assert work(tasks, {"type": "shop.tasks.odd_result"})[-1][3] == "FAILED"
 
 
 def test_run_after_delays_the_event(tasks: Project) -> None:
@@ -269,6 +267,10 @@ def test_run_after_delays_the_event(tasks: Project) -> None:
         "result = [found.waiting, found.scheduled]"
     )
     assert counts == [0, 1]
+
+
+def test_the_system_check_finds_nothing_wrong_with_right_queues_and_tasks(tasks: Project) -> None:
+    assert tasks.manage("check")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -291,7 +293,6 @@ def test_run_after_delays_the_event(tasks: Project) -> None:
     ],
 )
 def test_wrong_queues_and_tasks_are_found_by_the_system_check(tasks: Project, old: str, new: str, said: str) -> None:
-    assert tasks.manage("check")[0] == 0
     contract = Path("channels.yaml").read_text()
     assert old in contract
     tasks.write({"channels.yaml": contract.replace(old, new)})
