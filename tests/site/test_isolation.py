@@ -44,7 +44,8 @@ class Orders({base}):
 @pytest.mark.parametrize("fails", [False, True])
 def test_each_event_starts_with_the_defaults(shop: Project, base: str, keyword: str, *, fails: bool) -> None:
     shop.write({"channels.yaml": CHANNELS, "shop/consumers.py": CONSUMERS.format(base=base, keyword=keyword)})
-    shop.send("orders", *[{"type": "changes", "fails": fails}, {"type": "shows"}] * 2)
+    for _ in range(2):
+        shop.send("orders", {"type": "changes", "fails": fails}, {"type": "shows"})
     process = shop.start("runworker", "--burst")
     assert process.wait(60) == 0
     assert process.lines == ["de Asia/Tokyo set fr\n", "en-us America/Chicago unset en-us\n"] * 2
