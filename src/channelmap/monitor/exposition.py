@@ -45,9 +45,7 @@ def exposition(values: Mapping[Key, float | Histogram]) -> str:
 def _lines(metric: Metric, values: Sequence[tuple[Key, float | Histogram]]) -> Iterator[str]:
     histogram = _histogram_template(metric.name)
     for (name, *labels), value in values:
-        pairs = ",".join(
-            f'{label}="{_escaped(text)}"' for label, text in zip(metric.labels, labels, strict=True)
-        )
+        pairs = ",".join(f'{label}="{_escaped(text)}"' for label, text in zip(metric.labels, labels, strict=True))
         if isinstance(value, list):
             template = histogram.replace(_PAIRS, pairs.replace("%", "%%"))
             totals = [*accumulate(value[1:])]
