@@ -48,12 +48,12 @@ def closing_connections(application: Application) -> Application:
             await application(scope, forward(receive, closing_receive, through), send)
         except asyncio.CancelledError:
             # A thread may still run a handler that was cut off.
-            if connections:
-                _orphans.append(connections)
+            _orphans.append(connections)
             raise
-        finally:
-            if connections and connections not in _orphans:
-                await sync_to_async(connections.close)()
+        except BaseException:
+            await connections.close_all()
+            raise
+        await connections.close_all()
 
     return in_own_thread(closing)
 
@@ -79,6 +79,11 @@ class _Connections:
             connection.queries_log.clear()
             _in_this_thread(connection, connection.close_if_unusable_or_obsolete)
         self._opened = [entry for entry in self._opened if entry[0].connection is not None]
+
+    async def close_all(self) -> None:
+        """Close all connections, in a thread; without any, no thread is started."""
+        if self:
+            await sync_to_async(self.close)()
 
     def close(self, *, only_of_dead_threads: bool = False) -> None:
         """Close all connections."""

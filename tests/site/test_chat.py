@@ -142,6 +142,7 @@ def test_people_and_a_worker_talk_in_one_room(shop: Project, kind: str, wait_unt
         heard = shop.shell(TALK)
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 0, worker.errors
+    assert "WARNING" not in worker.errors
     assert heard == [
         [{"text": "hello"}, {"text": "hello"}, {"text": "hello", "seen": 1}],
         [{"text": "hi"}, {"text": "hi"}, {"text": "hi", "seen": 2}],

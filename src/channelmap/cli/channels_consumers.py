@@ -9,15 +9,11 @@ from channelmap.asgi import Event
 from channelmap.consumers import receive_private
 from channelmap.environment import shown
 from channelmap.errors import LayerError, quoted
-from channelmap.layers import open_backend, open_layer
+from channelmap.layers import EQUIVALENT_BACKENDS, IN_MEMORY_BACKENDS, open_backend, open_layer
 from channelmap.sending import ContractLayer
+from channelmap.site import current_site
 
 log = logging.getLogger("channelmap.worker")
-
-#: Classes that use the same servers and keys as another class.
-_EQUIVALENT_BACKENDS = {"channels_redis.core.RedisChannelLayer": "channelmap.layers.redis.RedisChannelLayer"}
-#: Layers in memory, whose events reach no other process.
-_IN_MEMORY = frozenset({"channels.layers.InMemoryChannelLayer", "channelmap.layers.memory.MemoryChannelLayer"})
 
 
 def lend_layer(layer: ContractLayer, url: str | None) -> None:
@@ -60,10 +56,12 @@ class _WorkerLayer(ContractLayer):
 
 def _warn_of_other_layer(alias: str, layer: ContractLayer, url: str | None) -> None:
     """Warn if Django has another layer under the alias, whose groups and private channels are not reached."""
+    if url is None and current_site() is not None:
+        return  # the site's system checks compare the two
     # Without Django's settings this raises when the consumer starts; its handlers could not work either.
     configured = sys.modules["channels.layers"].channel_layers.configs.get(alias, {})
     backend, config = configured.get("BACKEND", ""), configured.get("CONFIG", {})
-    if configured and backend not in _IN_MEMORY and not _is_same(layer, url, backend, config):
+    if configured and backend not in IN_MEMORY_BACKENDS and not _is_same(layer, url, backend, config):
         log.warning(
             "self.channel_layer of Channels' consumers is the worker's layer, %s, not the %s of CHANNEL_LAYERS[%s]: "
             "groups and private channels of that one are not reached; to reach them, name it by a second alias in "
@@ -77,7 +75,7 @@ def _is_same(layer: ContractLayer, url: str | None, backend: str, config: Mappin
     setting = layer.contract.layer
     if url is None and (backend, config) == (setting.backend, setting.config):
         return True
-    backend = _EQUIVALENT_BACKENDS.get(backend, backend)
+    backend = EQUIVALENT_BACKENDS.get(backend, backend)
     if not backend.startswith("channelmap.layers."):
         return False
     try:

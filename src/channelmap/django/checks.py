@@ -13,10 +13,11 @@ from django.core.exceptions import ImproperlyConfigured
 from channelmap.codes import Severity
 from channelmap.contract import Contract
 from channelmap.diagnostics import Diagnostic
-from channelmap.django.layers import DEFAULT_ALIAS, IN_MEMORY, OUR_BACKENDS, is_site_layer, layers_setting
+from channelmap.django.layers import DEFAULT_ALIAS, OUR_BACKENDS, is_site_layer, layers_setting
 from channelmap.django.settings import contract_path
 from channelmap.environment import shown
 from channelmap.errors import ContractError, quoted
+from channelmap.layers import IN_MEMORY_BACKENDS
 from channelmap.loader import load
 from channelmap.preflight import preflight
 
@@ -71,7 +72,7 @@ def _check_layer(contract: Contract) -> Sequence[CheckMessage]:
         location = contract.document.locate(("layer",))
         return [Error(message, hint=hint, obj=location, id="channelmap.layers-differ")]
     found: list[CheckMessage] = []
-    if backend in IN_MEMORY:
+    if backend in IN_MEMORY_BACKENDS:
         message = f"{where} is in the memory of one process: no worker receives what the site sends"
         hint = "use 'channelmap.django.ChannelLayer', which has a file or a server"
         found.append(Warning(message, hint=hint, id="channelmap.layer-in-memory"))

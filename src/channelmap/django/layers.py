@@ -9,18 +9,14 @@ from channelmap.contract import Contract
 from channelmap.django.settings import contract_path
 from channelmap.errors import LayerError, LayerUnavailable, did_you_mean, quoted
 from channelmap.layer import ChannelLayer as Layer
-from channelmap.layers import open_backend, open_layer
+from channelmap.layers import EQUIVALENT_BACKENDS, open_backend, open_layer
 from channelmap.loader.files import absolute
 from channelmap.sending import FileLayer
 
 DEFAULT_ALIAS = "default"
 #: Names of `ChannelLayer` below in `CHANNEL_LAYERS`.
 OUR_BACKENDS = frozenset({"channelmap.django.ChannelLayer", "channelmap.django.layers.ChannelLayer"})
-#: Layers in memory, whose events reach no other process.
-IN_MEMORY = frozenset({"channels.layers.InMemoryChannelLayer", "channelmap.layers.memory.MemoryChannelLayer"})
 _REDIS = "channelmap.layers.redis.RedisChannelLayer"
-#: Classes that use the same servers and keys as another class.
-_EQUIVALENT = {"channels_redis.core.RedisChannelLayer": _REDIS}
 
 
 class ChannelLayer(FileLayer):
@@ -93,7 +89,7 @@ def _identity(layer: Layer) -> tuple[str, str]:
 
 
 def _open_configured(backend: str, config: Mapping[str, Any], contract: Contract) -> Layer:
-    backend = _EQUIVALENT.get(backend, backend)
+    backend = EQUIVALENT_BACKENDS.get(backend, backend)
     # The settings may hold passwords, which a library could quote.
     if backend in OUR_BACKENDS:
         if not config:

@@ -10,6 +10,13 @@ from channelmap.imports import ImportProblem, import_dotted
 from channelmap.layer import ChannelLayer
 from channelmap.layers.naming import SCHEME, in_words, layer_name
 
+#: Classes in `CHANNEL_LAYERS` that use the same servers and keys as another class.
+EQUIVALENT_BACKENDS = {"channels_redis.core.RedisChannelLayer": "channelmap.layers.redis.RedisChannelLayer"}
+#: Classes whose events reach no other process.
+IN_MEMORY_BACKENDS = frozenset({
+    "channels.layers.InMemoryChannelLayer", "channelmap.layers.memory.MemoryChannelLayer"
+})  # fmt: skip
+
 
 def open_layer(url: str, *, quotes_errors: bool = True, **options: Any) -> ChannelLayer:
     """Return the layer that a URL names; it opens its connections at first use.
